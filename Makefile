@@ -1,0 +1,69 @@
+# `make help` lists what can be done here. All of it happens in a virtual environment of the tree;
+# `make test PYTHON=python3.13` has one of its own.
+
+PYTHON ?= python3
+environment := .venv$(if $(filter-out python3,$(PYTHON)),-$(subst /,-,$(PYTHON)))
+programs := $(environment)/bin
+python := $(programs)/python
+
+compiled := $(environment)/.compiled
+c_files := $(sort $(wildcard */*.[ch] */*/*.[ch]))
+
+.PHONY: help build demo test lint format bench dist check-dist clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+build: $(compiled) $(environment)/.group-test $(environment)/.group-lint  ## compile, and install what the other targets need
+
+demo: $(compiled)  ## see the lock at work
+	$(python) examples/demo.py
+
+test: $(compiled) $(environment)/.group-test  ## run the tests and the examples of the documentation (ARGS="-k fork" for some)
+	$(python) -m pytest $(ARGS)
+
+lint: $(compiled) $(environment)/.group-lint  ## check style, types, stubs and the markup of the documentation
+	$(programs)/ruff check
+	$(programs)/ruff format --check
+	$(programs)/mypy
+	$(python) -m mypy.stubtest lockfile
+	$(programs)/clang-format --dry-run -Werror $(c_files)
+	for page in docs/*.rst; do $(python) -m docutils --halt=warning $$page /dev/null || exit; done
+
+format: $(environment)/.group-lint  ## bring Python and C into shape
+	$(programs)/ruff check --fix
+	$(programs)/ruff format
+	$(programs)/clang-format -i $(c_files)
+
+bench: $(compiled)  ## measure, each figure beside its target (ARGS=--quick for a first look)
+	$(python) benchmarks/run.py $(ARGS)
+
+dist: $(environment)/.group-build  ## build the source distribution, and from it the wheel
+	rm -rf dist
+	$(python) -m build
+
+check-dist: dist  ## install both of them far from the tree, and lock with them
+	$(python) tools/check_dist.py dist
+
+clean:  ## remove everything that was made here
+	rm -rf .venv* build dist *.egg-info lockfile/*.so .hypothesis .*_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(environment)/.made:
+	PYTHON="$(PYTHON)" tools/prerequisites
+	$(PYTHON) -m venv --clear $(environment)
+	$(python) -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+$(environment)/.group-%: pyproject.toml | $(environment)/.made
+	$(python) -m pip install --quiet --group $*
+	@touch $@
+
+# Puts the tree on the environment's path, with its metadata.
+$(environment)/.installed: setup.py pyproject.toml $(environment)/.group-build
+	$(python) -m pip install -qq --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(compiled): $(wildcard csrc/*.[ch]) $(environment)/.installed
+	$(python) setup.py --quiet build_ext --inplace --force
+	@touch $@

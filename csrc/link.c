@@ -1,0 +1,630 @@
+/* The mechanism of LinkFileLock: the lock file is a hard link to the owner's
+ * unique file. link() makes it or refuses, on every file system that has hard
+ * links, network ones included.
+ *
+ * Whatever is removed is first compared, name against inode, with what is meant:
+ * directories are renamed, locks are broken and claimed again, and names alone
+ * would then hit somebody else's lock. Such a check and the removal behind it
+ * are two system calls. Between them
+ *   - the owner's own release and a stale break are kept off by the beacon, which
+ *     only one of them can hold;
+ *   - break_lock(), which removes live locks, is kept off by the directory's
+ *     flock: it holds it exclusively, the others hold it shared. */
+#include "lock.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* How long to wait for the directory's flock, which anybody may take in a public directory. */
+#define DIRECTORY_PATIENCE OS_SECOND
+#define DIRECTORY_PAUSE (OS_MILLISECOND / 2)
+#define LOOK_ATTEMPTS 100
+
+static enum outcome
+fail(struct report *report, int error, const char *doing)
+{
+    report->error = error;
+    report->doing = doing;
+    return LOCK_FAILED;
+}
+
+static enum outcome
+hold(struct attempt *attempt, enum life life, const char *reason)
+{
+    attempt->report.holder.life = life;
+    attempt->report.reason = reason;
+    return LOCK_HELD;
+}
+
+static void
+link_close(struct attempt *attempt)
+{
+    os_close(&attempt->found);
+    os_close(&attempt->directory);
+}
+
+static int
+link_open(struct attempt *attempt)
+{
+    link_close(attempt);
+    int error = os_open_directory(attempt->lock->directory, &attempt->directory);
+    if (error == 0) {
+        attempt->ground = owner_ground(&attempt->directory);
+    }
+    return error;
+}
+
+/* 0 also where directories cannot be locked: break_lock() is less careful there. */
+static int
+lock_directory(const struct os_file *directory, enum os_mode mode, int64_t patience)
+{
+    int error = os_flock(directory, mode);
+    if (error == EWOULDBLOCK && patience > 0) {
+        int64_t limit = os_now() + patience;
+        do {
+            os_pause(DIRECTORY_PAUSE);
+            error = os_flock(directory, mode);
+        } while (error == EWOULDBLOCK && os_now() < limit);
+    }
+    return os_flock_is_unsupported(error) ? 0 : error;
+}
+
+static void
+unlock_directory(const struct os_file *directory)
+{
+    os_flock(directory, OS_UNLOCK);
+}
+
+/* ---- Claim ---- */
+
+static void
+refuse_link(struct attempt *attempt, int error)
+{
+    if (error == EPERM || error == EOPNOTSUPP || error == EMLINK || error == EXDEV ||
+        error == ENOSYS) {
+        attempt->report.reason = "this file system refuses hard links; MkdirFileLock needs none";
+    }
+    fail(&attempt->report, error, "link the unique file");
+}
+
+/* Links the unique file, and believes the directory rather than the answer: a
+ * network server may have done it and lost the reply. Links are never counted:
+ * a backup that makes one of its own would make the count lie. */
+static int
+publish(struct attempt *attempt, const struct owned *claim)
+{
+    const struct os_file *directory = &attempt->directory;
+    int refused = os_link(directory, claim->unique_name, claim->file);
+    if (refused == 0) {
+        return 0;
+    }
+    int error = owner_check(directory, claim->file, claim->beacon.inode);
+    /* Nothing to be seen: then what refused the link is the news. */
+    return error == 0 || error == ENOENT ? (error == 0 ? 0 : refused) : error;
+}
+
+/* A contender leaves nothing, even when it is killed while it waits. If we could
+ * not see whether the link was made, the unique file stays: without it nobody
+ * could tell whose lock file that is. */
+static void
+withdraw(struct attempt *attempt, struct owned *claim)
+{
+    if (owner_check(&attempt->directory, claim->file, claim->beacon.inode) == ENOENT) {
+        owner_remove(&attempt->directory, claim->unique_name, claim->beacon.inode);
+    }
+    table_drop(claim);
+}
+
+static enum outcome
+link_claim(struct attempt *attempt)
+{
+    const struct lock *lock = attempt->lock;
+    struct owned *claim = table_new(lock->mechanism, attempt->owner, lock->lock_file);
+    if (claim == NULL) {
+        return fail(&attempt->report, ENOMEM, "allocate");
+    }
+    int error = owner_create(&attempt->directory, attempt->ground, lock->host, attempt->owner,
+                             &claim->beacon, claim->unique_name);
+    if (error != 0) {
+        table_drop(claim);
+        fail(&attempt->report, error, "create the unique file");
+        return error == ENOENT ? LOCK_FREE : LOCK_FAILED;
+    }
+    /* In the table before the link is made: whoever of us sees the lock file
+     * must not wait for ourselves. */
+    table_enter(claim);
+    error = publish(attempt, claim);
+    if (error == 0) {
+        claim->directory = attempt->directory;
+        attempt->directory.descriptor = -1;
+        table_keep(claim);
+        return LOCK_OWNED;
+    }
+    withdraw(attempt, claim);
+    refuse_link(attempt, error);
+    return error == EEXIST ? LOCK_HELD : error == ENOENT ? LOCK_FREE : LOCK_FAILED;
+}
+
+/* ---- Look ---- */
+
+static enum outcome
+cannot_open(struct attempt *attempt, int error)
+{
+    switch (error) {
+    case ENOENT:
+        return LOCK_FREE;
+    case ELOOP:
+    case EMLINK: /* what some systems say for ELOOP here */
+        return hold(attempt, LIFE_UNKNOWN, "its lock file is a symbolic link, made by no lock");
+    case ENXIO:
+    case ENODEV:
+        return hold(attempt, LIFE_UNKNOWN, "its lock file is a socket or device, made by no lock");
+    case EACCES:
+    case EPERM:
+        return hold(attempt, LIFE_UNKNOWN, "there is no permission to look at its lock file");
+    default:
+        return fail(&attempt->report, error, "open the lock file");
+    }
+}
+
+/* Opens the lock file, watches it, and makes sure that the path still names what
+ * was opened: from then on no change goes unnoticed. */
+static int
+open_lock_file(struct attempt *attempt, bool watched, struct os_status *status)
+{
+    const struct lock *lock = attempt->lock;
+    int error = ENOENT;
+    for (int i = 0; error == ENOENT && i < LOOK_ATTEMPTS; i++) {
+        os_close(&attempt->found);
+        error = os_open(&attempt->directory, lock->file, OS_READ, &attempt->found, status);
+        if (error != 0) {
+            return error;
+        }
+        if (watched && attempt->ground.local) {
+            wait_watch(&attempt->wait, lock->lock_file, status->kind);
+        }
+        error = owner_check(&attempt->directory, lock->file, attempt->found.inode);
+    }
+    return error;
+}
+
+static enum outcome
+is_one_of_ours(struct attempt *attempt, struct owner owner)
+{
+    if (owner.token == attempt->owner.token) {
+        return LOCK_OWNED;
+    }
+    struct holder *holder = &attempt->report.holder;
+    holder->known = true;
+    holder->name = (struct owner_name){.thread = owner.thread, .process = os_process()};
+    memcpy(holder->name.host, attempt->lock->host, OS_HOST_SIZE);
+    return hold(attempt, LIFE_ALIVE, NULL);
+}
+
+/* Some FUSE file systems give two kernel inodes to two hard links: then a beacon
+ * is seen by the name alone that it was taken by. */
+static int
+look_by_unique_name(struct attempt *attempt)
+{
+    struct os_file file;
+    struct os_status status;
+    int error = os_open(&attempt->directory, attempt->found_name, OS_READ, &file, &status);
+    if (error != 0) {
+        return error;
+    }
+    error = os_flock(&file, OS_SHARED);
+    os_flock(&file, OS_UNLOCK);
+    os_close(&file);
+    return error;
+}
+
+/* The beacon was granted to us: does that prove anything? */
+static enum outcome
+judge_dark(struct attempt *attempt)
+{
+    struct owner_name name;
+    int error = owner_find(&attempt->directory, attempt->found.inode, attempt->found_name);
+    if (error == ENOENT) {
+        error = owner_check(&attempt->directory, attempt->lock->file, attempt->found.inode);
+        return error == ENOENT
+                   ? LOCK_FREE /* released while we searched */
+                   : hold(attempt, LIFE_UNKNOWN, "its lock file was not made by this protocol");
+    }
+    if (error == EACCES) {
+        return hold(attempt, LIFE_UNKNOWN, "there is no permission to list its directory");
+    }
+    if (error != 0) {
+        return fail(&attempt->report, error, "list the directory");
+    }
+    if (!owner_parse(attempt->found_name, &name) || !owner_is_provable(&name, attempt->ground)) {
+        return hold(attempt, LIFE_UNKNOWN,
+                    "only the machine that its owner ran on could tell whether it is alive");
+    }
+    if (!attempt->ground.local && look_by_unique_name(attempt) != 0) {
+        return hold(attempt, LIFE_UNKNOWN, NULL);
+    }
+    attempt->report.holder.life = LIFE_DEAD;
+    return LOCK_STALE;
+}
+
+static enum outcome
+judge_beacon(struct attempt *attempt)
+{
+    int error = os_flock(&attempt->found, OS_SHARED);
+    if (error == EWOULDBLOCK) {
+        return hold(attempt, LIFE_ALIVE, NULL);
+    }
+    if (error != 0) {
+        return os_flock_is_unsupported(error)
+                   ? hold(attempt, LIFE_UNKNOWN, "this file system has no locks to tell by")
+                   : fail(&attempt->report, error, "look at the lock file");
+    }
+    /* Said outright: a fork may have copied the descriptor, which would keep it. */
+    os_flock(&attempt->found, OS_UNLOCK);
+    return judge_dark(attempt);
+}
+
+static enum outcome
+judge(struct attempt *attempt, const struct os_status *status)
+{
+    struct owner owner;
+    uint64_t serial;
+    if (table_find(status->inode, &owner, &serial)) {
+        return is_one_of_ours(attempt, owner);
+    }
+    if (status->kind != OS_REGULAR) {
+        return hold(attempt, LIFE_UNKNOWN,
+                    status->kind == OS_DIRECTORY ? "its lock file is a directory"
+                                                 : "its lock file is a special file");
+    }
+    return judge_beacon(attempt);
+}
+
+static enum outcome
+link_look(struct attempt *attempt, bool watched)
+{
+    struct os_status status;
+    attempt->report = (struct report){0};
+    int error = open_lock_file(attempt, watched, &status);
+    if (error != 0) {
+        return cannot_open(attempt, error);
+    }
+    if (watched) {
+        wait_for_inode(&attempt->wait, status.inode);
+        if (attempt->ground.local) {
+            os_announce(&attempt->found);
+        }
+    }
+    return judge(attempt, &status);
+}
+
+static void
+link_identify(struct attempt *attempt)
+{
+    struct holder *holder = &attempt->report.holder;
+    char name[OWNER_NAME_SIZE];
+    if (!holder->known && attempt->found.descriptor >= 0 &&
+        owner_find(&attempt->directory, attempt->found.inode, name) == 0) {
+        holder->known = owner_parse(name, &holder->name);
+    }
+    if (os_identify(&attempt->directory, attempt->lock->file, &attempt->seen) != 0) {
+        attempt->seen = (struct os_identity){{0, 0}, 0};
+    }
+}
+
+/* ---- Break ---- */
+
+/* Removes the stale lock file and its unique file, holding the beacon, by which
+ * breakers take turns, and the directory's flock. */
+static enum outcome
+remove_stale(struct attempt *attempt)
+{
+    const struct os_file *directory = &attempt->directory;
+    const char *file = attempt->lock->file;
+    if (lock_directory(directory, OS_SHARED, 0) != 0) {
+        wait_hurry(&attempt->wait); /* a break_lock() is at work */
+        return hold(attempt, LIFE_DEAD, "its directory is locked by another program");
+    }
+    /* Between the look and the beacon another breaker may have been here. */
+    int error = owner_check(directory, file, attempt->found.inode);
+    if (error == 0) {
+        error = os_unlink(directory, file);
+    }
+    if (error == 0) {
+        owner_remove(directory, attempt->found_name, attempt->found.inode);
+    }
+    unlock_directory(directory);
+    switch (error) {
+    case 0:
+    case ENOENT:
+        return LOCK_FREE;
+    case EPERM:
+    case EACCES:
+    case EBUSY:
+        return hold(attempt, LIFE_DEAD, "there is no permission to remove its lock file");
+    default:
+        return fail(&attempt->report, error, "remove the stale lock file");
+    }
+}
+
+/* Takes the beacon under one of its names. Writing is needed on network file systems only. */
+static int
+take_beacon(struct attempt *attempt, const char *name, struct os_file *file)
+{
+    struct os_status status;
+    int error = os_open(&attempt->directory, name, OS_WRITE, file, &status);
+    if (error != 0) {
+        return error;
+    }
+    error = os_same(status.inode, attempt->found.inode) ? owner_take_beacon(file) : ENOENT;
+    if (error != 0) {
+        os_close(file);
+    }
+    return error;
+}
+
+static void
+give_beacon(struct os_file *file)
+{
+    os_flock(file, OS_UNLOCK);
+    os_close(file);
+}
+
+static enum outcome
+cannot_take_beacon(struct attempt *attempt, int error)
+{
+    switch (error) {
+    case ENOENT:
+        return LOCK_FREE;
+    case EWOULDBLOCK:
+        wait_hurry(&attempt->wait); /* it lives, or another breaks it right now */
+        return hold(attempt, LIFE_UNKNOWN, NULL);
+    case EACCES:
+    case EPERM:
+        return hold(attempt, LIFE_UNKNOWN, "there is no permission to prove its owner dead");
+    default:
+        return fail(&attempt->report, error, "take the beacon of the stale lock file");
+    }
+}
+
+static enum outcome
+break_by_both_names(struct attempt *attempt)
+{
+    struct os_file file, unique;
+    int error = take_beacon(attempt, attempt->lock->file, &file);
+    if (error != 0) {
+        return cannot_take_beacon(attempt, error);
+    }
+    /* One beacon for both names, on most file systems: it is given back before the
+     * other name is asked. The proof is that each was granted. */
+    give_beacon(&file);
+    error = take_beacon(attempt, attempt->found_name, &unique);
+    if (error != 0) {
+        return cannot_take_beacon(attempt, error);
+    }
+    enum outcome outcome = remove_stale(attempt);
+    give_beacon(&unique);
+    return outcome;
+}
+
+static enum outcome
+link_break_stale(struct attempt *attempt)
+{
+    enum outcome outcome;
+    if (!attempt->ground.local) {
+        outcome = break_by_both_names(attempt);
+    } else {
+        int error = owner_take_beacon(&attempt->found);
+        if (error != 0) {
+            return cannot_take_beacon(attempt, error);
+        }
+        outcome = remove_stale(attempt);
+        os_flock(&attempt->found, OS_UNLOCK);
+    }
+    if (outcome == LOCK_FREE) {
+        owner_sweep(&attempt->directory, attempt->ground, attempt->lock->host);
+    }
+    return outcome;
+}
+
+/* ---- What is owned ---- */
+
+/* Programs close descriptors behind our back (daemons close all). Returns ENOENT
+ * if what they stood for is not there any more. */
+static int
+reopen_directory(struct owned *owned)
+{
+    struct os_inode inode = owned->directory.inode;
+    struct os_file directory;
+    char path[OS_PATH_SIZE];
+    os_abandon(&owned->directory);
+    size_t length = (size_t)(owned->file - owned->lock_file);
+    if (length >= sizeof path) {
+        return ENAMETOOLONG;
+    }
+    memcpy(path, owned->lock_file, length);
+    path[length] = '\0';
+    int error = os_open_directory(path, &directory);
+    if (error != 0) {
+        return error == ENOTDIR ? ENOENT : error;
+    }
+    if (!os_same(directory.inode, inode)) {
+        os_close(&directory);
+        return ENOENT;
+    }
+    owned->directory.descriptor = directory.descriptor;
+    return 0;
+}
+
+/* By the unique name, which is ours alone: the inode's number may have been
+ * given to another lock since the descriptor went that pinned it. */
+static int
+relight_beacon(struct owned *owned)
+{
+    struct os_file file;
+    struct os_status status;
+    os_abandon(&owned->beacon);
+    int error = os_open(&owned->directory, owned->unique_name, OS_WRITE, &file, &status);
+    if (error != 0) {
+        return error;
+    }
+    if (!os_same(status.inode, owned->beacon.inode)) {
+        os_close(&file);
+        return ENOENT;
+    }
+    error = os_flock(&file, OS_EXCLUSIVE);
+    if (error != 0) {
+        os_close(&file); /* somebody looks at it: at the next call, then */
+        return error == EWOULDBLOCK || os_flock_is_unsupported(error) ? 0 : error;
+    }
+    owned->beacon.descriptor = file.descriptor;
+    return 0;
+}
+
+static int
+mend(struct owned *owned)
+{
+    int error = os_is_open(&owned->directory) ? 0 : reopen_directory(owned);
+    if (error == 0 && !os_is_open(&owned->beacon)) {
+        error = relight_beacon(owned);
+    }
+    return error;
+}
+
+static enum outcome
+link_confirm(struct owned *owned, struct report *report)
+{
+    int error = mend(owned);
+    if (error == 0) {
+        error = owner_check(&owned->directory, owned->file, owned->beacon.inode);
+    }
+    return error == 0        ? LOCK_OWNED
+           : error == ENOENT ? LOCK_BROKEN
+                             : fail(report, error, "look at the lock file");
+}
+
+static enum outcome
+still_owned(const struct owned *owned, struct report *report, int error, const char *doing)
+{
+    unlock_directory(&owned->directory);
+    report->owned = true;
+    if (error == EWOULDBLOCK) {
+        report->reason = "its directory is locked by another program";
+    }
+    return fail(report, error, doing);
+}
+
+/* The lock file first, the unique file second: cut in the middle, the other order
+ * would leave a lock file that nobody can attribute. The beacon goes last. */
+static enum outcome
+link_release(struct owned *owned, struct report *report, bool *awaited)
+{
+    const struct os_file *directory = &owned->directory;
+    bool broken = false;
+    int error = mend(owned);
+    if (error == 0) {
+        error = lock_directory(directory, OS_SHARED, DIRECTORY_PATIENCE);
+        if (error != 0) {
+            return still_owned(owned, report, error, "lock the directory");
+        }
+        error = owner_check(directory, owned->file, owned->beacon.inode);
+    }
+    if (error == 0) {
+        *awaited = os_is_awaited(&owned->beacon);
+        error = os_unlink(directory, owned->file);
+        if (error == ENOENT) {
+            error = 0; /* removed by a reply that was lost */
+        }
+    } else if (error == ENOENT) {
+        broken = true;
+        error = 0;
+    }
+    if (error != 0) {
+        return still_owned(owned, report, error, "remove the lock file");
+    }
+    error = owner_remove(directory, owned->unique_name, owned->beacon.inode);
+    table_drop(owned);
+    if (error != 0 && error != ENOENT && !broken) {
+        return fail(report, error, "remove the unique file");
+    }
+    return broken ? LOCK_BROKEN : LOCK_RELEASED;
+}
+
+/* ---- break_lock() ---- */
+
+static bool
+is_condemned(const struct os_identity *there, const struct os_identity *waited_for)
+{
+    return waited_for == NULL ||
+           (os_same(there->inode, waited_for->inode) && there->born == waited_for->born);
+}
+
+/* Holding the directory's flock exclusively: no release and no break is between
+ * its check and its removal meanwhile. */
+static int
+condemn(struct attempt *attempt, const struct os_identity *waited_for, uint64_t *serial)
+{
+    const struct os_file *directory = &attempt->directory;
+    const char *file = attempt->lock->file;
+    struct os_identity there;
+    struct os_status status;
+    struct owner owner;
+    int error = os_identify(directory, file, &there);
+    if (error == 0) {
+        error = os_status_at(directory, file, &status);
+    }
+    if (error != 0 || !is_condemned(&there, waited_for)) {
+        return error;
+    }
+    if (!table_find(there.inode, &owner, serial)) {
+        *serial = 0;
+    }
+    return status.kind == OS_DIRECTORY ? os_remove_directory(directory, file)
+                                       : os_unlink(directory, file);
+}
+
+/* What this process owned of it: by its serial, since the number may be reused by now. */
+static void
+drop_condemned(uint64_t serial)
+{
+    struct owned *owned = serial != 0 ? table_take_serial(serial) : NULL;
+    if (owned != NULL) {
+        if (mend(owned) == 0) {
+            owner_remove(&owned->directory, owned->unique_name, owned->beacon.inode);
+        }
+        table_drop(owned);
+    }
+}
+
+static enum outcome
+link_condemn(struct attempt *attempt, const struct os_identity *waited_for)
+{
+    uint64_t serial = 0;
+    int error = lock_directory(&attempt->directory, OS_EXCLUSIVE, DIRECTORY_PATIENCE);
+    if (error != 0) {
+        attempt->report.reason = "its directory is locked by another program";
+        return fail(&attempt->report, error, "lock the directory");
+    }
+    error = condemn(attempt, waited_for, &serial);
+    unlock_directory(&attempt->directory);
+    if (error != 0 && error != ENOENT) {
+        return fail(&attempt->report, error, "remove the lock file");
+    }
+    if (error == 0) {
+        drop_condemned(serial);
+        owner_sweep(&attempt->directory, attempt->ground, attempt->lock->host);
+    }
+    return LOCK_FREE;
+}
+
+const struct mechanism link_mechanism = {
+    .open = link_open,
+    .close = link_close,
+    .claim = link_claim,
+    .look = link_look,
+    .identify = link_identify,
+    .break_stale = link_break_stale,
+    .confirm = link_confirm,
+    .release = link_release,
+    .condemn = link_condemn,
+};

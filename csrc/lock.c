@@ -1,0 +1,500 @@
+/* What all mechanisms have in common: the order in which a lock is claimed,
+ * looked at, waited for, released and broken. */
+#include "lock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Rounds without sleep before a lock that comes and goes counts as held. */
+#define ROUNDS 100
+
+/* ---- Lock objects ---- */
+
+struct lock *
+lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file, bool threaded)
+{
+    size_t path_size = strlen(path) + 1;
+    size_t file_size = strlen(lock_file) + 1;
+    struct lock *lock = calloc(1, sizeof *lock + file_size + file_size + path_size);
+    if (lock == NULL) {
+        return NULL;
+    }
+    lock->mechanism = mechanism;
+    lock->threaded = threaded;
+    lock->references = 1;
+    owner_host(lock->host);
+    memcpy(lock->lock_file, lock_file, file_size);
+    lock->file = strrchr(lock->lock_file, '/') + 1;
+    lock->directory = lock->lock_file + file_size;
+    memcpy(lock->directory, lock_file, (size_t)(lock->file - lock->lock_file));
+    lock->path = lock->directory + file_size;
+    memcpy(lock->path, path, path_size);
+    return lock;
+}
+
+struct lock *
+lock_share(struct lock *lock)
+{
+    os_lock();
+    lock->references++;
+    os_unlock();
+    return lock;
+}
+
+void
+lock_drop(struct lock *lock)
+{
+    os_lock();
+    bool last = --lock->references == 0;
+    os_unlock();
+    if (last) {
+        free(lock);
+    }
+}
+
+/* ---- One call ---- */
+
+void
+attempt_begin(struct attempt *attempt, struct lock *lock, int64_t deadline)
+{
+    memset(attempt, 0, sizeof *attempt);
+    attempt->lock = lock;
+    attempt->owner = owner_caller(lock->threaded);
+    attempt->directory.descriptor = -1;
+    attempt->found.descriptor = -1;
+    wait_begin(&attempt->wait, deadline);
+}
+
+static void
+leave_place(struct attempt *attempt)
+{
+    wait_unwatch(&attempt->wait);
+    attempt->lock->mechanism->close(attempt);
+}
+
+void
+attempt_end(struct attempt *attempt)
+{
+    if (attempt->lock->mechanism != NULL) {
+        leave_place(attempt);
+    }
+    wait_end(&attempt->wait);
+}
+
+static enum outcome
+cannot_open_place(struct attempt *attempt, int error)
+{
+    attempt->report = (struct report){.error = error, .doing = "open the directory"};
+    return LOCK_FAILED;
+}
+
+/* To whoever does not want to make a lock file, a missing directory holds none. */
+static enum outcome
+open_to_look(struct attempt *attempt)
+{
+    int error = attempt->lock->mechanism->open(attempt);
+    return error == 0                            ? LOCK_HELD
+           : error == ENOENT || error == ENOTDIR ? LOCK_FREE
+                                                 : cannot_open_place(attempt, error);
+}
+
+/* ---- What the caller owns ---- */
+
+static enum outcome
+confirm(struct attempt *attempt, struct owned *owned)
+{
+    enum outcome outcome = attempt->lock->mechanism->confirm(owned, &attempt->report);
+    table_keep(owned);
+    return outcome;
+}
+
+/* By the lock file's path: OWNED, BROKEN, FAILED; FREE: no such entry. */
+static enum outcome
+look_up(struct attempt *attempt)
+{
+    struct owned *owned = table_take(attempt->lock->lock_file, attempt->owner);
+    return owned == NULL ? LOCK_FREE : confirm(attempt, owned);
+}
+
+/* By the inode of the lock file that was found: it may be ours by another path.
+ * Waits until a call that is releasing or claiming it right now has ended. */
+static enum outcome
+look_up_found(struct attempt *attempt)
+{
+    struct owned *owned = table_take_inode(attempt->found.inode, attempt->owner);
+    return owned == NULL ? LOCK_FREE : confirm(attempt, owned);
+}
+
+static void
+drop_broken(struct attempt *attempt)
+{
+    struct owned *owned = table_take(attempt->lock->lock_file, attempt->owner);
+    if (owned == NULL) {
+        return;
+    }
+    bool awaited;
+    enum outcome outcome = attempt->lock->mechanism->release(owned, &attempt->report, &awaited);
+    if (outcome == LOCK_FAILED && attempt->report.owned) {
+        table_keep(owned);
+    }
+}
+
+/* ---- Courtesy ----
+ *
+ * A process that releases and claims again at once beats every sleeper that its
+ * release has woken. So whoever releases a lock to waiters lets one of them in
+ * before it claims that lock again. */
+
+#define COURTESY_TIME (OS_MILLISECOND / 2)
+#define COURTESY_PAUSE (OS_MILLISECOND / 50)
+#define COURTESIES 16
+
+static struct courtesy {
+    uint64_t lock; /* hash of the lock file's path; 0: none */
+    uint64_t token;
+    int64_t until;
+} courtesies[COURTESIES]; /* guarded by os_lock() */
+static unsigned next_courtesy;
+
+static uint64_t
+hash_path(const char *path)
+{
+    uint64_t hash = UINT64_C(0xCBF29CE484222325);
+    for (; *path != '\0'; path++) {
+        hash = (hash ^ (unsigned char)*path) * UINT64_C(0x100000001B3);
+    }
+    return hash | 1;
+}
+
+static void
+owe_courtesy(const char *lock_file, struct owner owner)
+{
+    struct courtesy courtesy = {hash_path(lock_file), owner.token, os_now() + COURTESY_TIME};
+    os_lock();
+    courtesies[next_courtesy++ % COURTESIES] = courtesy;
+    os_unlock();
+}
+
+/* Until when the caller owes a courtesy, which is paid by asking. 0: it owes none. */
+static int64_t
+take_courtesy(const char *lock_file, struct owner owner)
+{
+    int64_t until = 0;
+    uint64_t hash = hash_path(lock_file);
+    os_lock();
+    for (struct courtesy *owed = courtesies; owed < courtesies + COURTESIES; owed++) {
+        if (owed->lock == hash && owed->token == owner.token) {
+            until = owed->until > until ? owed->until : until;
+            owed->lock = 0;
+        }
+    }
+    os_unlock();
+    return until;
+}
+
+static void
+give_way(struct attempt *attempt)
+{
+    int64_t until = take_courtesy(attempt->lock->lock_file, attempt->owner);
+    if (wait_is_over(&attempt->wait)) {
+        return; /* who does not wait is not made to */
+    }
+    while (os_now() < until) {
+        if (attempt->lock->mechanism->look(attempt, false) != LOCK_FREE) {
+            attempt->contended = true;
+            return;
+        }
+        os_pause(COURTESY_PAUSE);
+    }
+}
+
+/* ---- Acquire ---- */
+
+/* Judges what is in the way, and removes it if it is stale. */
+static enum outcome
+look(struct attempt *attempt)
+{
+    const struct mechanism *mechanism = attempt->lock->mechanism;
+    bool watched = !wait_is_over(&attempt->wait);
+    if (watched && !attempt->wait.signals.held) {
+        os_signals_hold(&attempt->wait.signals);
+    }
+    enum outcome outcome = mechanism->look(attempt, watched);
+    if (outcome == LOCK_STALE) {
+        outcome = mechanism->break_stale(attempt);
+    }
+    return outcome == LOCK_OWNED ? look_up_found(attempt) : outcome;
+}
+
+/* OWNED, HELD, FAILED; FREE: worth another round at once. */
+static enum outcome
+claim_or_look(struct attempt *attempt)
+{
+    enum outcome outcome = attempt->contended ? look(attempt) : LOCK_FREE;
+    if (outcome == LOCK_FREE) {
+        outcome = attempt->lock->mechanism->claim(attempt);
+        attempt->contended = outcome == LOCK_HELD;
+        if (outcome == LOCK_HELD) {
+            outcome = look(attempt);
+        }
+    }
+    return outcome == LOCK_BROKEN ? LOCK_FREE : outcome;
+}
+
+/* One round, from opening the directory to its end or a sleep: the directory may
+ * be replaced while we sleep, so each round opens it anew. */
+static enum outcome
+acquire_round(struct attempt *attempt)
+{
+    int error = attempt->lock->mechanism->open(attempt);
+    if (error != 0) {
+        return cannot_open_place(attempt, error);
+    }
+    if (!attempt->contended) {
+        give_way(attempt);
+    }
+    return claim_or_look(attempt);
+}
+
+/* Sleeps until another round is worth it: FREE, INTERRUPTED; HELD: time is up. */
+static enum outcome
+sleep_on(struct attempt *attempt)
+{
+    if (wait_is_over(&attempt->wait)) {
+        return LOCK_HELD;
+    }
+    if (attempt->wait.descriptor < 0) {
+        leave_place(attempt); /* a network server may not let go of what is kept open */
+    }
+    return wait_for_change(&attempt->wait) == EINTR ? LOCK_INTERRUPTED : LOCK_FREE;
+}
+
+static void
+remember_waited_for(struct attempt *attempt)
+{
+    attempt->lock->mechanism->identify(attempt);
+    if (attempt->wait.deadline > 0) {
+        os_lock();
+        attempt->lock->waited = attempt->seen.inode.number != 0;
+        attempt->lock->waited_for = attempt->seen;
+        os_unlock();
+    }
+}
+
+static void
+forget_waited_for(struct lock *lock)
+{
+    os_lock();
+    lock->waited = false;
+    os_unlock();
+}
+
+static enum outcome
+already_owned(struct attempt *attempt)
+{
+    enum outcome outcome = look_up(attempt);
+    if (outcome == LOCK_BROKEN) {
+        drop_broken(attempt);
+    }
+    return outcome;
+}
+
+enum outcome
+lock_acquire(struct attempt *attempt)
+{
+    enum outcome outcome = attempt->contended ? LOCK_FREE : already_owned(attempt);
+    unsigned rounds = 0;
+    if (outcome == LOCK_OWNED || outcome == LOCK_FAILED) {
+        return outcome;
+    }
+    do {
+        outcome = acquire_round(attempt);
+        if (outcome == LOCK_FREE && ++rounds == ROUNDS) {
+            outcome = attempt->report.error != 0 ? LOCK_FAILED : LOCK_HELD;
+        }
+        if (outcome == LOCK_HELD) {
+            rounds = 0;
+            outcome = sleep_on(attempt);
+        }
+        if (outcome == LOCK_HELD) {
+            remember_waited_for(attempt);
+        }
+        leave_place(attempt);
+    } while (outcome == LOCK_FREE);
+    os_signals_release(&attempt->wait.signals);
+    if (outcome == LOCK_OWNED) {
+        forget_waited_for(attempt->lock);
+    }
+    return outcome;
+}
+
+/* ---- Look ---- */
+
+enum outcome
+lock_look(struct attempt *attempt)
+{
+    enum outcome outcome = look_up(attempt);
+    if (outcome == LOCK_OWNED || outcome == LOCK_FAILED) {
+        return outcome;
+    }
+    outcome = open_to_look(attempt);
+    if (outcome == LOCK_HELD) {
+        outcome = attempt->lock->mechanism->look(attempt, false);
+    }
+    if (outcome == LOCK_OWNED) {
+        outcome = look_up_found(attempt);
+    }
+    return outcome == LOCK_BROKEN ? LOCK_FREE : outcome;
+}
+
+static void
+identify_caller(struct attempt *attempt)
+{
+    struct holder *holder = &attempt->report.holder;
+    holder->known = true;
+    holder->life = LIFE_ALIVE;
+    holder->name.thread = attempt->owner.thread;
+    holder->name.process = os_process();
+    memcpy(holder->name.host, attempt->lock->host, OS_HOST_SIZE);
+}
+
+enum outcome
+lock_identify(struct attempt *attempt)
+{
+    enum outcome outcome = lock_look(attempt);
+    if (outcome == LOCK_OWNED) {
+        identify_caller(attempt);
+    } else if (outcome == LOCK_HELD || outcome == LOCK_STALE) {
+        attempt->lock->mechanism->identify(attempt);
+    }
+    return outcome;
+}
+
+/* The caller's entry, by this path or by another. */
+static struct owned *
+take_own(struct attempt *attempt)
+{
+    struct owned *owned = table_take(attempt->lock->lock_file, attempt->owner);
+    if (owned == NULL && lock_look(attempt) == LOCK_OWNED) {
+        owned = table_take_inode(attempt->found.inode, attempt->owner);
+    }
+    return owned;
+}
+
+/* ---- Release ---- */
+
+static enum outcome
+release(struct attempt *attempt, struct owned *owned)
+{
+    bool awaited = false;
+    enum outcome outcome = attempt->lock->mechanism->release(owned, &attempt->report, &awaited);
+    attempt->report.releasing = outcome == LOCK_FAILED;
+    if (outcome == LOCK_FAILED && attempt->report.owned) {
+        table_keep(owned);
+    }
+    if (outcome == LOCK_RELEASED && awaited) {
+        owe_courtesy(attempt->lock->lock_file, attempt->owner);
+    }
+    return outcome;
+}
+
+enum outcome
+lock_release(struct attempt *attempt)
+{
+    struct owned *owned = table_take(attempt->lock->lock_file, attempt->owner);
+    enum outcome outcome = owned != NULL ? release(attempt, owned) : LOCK_BROKEN;
+    if (outcome != LOCK_BROKEN) {
+        return outcome;
+    }
+    outcome = lock_identify(attempt);
+    if (outcome == LOCK_OWNED) { /* by another path */
+        owned = take_own(attempt);
+        outcome = owned != NULL ? release(attempt, owned) : LOCK_FREE;
+    }
+    return outcome == LOCK_STALE || outcome == LOCK_BROKEN ? LOCK_FREE : outcome;
+}
+
+enum outcome
+lock_break(struct attempt *attempt)
+{
+    struct lock *lock = attempt->lock;
+    os_lock();
+    struct os_identity waited_for = lock->waited_for;
+    bool waited = lock->waited;
+    os_unlock();
+    enum outcome outcome = open_to_look(attempt);
+    if (outcome == LOCK_HELD) {
+        outcome = lock->mechanism->condemn(attempt, waited ? &waited_for : NULL);
+    }
+    if (outcome == LOCK_FREE) {
+        forget_waited_for(lock);
+    }
+    return outcome;
+}
+
+/* ---- with blocks ---- */
+
+void
+lock_enter(struct attempt *attempt)
+{
+    struct owned *owned = take_own(attempt);
+    if (owned != NULL) {
+        owned->depth++;
+        table_keep(owned);
+    }
+}
+
+bool
+lock_leave(struct attempt *attempt)
+{
+    struct owned *owned = take_own(attempt);
+    bool outermost = true;
+    if (owned != NULL) {
+        outermost = owned->depth <= 1;
+        owned->depth -= owned->depth > 0;
+        table_keep(owned);
+    }
+    return outermost;
+}
+
+/* ---- What a lock tells of itself ---- */
+
+void
+lock_unique_name(struct attempt *attempt, char name[OWNER_NAME_SIZE])
+{
+    struct owned *owned = table_take(attempt->lock->lock_file, attempt->owner);
+    if (owned != NULL) {
+        memcpy(name, owned->unique_name, OWNER_NAME_SIZE);
+        table_keep(owned);
+    } else {
+        owner_format(name, attempt->lock->host, attempt->owner, 0, 0);
+    }
+}
+
+int
+lock_descriptor(struct attempt *attempt)
+{
+    struct owned *owned = take_own(attempt);
+    int descriptor = -1;
+    if (owned != NULL) {
+        descriptor = owned->beacon.descriptor;
+        table_keep(owned);
+    }
+    return descriptor;
+}
+
+/* ---- Exit ---- */
+
+void
+lock_release_all(void)
+{
+    struct owned *owned;
+    while ((owned = table_take_idle()) != NULL) {
+        struct report report = {0};
+        bool awaited;
+        if (owned->mechanism->release(owned, &report, &awaited) == LOCK_FAILED && report.owned) {
+            table_drop(owned); /* the beacon goes; whoever comes next finds it stale */
+        }
+    }
+}

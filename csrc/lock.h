@@ -1,0 +1,146 @@
+/* What a lock is, and what a mechanism must offer.
+ *
+ * A lock protects a path, which need not exist, by a lock file beside it,
+ * abspath(path) + ".lock". The file system grants it (whoever makes the lock
+ * file owns), the kernel says whether its owner lives (owner.h), and waiters
+ * are told of changes (wait.h). lock.c puts these together, once for all
+ * mechanisms; a mechanism says how a lock file is made, judged and removed.
+ *
+ * Calling sequence, for every method of a lock:
+ *
+ *     struct attempt attempt;
+ *     attempt_begin(&attempt, lock, deadline);
+ *     outcome = lock_acquire(&attempt);      (or another of the lock_ functions)
+ *     attempt_end(&attempt);
+ *
+ * None of this knows Python, and none needs the GIL. lock_acquire() returns
+ * LOCK_INTERRUPTED when a signal came: nothing is held then, so handlers may
+ * run and may use the same lock; call it again to go on waiting.
+ */
+#ifndef LOCKFILE_LOCK_H
+#define LOCKFILE_LOCK_H
+
+#include "owner.h"
+#include "table.h"
+#include "wait.h"
+
+enum outcome {
+    LOCK_OWNED,       /* by the caller */
+    LOCK_RELEASED,    /* by this call */
+    LOCK_FREE,        /* there is no lock file */
+    LOCK_STALE,       /* its owner is proven dead */
+    LOCK_HELD,        /* by somebody else, or by nobody knows whom */
+    LOCK_BROKEN,      /* it was ours, and somebody has removed it */
+    LOCK_INTERRUPTED, /* a signal came */
+    LOCK_FAILED       /* the report says why */
+};
+
+enum life { LIFE_UNKNOWN, LIFE_ALIVE, LIFE_DEAD };
+
+struct holder {
+    bool known; /* whether a name of our form says who it is */
+    struct owner_name name;
+    enum life life;
+};
+
+/* What an exception's message is made of. */
+struct report {
+    int error;          /* why it failed; 0: it did not */
+    const char *doing;  /* what failed then */
+    const char *reason; /* why a lock is held though no live owner is in sight */
+    bool releasing;     /* what failed was a release ... */
+    bool owned;         /* ... and the caller still owns */
+    struct holder holder;
+};
+
+/* Never changes once made, but for what was waited for. Shared by counting. */
+struct lock {
+    const struct mechanism *mechanism; /* NULL: a subclass in Python brings its own */
+    bool threaded;
+    bool waited;                   /* guarded by os_lock(), as are the next two */
+    struct os_identity waited_for; /* what was waited for in vain */
+    int references;
+    char host[OS_HOST_SIZE];
+    char *path;       /* as given */
+    char *directory;  /* the lock file's, absolute, with a slash at its end */
+    const char *file; /* the lock file's name in it */
+    char lock_file[];
+};
+
+/* One call of a method by one owner. */
+struct attempt {
+    struct lock *lock;
+    struct owner owner;
+    struct wait wait;
+    struct report report;
+    bool contended;             /* it was held: look before claiming */
+    bool awaited;               /* when released, others were waiting */
+    struct owner_ground ground; /* from here on: for as long as the place is open */
+    struct os_file directory;
+    struct os_file found; /* the lock file in the way, when last looked at */
+    char found_name[OWNER_NAME_SIZE];
+    struct os_identity seen;
+};
+
+struct mechanism {
+    /* Reaches the place where the lock is, and leaves it. 0 or an errno value. */
+    int (*open)(struct attempt *attempt);
+    void (*close)(struct attempt *attempt);
+
+    /* Tries once to make the lock file ours: OWNED, HELD, FAILED; FREE: what it
+     * worked on was removed meanwhile, so open the place anew. */
+    enum outcome (*claim)(struct attempt *attempt);
+
+    /* Judges what is there: OWNED, FREE, STALE, HELD, FAILED. Watched: sets the
+     * watch first, and lets the owner know that somebody waits. */
+    enum outcome (*look)(struct attempt *attempt, bool watched);
+
+    /* Says all that can be known about what was looked at, for messages and for condemn. */
+    void (*identify)(struct attempt *attempt);
+
+    /* Removes the lock that was found stale: FREE, HELD, FAILED. */
+    enum outcome (*break_stale)(struct attempt *attempt);
+
+    /* Is an entry of the table still true? OWNED, BROKEN, FAILED. */
+    enum outcome (*confirm)(struct owned *owned, struct report *report);
+
+    /* RELEASED, BROKEN: the entry is gone; FAILED: if report->owned it is still there, and busy. */
+    enum outcome (*release)(struct owned *owned, struct report *report, bool *awaited);
+
+    /* Removes the lock whoever owns it: the one that was waited for, else the one there now. */
+    enum outcome (*condemn)(struct attempt *attempt, const struct os_identity *waited_for);
+};
+
+extern const struct mechanism link_mechanism;
+
+/* NULL: out of memory. lock_file is absolute. */
+struct lock *lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file,
+                      bool threaded);
+struct lock *lock_share(struct lock *lock);
+void lock_drop(struct lock *lock);
+
+void attempt_begin(struct attempt *attempt, struct lock *lock, int64_t deadline);
+void attempt_end(struct attempt *attempt);
+
+enum outcome lock_acquire(struct attempt *attempt); /* OWNED, HELD, INTERRUPTED, FAILED */
+enum outcome lock_release(struct attempt *attempt); /* RELEASED, FREE, HELD, FAILED */
+enum outcome lock_look(struct attempt *attempt);    /* OWNED, FREE, STALE, HELD, FAILED */
+enum outcome lock_break(struct attempt *attempt);   /* FREE, FAILED */
+
+/* Like lock_look(), and says who owns. */
+enum outcome lock_identify(struct attempt *attempt);
+
+/* with blocks nest: counts one more; counts one less, true: it was the outermost. */
+void lock_enter(struct attempt *attempt);
+bool lock_leave(struct attempt *attempt);
+
+/* The caller's unique name for this lock: the real one while it owns. */
+void lock_unique_name(struct attempt *attempt, char name[OWNER_NAME_SIZE]);
+
+/* The beacon's descriptor; -1: not owned. */
+int lock_descriptor(struct attempt *attempt);
+
+/* At exit: releases all that this process owns. */
+void lock_release_all(void);
+
+#endif

@@ -1,0 +1,151 @@
+/* Every system call of the project.
+ *
+ * The rest of the code is plain C11 without a single #ifdef; what a platform
+ * does differently is told in os_posix.c (and its siblings).
+ *
+ * Calling sequence: os_begin() once, before anything else. Functions that can
+ * fail return 0 or an errno value and leave their results untouched when they
+ * fail; none of them is interrupted by a signal unless it says so.
+ *
+ * Descriptors. Every descriptor is opened and closed here, and is entered in a
+ * register together with the inode that it stands for. The register answers
+ * two questions that numbers alone cannot: which descriptors must a forked
+ * child close (all of them: a child owns nothing), and is this number still
+ * ours, or has the program closed it behind our back and got it again for
+ * something else?
+ *
+ * One mutex, os_lock(), guards all of the process's shared memory. It is never
+ * held over a system call, nor while Python code can run.
+ */
+#ifndef LOCKFILE_OS_H
+#define LOCKFILE_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define OS_HOST_SIZE 256
+#define OS_PATH_SIZE 4096
+
+/* A thread identifier is an address on POSIX systems, and not a low one. */
+#ifdef _WIN32
+#define OS_LOWEST_THREAD 1
+#else
+#define OS_LOWEST_THREAD 0x100000
+#endif
+
+#define OS_MILLISECOND INT64_C(1000000)
+#define OS_SECOND (1000 * OS_MILLISECOND)
+#define OS_NEVER INT64_MAX
+
+/* A device and an inode number. Numbers are reused at once: only an open
+ * descriptor pins one. */
+struct os_inode {
+    uint64_t device;
+    uint64_t number;
+};
+
+/* An inode and the time of its birth (of its last modification where the file
+ * system keeps no birth): tells apart two files that had one number in turn. */
+struct os_identity {
+    struct os_inode inode;
+    int64_t born;
+};
+
+enum os_kind { OS_REGULAR, OS_DIRECTORY, OS_OTHER };
+
+struct os_status {
+    struct os_inode inode;
+    enum os_kind kind;
+    uint64_t user;
+    uint64_t links;
+    uint64_t size;
+};
+
+/* A kept descriptor and what it stands for; descriptor -1: none. */
+struct os_file {
+    int descriptor;
+    struct os_inode inode;
+};
+
+enum os_mode { OS_UNLOCK, OS_SHARED, OS_EXCLUSIVE };
+enum os_access { OS_READ, OS_WRITE };
+
+int os_begin(void);
+
+static inline bool
+os_same(struct os_inode one, struct os_inode other)
+{
+    return one.device == other.device && one.number == other.number;
+}
+
+/* Who and when. */
+int os_process(void);
+uint64_t os_user(void);         /* the effective one */
+uint64_t os_thread(void);       /* what threading.get_ident() says; reused by the system */
+uint64_t os_thread_token(void); /* the same thread's, never reused in this process */
+void os_host_name(char host[OS_HOST_SIZE]);
+int os_boot(char *identity, size_t size); /* names one run of this kernel */
+uint64_t os_random(void);
+int64_t os_now(void); /* monotonic, in nanoseconds */
+void os_pause(int64_t nanoseconds);
+const char *os_message(int error, char *buffer, size_t size);
+
+/* The process's one mutex, and waiting for what it guards to change. */
+void os_lock(void);
+void os_unlock(void);
+void os_wait_unlocked(void);
+void os_wake_all(void);
+
+/* Files, by name relative to an open directory; symbolic links are never followed. */
+int os_open_directory(const char *path, struct os_file *directory);
+int os_create(const struct os_file *directory, const char *name, struct os_file *file);
+int os_open(const struct os_file *directory, const char *name, enum os_access access,
+            struct os_file *file, struct os_status *status);
+bool os_is_open(const struct os_file *file);
+void os_close(struct os_file *file);
+void os_abandon(struct os_file *file); /* closed behind our back: forget the number */
+int os_status(const struct os_file *file, struct os_status *status);
+int os_status_at(const struct os_file *directory, const char *name, struct os_status *status);
+int os_identify(const struct os_file *directory, const char *name, struct os_identity *identity);
+int os_link(const struct os_file *directory, const char *existing, const char *name);
+int os_unlink(const struct os_file *directory, const char *name);
+int os_remove_directory(const struct os_file *directory, const char *name);
+bool os_is_local(const struct os_file *directory); /* excludes and proves, for this kernel alone */
+
+/* Calls visit for every name until it returns false. */
+int os_list(const struct os_file *directory, bool (*visit)(void *context, const char *name),
+            void *context);
+
+/* Kernel locks on an open file. Refused: EWOULDBLOCK. */
+int os_flock(const struct os_file *file, enum os_mode mode);
+bool os_flock_is_unsupported(int error);
+void os_announce(const struct os_file *file);   /* until the file is closed */
+bool os_is_awaited(const struct os_file *file); /* does another have it announced? */
+
+/* Watches: a descriptor that becomes readable when a watched file changes. */
+struct os_change {
+    bool any;
+    bool closed; /* one that could write was closed, perhaps by its owner's death */
+};
+int os_watch_open(int *descriptor);
+bool os_watch_is_open(int descriptor);
+void os_watch_close(int descriptor);
+int os_watch_add(int descriptor, const char *path, enum os_kind kind, int *watch);
+void os_watch_remove(int descriptor, int watch);
+struct os_change os_watch_read(int descriptor, int watch);
+
+/* Signals wait outside from os_signals_hold() to os_signals_release(), except
+ * inside os_wait(), which admits them at the very moment it goes to sleep: one
+ * that arrives between a look and the sleep is not slept through. */
+struct os_signals {
+    bool held;
+    uint64_t mask[16];
+};
+void os_signals_hold(struct os_signals *signals);
+void os_signals_release(struct os_signals *signals);
+
+/* Sleeps until the descriptor (-1: none) is readable or time is up; EINTR: a signal came. */
+int os_wait(int descriptor, int64_t nanoseconds, const struct os_signals *signals);
+
+#endif

@@ -1,0 +1,342 @@
+#include "owner.h"
+#include "table.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* .N: small numbers first, then random ones, which nobody can have taken in advance. */
+#define SMALL_NUMBERS 3
+#define CREATE_ATTEMPTS 100
+#define KERNEL_DIGITS 16
+#define NUMBER_DIGITS 10
+
+struct owner
+owner_caller(bool threaded)
+{
+    if (!threaded) {
+        return (struct owner){0, 0};
+    }
+    return (struct owner){os_thread_token(), os_thread()};
+}
+
+void
+owner_host(char host[OS_HOST_SIZE])
+{
+    os_host_name(host);
+    for (char *slash = host; (slash = strchr(slash, '/')) != NULL;) {
+        *slash = '_';
+    }
+}
+
+/* ---- What a file system lets us prove ---- */
+
+/* FNV-1a: the digest only has to tell kernels apart, not to withstand anybody. */
+static uint64_t
+digest(uint64_t hash, const void *data, size_t size)
+{
+    const unsigned char *byte = data;
+    while (size-- > 0) {
+        hash = (hash ^ *byte++) * UINT64_C(0x100000001B3);
+    }
+    return hash;
+}
+
+struct owner_ground
+owner_ground(const struct os_file *directory)
+{
+    char boot[64];
+    if (os_is_local(directory)) {
+        return (struct owner_ground){.local = true};
+    }
+    if (os_boot(boot, sizeof boot) != 0) {
+        return (struct owner_ground){.local = false};
+    }
+    uint64_t device = directory->inode.device;
+    uint64_t kernel = digest(UINT64_C(0xCBF29CE484222325), boot, strlen(boot));
+    kernel = digest(kernel, &device, sizeof device);
+    return (struct owner_ground){.kernel = kernel != 0 ? kernel : 1};
+}
+
+bool
+owner_is_provable(const struct owner_name *name, struct owner_ground ground)
+{
+    return name->kernel == 0 ? ground.local : name->kernel == ground.kernel;
+}
+
+/* ---- Names ---- */
+
+void
+owner_format(char name[OWNER_NAME_SIZE], const char *host, struct owner owner, uint64_t kernel,
+             uint64_t number)
+{
+    char thread[20] = "", suffix_kernel[20] = "", suffix_number[24] = "";
+    if (owner.thread != 0) {
+        snprintf(thread, sizeof thread, "%" PRIx64, owner.thread);
+    }
+    if (kernel != 0) {
+        snprintf(suffix_kernel, sizeof suffix_kernel, ".%016" PRIx64, kernel);
+    }
+    if (number != 0) {
+        snprintf(suffix_number, sizeof suffix_number, ".%" PRIu64, number);
+    }
+    snprintf(name, OWNER_NAME_SIZE, "%.*s-%s-%d%s%s", OS_HOST_SIZE - 1, host, thread, os_process(),
+             suffix_kernel, suffix_number);
+}
+
+/* Reads the digits that end right before *end, and moves *end to their start.
+ * Returns how many there were. */
+static size_t
+read_backwards(const char *text, const char **end, unsigned base, uint64_t *value)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *at = *end;
+    uint64_t place = 1;
+    *value = 0;
+    while (at > text && *end - at < KERNEL_DIGITS) {
+        const char *digit = memchr(digits, at[-1], base);
+        if (digit == NULL) {
+            break;
+        }
+        *value += (uint64_t)(digit - digits) * place;
+        place *= base;
+        at--;
+    }
+    size_t count = (size_t)(*end - at);
+    *end = at;
+    return count;
+}
+
+/* Steps over the separator that must stand right before *end. */
+static bool
+step_back(const char *text, const char **end, char separator)
+{
+    if (*end == text || (*end)[-1] != separator) {
+        return false;
+    }
+    --*end;
+    return true;
+}
+
+static void
+read_number_suffix(const char *text, const char **end)
+{
+    const char *at = *end;
+    uint64_t number;
+    size_t count = read_backwards(text, &at, 10, &number);
+    if (count >= 1 && count <= NUMBER_DIGITS && *at != '0' && step_back(text, &at, '.')) {
+        *end = at;
+    }
+}
+
+static uint64_t
+read_kernel_suffix(const char *text, const char **end)
+{
+    const char *at = *end;
+    uint64_t kernel;
+    if (read_backwards(text, &at, 16, &kernel) == KERNEL_DIGITS && step_back(text, &at, '.')) {
+        *end = at;
+        return kernel;
+    }
+    return 0;
+}
+
+bool
+owner_parse(const char *text, struct owner_name *name)
+{
+    const char *end = text + strlen(text);
+    uint64_t process;
+    size_t count;
+    read_number_suffix(text, &end);
+    name->kernel = read_kernel_suffix(text, &end);
+    count = read_backwards(text, &end, 10, &process);
+    if (count == 0 || *end == '0' || process > INT32_MAX || !step_back(text, &end, '-')) {
+        return false;
+    }
+    name->process = (int)process;
+    count = read_backwards(text, &end, 16, &name->thread);
+    if (count > 0 && (*end == '0' || name->thread < OS_LOWEST_THREAD)) {
+        return false; /* the classic HOST.Thread-1-PID, say */
+    }
+    if (!step_back(text, &end, '-') || end == text || end - text >= OS_HOST_SIZE) {
+        return false;
+    }
+    memcpy(name->host, text, (size_t)(end - text));
+    name->host[end - text] = '\0';
+    return true;
+}
+
+/* ---- Unique files ---- */
+
+int
+owner_check(const struct os_file *directory, const char *name, struct os_inode inode)
+{
+    struct os_status status;
+    int error = os_status_at(directory, name, &status);
+    return error != 0 ? error : os_same(status.inode, inode) ? 0 : ENOENT;
+}
+
+int
+owner_remove(const struct os_file *directory, const char *name, struct os_inode inode)
+{
+    int error = owner_check(directory, name, inode);
+    return error != 0 ? error : os_unlink(directory, name);
+}
+
+int
+owner_take_beacon(const struct os_file *file)
+{
+    for (int attempt = 0; attempt < 100; attempt++) {
+        int error = os_flock(file, OS_EXCLUSIVE);
+        if (error != EWOULDBLOCK || (error = os_flock(file, OS_SHARED)) != 0) {
+            return error;
+        }
+        /* Only another look was in the way. */
+        os_flock(file, OS_UNLOCK);
+    }
+    return EWOULDBLOCK;
+}
+
+static bool
+is_abandoned(const struct os_status *status)
+{
+    return status->kind == OS_REGULAR && status->user == os_user() && status->size == 0 &&
+           status->links == 1;
+}
+
+/* Removes a unique file whose owner is dead and owned nothing. False: left alone. */
+static bool
+reap(const struct os_file *directory, const char *name, struct owner_ground ground)
+{
+    struct os_file file;
+    struct os_status status;
+    bool reaped = false;
+    /* Looked at by name first: what is not a plain file had better not be opened. */
+    if (os_status_at(directory, name, &status) != 0 || !is_abandoned(&status) ||
+        os_open(directory, name, ground.local ? OS_READ : OS_WRITE, &file, &status) != 0) {
+        return false;
+    }
+    if (os_flock(&file, OS_EXCLUSIVE) == 0) {
+        /* The count of links is read after the grant: a claim that has linked
+         * this file holds its beacon, and one that has not yet taken it finds
+         * it refused and goes on to another name. */
+        reaped = os_status(&file, &status) == 0 && is_abandoned(&status) &&
+                 owner_remove(directory, name, file.inode) == 0;
+        os_flock(&file, OS_UNLOCK);
+    }
+    os_close(&file);
+    return reaped;
+}
+
+static bool
+is_reapable(const char *text, struct owner_ground ground, const char *host)
+{
+    struct owner_name name;
+    return owner_parse(text, &name) && strcmp(name.host, host) == 0 &&
+           owner_is_provable(&name, ground);
+}
+
+/* Lights the beacon of a file just made. EWOULDBLOCK: somebody looks at it, so
+ * its name is not ours to remove any more. ENOENT: it was reaped before. */
+static int
+light_beacon(const struct os_file *directory, struct owner_ground ground, struct os_file *beacon,
+             const char *name)
+{
+    int error = os_flock(beacon, OS_EXCLUSIVE);
+    if (error == 0 || (os_flock_is_unsupported(error) && !ground.local && ground.kernel == 0)) {
+        error = owner_check(directory, name, beacon->inode);
+    } else if (error != EWOULDBLOCK) {
+        owner_remove(directory, name, beacon->inode);
+    }
+    if (error != 0) {
+        os_close(beacon);
+    }
+    return error;
+}
+
+static uint64_t
+suffix_number(unsigned attempt)
+{
+    return attempt <= SMALL_NUMBERS ? attempt : (os_random() >> 32) + SMALL_NUMBERS + 1;
+}
+
+int
+owner_create(const struct os_file *directory, struct owner_ground ground, const char *host,
+             struct owner owner, struct os_file *beacon, char name[OWNER_NAME_SIZE])
+{
+    for (unsigned attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
+        owner_format(name, host, owner, ground.kernel, suffix_number(attempt));
+        if (table_names(directory->inode, name)) {
+            continue; /* another lock of ours in this directory */
+        }
+        int error = os_create(directory, name, beacon);
+        if (error == EEXIST && is_reapable(name, ground, host) && reap(directory, name, ground)) {
+            error = os_create(directory, name, beacon);
+        }
+        if (error == EEXIST) {
+            continue;
+        }
+        if (error != 0) {
+            return error;
+        }
+        error = light_beacon(directory, ground, beacon, name);
+        if (os_flock_is_unsupported(error) && ground.kernel != 0) {
+            ground.kernel = 0; /* no beacon, so no .K that would promise one */
+        } else if (error != EWOULDBLOCK && error != ENOENT) {
+            return error; /* or 0 */
+        }
+    }
+    return EEXIST;
+}
+
+/* ---- Searching a directory ---- */
+
+struct search {
+    const struct os_file *directory;
+    struct os_inode inode;
+    struct owner_ground ground;
+    const char *host;
+    char *name;
+    int error;
+};
+
+static bool
+visit_to_find(void *context, const char *text)
+{
+    struct search *search = context;
+    struct owner_name name;
+    /* Never by the number that the directory tells: overlay layers number apart. */
+    if (!owner_parse(text, &name) || owner_check(search->directory, text, search->inode) != 0) {
+        return true;
+    }
+    snprintf(search->name, OWNER_NAME_SIZE, "%s", text);
+    search->error = 0;
+    return false;
+}
+
+int
+owner_find(const struct os_file *directory, struct os_inode inode, char name[OWNER_NAME_SIZE])
+{
+    struct search search = {.directory = directory, .inode = inode, .name = name, .error = ENOENT};
+    int error = os_list(directory, visit_to_find, &search);
+    return error != 0 ? error : search.error;
+}
+
+static bool
+visit_to_sweep(void *context, const char *text)
+{
+    struct search *search = context;
+    if (is_reapable(text, search->ground, search->host)) {
+        reap(search->directory, text, search->ground);
+    }
+    return true;
+}
+
+void
+owner_sweep(const struct os_file *directory, struct owner_ground ground, const char *host)
+{
+    struct search search = {.directory = directory, .ground = ground, .host = host};
+    /* What cannot be listed is left for the next one to sweep. */
+    os_list(directory, visit_to_sweep, &search);
+}

@@ -1,0 +1,80 @@
+/* Who owns: names, beacons, and the proof that an owner is dead.
+ *
+ * An owner is a host, a process and, when threaded, a thread in it. It writes
+ * itself down as an empty file, its unique file, whose name says who it is,
+ *
+ *     HOSTNAME-THREADID-PID        a thread (THREADID in hexadecimal)
+ *     HOSTNAME--PID                a whole process
+ *     ... .K                       where the file system is not known to be local
+ *     ... .N                       when the name is taken
+ *
+ * and keeps an exclusive flock on it, its beacon, for as long as it owns. The
+ * kernel drops the beacon when the last descriptor goes, however the process
+ * ends; so "the beacon is granted to me" is the kernel's word that the owner is
+ * dead. It is the word of one kernel only: on a file system that other kernels
+ * may use too, the name carries K, a digest of the kernel's boot identity and
+ * the file system's device number, and proves nothing to anybody whose K
+ * differs. Age and process numbers never prove anything.
+ */
+#ifndef LOCKFILE_OWNER_H
+#define LOCKFILE_OWNER_H
+
+#include "os.h"
+
+#define OWNER_NAME_SIZE (OS_HOST_SIZE + 64)
+
+/* Who calls: taken anew by every method. */
+struct owner {
+    uint64_t token;  /* the calling thread, as never reused; 0: the whole process */
+    uint64_t thread; /* the calling thread, as others know it; 0: the whole process */
+};
+
+/* What a unique name says. */
+struct owner_name {
+    char host[OS_HOST_SIZE];
+    uint64_t thread; /* 0: the whole process */
+    int process;
+    uint64_t kernel; /* K; 0: none */
+};
+
+/* What the file system of a directory lets a beacon prove: asked each time,
+ * since device numbers are reused as well. */
+struct owner_ground {
+    bool local;      /* one kernel only uses it */
+    uint64_t kernel; /* K, where it is not local; 0: not to be had */
+};
+
+struct owner owner_caller(bool threaded);
+void owner_host(char host[OS_HOST_SIZE]);
+struct owner_ground owner_ground(const struct os_file *directory);
+
+/* number 0: without .N */
+void owner_format(char name[OWNER_NAME_SIZE], const char *host, struct owner owner, uint64_t kernel,
+                  uint64_t number);
+bool owner_parse(const char *text, struct owner_name *name);
+
+/* Whether a beacon that is granted here proves this name's owner dead. */
+bool owner_is_provable(const struct owner_name *name, struct owner_ground ground);
+
+/* Makes the caller's unique file, under the first name that is free, and lights
+ * its beacon. EEXIST: no name was to be had. */
+int owner_create(const struct os_file *directory, struct owner_ground ground, const char *host,
+                 struct owner owner, struct os_file *beacon, char name[OWNER_NAME_SIZE]);
+
+/* Does name still stand for inode? 0, ENOENT if not, or what kept us from seeing. */
+int owner_check(const struct os_file *directory, const char *name, struct os_inode inode);
+
+/* Removes name if it still stands for inode. */
+int owner_remove(const struct os_file *directory, const char *name, struct os_inode inode);
+
+/* The unique name of an inode; ENOENT: it has none of our form. */
+int owner_find(const struct os_file *directory, struct os_inode inode, char name[OWNER_NAME_SIZE]);
+
+/* Takes the beacon of a dead owner, so that breakers take turns. Also succeeds
+ * only if nobody looks at it; EWOULDBLOCK: its owner lives. */
+int owner_take_beacon(const struct os_file *file);
+
+/* Removes the unique files in the directory whose owners are proven dead and own nothing. */
+void owner_sweep(const struct os_file *directory, struct owner_ground ground, const char *host);
+
+#endif

@@ -1,0 +1,184 @@
+#include "table.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Newest first: locks are mostly released in the reverse order. */
+static struct owned *table;
+static uint64_t last_serial;
+
+/* The process that the entries belong to. */
+static int table_process;
+
+/* Guarded by os_lock(), as is all below. A child's copy of the table is its
+ * parent's; the descriptors in it were closed by the fork. */
+static void
+discard_parent_table(void)
+{
+    if (table_process == os_process()) {
+        return;
+    }
+    while (table != NULL) {
+        struct owned *next = table->next;
+        free(table);
+        table = next;
+    }
+    table_process = os_process();
+}
+
+static bool
+is_same_owner(struct owner one, struct owner other)
+{
+    return one.token == other.token;
+}
+
+struct owned *
+table_new(const struct mechanism *mechanism, struct owner owner, const char *lock_file)
+{
+    size_t length = strlen(lock_file) + 1;
+    struct owned *owned = calloc(1, sizeof *owned + length);
+    if (owned != NULL) {
+        owned->mechanism = mechanism;
+        owned->owner = owner;
+        owned->directory.descriptor = -1;
+        owned->beacon.descriptor = -1;
+        memcpy(owned->lock_file, lock_file, length);
+        owned->file = strrchr(owned->lock_file, '/') + 1;
+    }
+    return owned;
+}
+
+void
+table_enter(struct owned *owned)
+{
+    os_lock();
+    discard_parent_table();
+    owned->busy = true;
+    owned->serial = ++last_serial;
+    owned->next = table;
+    table = owned;
+    os_unlock();
+}
+
+void
+table_keep(struct owned *owned)
+{
+    os_lock();
+    owned->busy = false;
+    os_wake_all();
+    os_unlock();
+}
+
+void
+table_drop(struct owned *owned)
+{
+    os_lock();
+    for (struct owned **link = &table; *link != NULL; link = &(*link)->next) {
+        if (*link == owned) {
+            *link = owned->next;
+            os_wake_all();
+            break;
+        }
+    }
+    os_unlock();
+    os_close(&owned->beacon);
+    os_close(&owned->directory);
+    free(owned);
+}
+
+/* What an entry is looked for by. */
+struct query {
+    const char *lock_file;
+    const struct os_inode *inode;
+    uint64_t serial;
+    const struct owner *owner;
+    bool idle; /* only what no other call uses */
+};
+
+static bool
+matches(const struct owned *owned, const struct query *query)
+{
+    return (query->owner == NULL || is_same_owner(owned->owner, *query->owner)) &&
+           (!query->idle || !owned->busy) &&
+           (query->serial == 0 || owned->serial == query->serial) &&
+           (query->inode == NULL || os_same(owned->beacon.inode, *query->inode)) &&
+           (query->lock_file == NULL || strcmp(owned->lock_file, query->lock_file) == 0);
+}
+
+static struct owned *
+find(const struct query *query)
+{
+    struct owned *owned = table;
+    while (owned != NULL && !matches(owned, query)) {
+        owned = owned->next;
+    }
+    return owned;
+}
+
+static struct owned *
+take(const struct query *query)
+{
+    struct owned *owned;
+    os_lock();
+    discard_parent_table();
+    while ((owned = find(query)) != NULL && owned->busy) {
+        os_wait_unlocked();
+    }
+    if (owned != NULL) {
+        owned->busy = true;
+    }
+    os_unlock();
+    return owned;
+}
+
+struct owned *
+table_take(const char *lock_file, struct owner owner)
+{
+    return take(&(struct query){.lock_file = lock_file, .owner = &owner});
+}
+
+struct owned *
+table_take_inode(struct os_inode inode, struct owner owner)
+{
+    return take(&(struct query){.inode = &inode, .owner = &owner});
+}
+
+struct owned *
+table_take_serial(uint64_t serial)
+{
+    return take(&(struct query){.serial = serial});
+}
+
+struct owned *
+table_take_idle(void)
+{
+    return take(&(struct query){.idle = true});
+}
+
+bool
+table_find(struct os_inode inode, struct owner *owner, uint64_t *serial)
+{
+    os_lock();
+    discard_parent_table();
+    const struct owned *owned = find(&(struct query){.inode = &inode});
+    if (owned != NULL) {
+        *owner = owned->owner;
+        *serial = owned->serial;
+    }
+    os_unlock();
+    return owned != NULL;
+}
+
+bool
+table_names(struct os_inode directory, const char *name)
+{
+    os_lock();
+    discard_parent_table();
+    const struct owned *owned = table;
+    while (owned != NULL &&
+           !(os_same(owned->directory.inode, directory) && strcmp(owned->unique_name, name) == 0)) {
+        owned = owned->next;
+    }
+    os_unlock();
+    return owned != NULL;
+}
