@@ -86,21 +86,28 @@ describe_owner(const struct holder *holder)
 static PyObject *
 describe_holder(const struct attempt *attempt)
 {
+    char buffer[256];
     const struct holder *holder = &attempt->report.holder;
     const char *reason = attempt->report.reason;
     bool thread_of_ours = holder->known && holder->name.thread != 0 && holder->life == LIFE_ALIVE &&
                           holder->name.process == os_process() &&
                           strcmp(holder->name.host, attempt->lock->host) == 0;
+    int error = attempt->report.error;
     PyObject *owner = describe_owner(holder);
-    if (owner == NULL) {
+    PyObject *why =
+        owner != NULL ? decode(error != 0 ? os_message(error, buffer, sizeof buffer) : "") : NULL;
+    if (why == NULL) {
+        Py_XDECREF(owner);
         return NULL;
     }
     PyObject *text = PyUnicode_FromFormat(
-        "%U%s%s%s", owner, reason != NULL ? "; " : "", reason != NULL ? reason : "",
+        "%U%s%s%s%U%s", owner, reason != NULL ? "; " : "", reason != NULL ? reason : "",
+        error != 0 ? ": " : "", why,
         thread_of_ours ? "; this is another thread of this process: with threaded=False the "
                          "process would be the owner"
                        : "");
     Py_DECREF(owner);
+    Py_DECREF(why);
     return text;
 }
 
@@ -439,6 +446,70 @@ end(const struct attempt *attempt, PyObject *result)
     return result;
 }
 
+/* ---- LockBase: attributes that may be assigned ---- */
+
+/* As programs do with the classic package's.
+ * What they are then lives in __dict__ and changes nothing but what they say. */
+static PyObject *
+assigned(PyObject *self, const char *name)
+{
+    if (((LockObject *)self)->dict == NULL) {
+        return NULL;
+    }
+    PyObject *dict = PyObject_GenericGetDict(self, NULL);
+    PyObject *key = PyUnicode_FromString(name);
+    PyObject *value = NULL;
+    if (dict != NULL && key != NULL && PyDict_Contains(dict, key) == 1) {
+        value = PyObject_GetItem(dict, key);
+    }
+    Py_XDECREF(dict);
+    Py_XDECREF(key);
+    return value;
+}
+
+static int
+assign(PyObject *self, PyObject *value, void *name)
+{
+    PyObject *dict = PyObject_GenericGetDict(self, NULL);
+    if (dict == NULL) {
+        return -1;
+    }
+    int result =
+        value != NULL ? PyDict_SetItemString(dict, name, value) : PyDict_DelItemString(dict, name);
+    Py_DECREF(dict);
+    if (value == NULL && result < 0 && PyErr_ExceptionMatches(PyExc_KeyError)) {
+        PyErr_Format(PyExc_AttributeError, "%s was not assigned", (const char *)name);
+    }
+    return result;
+}
+
+/* What the constructor was given. */
+static PyObject *
+constructor_timeout(const LockObject *object)
+{
+    os_lock();
+    bool given = object->has_timeout;
+    double seconds = object->timeout;
+    os_unlock();
+    return given ? PyFloat_FromDouble(seconds) : Py_NewRef(Py_None);
+}
+
+static PyObject *
+get_timeout(PyObject *self, void *closure)
+{
+    PyObject *value = assigned(self, closure);
+    return value != NULL || PyErr_Occurred() ? value : constructor_timeout((LockObject *)self);
+}
+
+static int
+set_timeout(PyObject *self, PyObject *value, void *closure)
+{
+    bool given;
+    double seconds;
+    return value == NULL || read_timeout(value, &given, &seconds) ? assign(self, value, closure)
+                                                                  : -1;
+}
+
 /* ---- LockBase: methods ---- */
 
 static bool
@@ -453,11 +524,12 @@ read_acquire_arguments(PyObject *self, PyObject *args, PyObject *kwargs, int64_t
         return false;
     }
     if (!given) {
-        LockObject *object = (LockObject *)self;
-        os_lock();
-        given = object->has_timeout;
-        seconds = object->timeout;
-        os_unlock();
+        PyObject *own = get_timeout(self, "timeout");
+        if (own == NULL || !read_timeout(own, &given, &seconds)) {
+            Py_XDECREF(own);
+            return false;
+        }
+        Py_DECREF(own);
     }
     *deadline = given ? deadline_in(seconds) : OS_NEVER;
     return true;
@@ -766,38 +838,6 @@ base_exit(PyObject *self, PyObject *Py_UNUSED(exception))
 
 /* ---- LockBase: attributes ---- */
 
-/* Some attributes may be assigned, as programs do with the classic package's.
- * What they are then lives in __dict__ and changes nothing but what they say. */
-static PyObject *
-assigned(PyObject *self, const char *name)
-{
-    if (((LockObject *)self)->dict == NULL) {
-        return NULL;
-    }
-    PyObject *dict = PyObject_GenericGetDict(self, NULL);
-    PyObject *key = PyUnicode_FromString(name);
-    PyObject *value = NULL;
-    if (dict != NULL && key != NULL && PyDict_Contains(dict, key) == 1) {
-        value = PyObject_GetItem(dict, key);
-    }
-    Py_XDECREF(dict);
-    Py_XDECREF(key);
-    return value;
-}
-
-static int
-assign(PyObject *self, PyObject *value, void *name)
-{
-    PyObject *dict = PyObject_GenericGetDict(self, NULL);
-    if (dict == NULL) {
-        return -1;
-    }
-    int result =
-        value != NULL ? PyDict_SetItemString(dict, name, value) : PyDict_DelItemString(dict, name);
-    Py_DECREF(dict);
-    return result;
-}
-
 static PyObject *
 share_text(PyObject *self, size_t offset)
 {
@@ -880,33 +920,6 @@ get_threaded(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-get_timeout(PyObject *self, void *Py_UNUSED(closure))
-{
-    LockObject *object = (LockObject *)self;
-    os_lock();
-    bool given = object->has_timeout;
-    double seconds = object->timeout;
-    os_unlock();
-    return given ? PyFloat_FromDouble(seconds) : Py_NewRef(Py_None);
-}
-
-static int
-set_timeout(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    LockObject *object = (LockObject *)self;
-    bool given;
-    double seconds = 0;
-    if (!read_timeout(value != NULL ? value : Py_None, &given, &seconds)) {
-        return -1;
-    }
-    os_lock();
-    object->has_timeout = given;
-    object->timeout = seconds;
-    os_unlock();
-    return 0;
-}
-
-static PyObject *
 base_repr(PyObject *self)
 {
     PyObject *type = PyType_GetName(Py_TYPE(self));
@@ -937,7 +950,7 @@ base_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
     PyObject *path = get_path(self, NULL);
     PyObject *lock_file = path ? get_lock_file(self, NULL) : NULL;
     PyObject *threaded = lock_file ? get_threaded(self, NULL) : NULL;
-    PyObject *timeout = threaded ? get_timeout(self, NULL) : NULL;
+    PyObject *timeout = threaded ? constructor_timeout((LockObject *)self) : NULL;
     PyObject *dict = timeout ? PyObject_GenericGetDict(self, NULL) : NULL;
     PyObject *copyreg = dict ? PyImport_ImportModule("copyreg") : NULL;
     PyObject *make = copyreg ? PyObject_GetAttrString(copyreg, "__newobj__") : NULL;
@@ -1022,7 +1035,7 @@ static PyGetSetDef base_attributes[] = {
     {"pid", get_pid, assign, "The calling process's number.", "pid"},
     {"threaded", get_threaded, NULL, "Whether each thread is an owner of its own.", NULL},
     {"timeout", get_timeout, set_timeout,
-     "Seconds that acquire() and with wait by default; None: for ever.", NULL},
+     "Seconds that acquire() and with wait by default; None: for ever.", "timeout"},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

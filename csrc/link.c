@@ -54,25 +54,68 @@ link_open(struct attempt *attempt)
     return error;
 }
 
-/* 0 also where directories cannot be locked: break_lock() is less careful there. */
+/* ---- Removals and break_lock() keep off each other ----
+ *
+ * By the directory's flock. But programs lock directories for reasons of their
+ * own (flock DIRECTORY COMMAND), for hours: when the shared lock is refused, marks
+ * on the directory tell whether a break_lock() is at work. Each side sets its mark
+ * before it looks for the other's, so at least one sees the other. */
+
 static int
-lock_directory(const struct os_file *directory, enum os_mode mode, int64_t patience)
+begin_removal(const struct os_file *directory)
 {
-    int error = os_flock(directory, mode);
-    if (error == EWOULDBLOCK && patience > 0) {
-        int64_t limit = os_now() + patience;
-        do {
-            os_pause(DIRECTORY_PAUSE);
-            error = os_flock(directory, mode);
-        } while (error == EWOULDBLOCK && os_now() < limit);
+    int error = os_flock(directory, OS_SHARED);
+    if (error != EWOULDBLOCK) {
+        return os_flock_is_unsupported(error) ? 0 : error;
     }
-    return os_flock_is_unsupported(error) ? 0 : error;
+    error = os_mark(directory, OS_REMOVER);
+    if (error == 0 && (error = os_find_mark(directory, OS_BREAKER)) == 0) {
+        return 0;
+    }
+    os_unmark(directory, OS_REMOVER);
+    return EWOULDBLOCK; /* in doubt, it is a break_lock() */
 }
 
 static void
-unlock_directory(const struct os_file *directory)
+end_removal(const struct os_file *directory)
+{
+    os_unmark(directory, OS_REMOVER);
+    os_flock(directory, OS_UNLOCK);
+}
+
+static int
+begin_condemning(const struct os_file *directory)
+{
+    os_mark(directory, OS_BREAKER);
+    int error = os_flock(directory, OS_EXCLUSIVE);
+    if (error != 0) {
+        return os_flock_is_unsupported(error) ? 0 : error;
+    }
+    return os_find_mark(directory, OS_REMOVER) == EWOULDBLOCK ? EWOULDBLOCK : 0;
+}
+
+static void
+end_condemning(const struct os_file *directory)
 {
     os_flock(directory, OS_UNLOCK);
+    os_unmark(directory, OS_BREAKER);
+}
+
+/* Anybody may lock a public directory: who waits for it does not wait for ever. */
+static int
+patiently(int (*begin)(const struct os_file *directory), const struct os_file *directory)
+{
+    int64_t limit = 0;
+    int error;
+    while ((error = begin(directory)) == EWOULDBLOCK) {
+        if (limit == 0) {
+            limit = os_now() + DIRECTORY_PATIENCE;
+        } else if (os_now() >= limit) {
+            break;
+        }
+        os_pause(DIRECTORY_PAUSE);
+    }
+    return error;
 }
 
 /* ---- Claim ---- */
@@ -152,6 +195,7 @@ cannot_open(struct attempt *attempt, int error)
 {
     switch (error) {
     case ENOENT:
+    case ENAMETOOLONG:
         return LOCK_FREE;
     case ELOOP:
     case EMLINK: /* what some systems say for ELOOP here */
@@ -161,7 +205,8 @@ cannot_open(struct attempt *attempt, int error)
         return hold(attempt, LIFE_UNKNOWN, "its lock file is a socket or device, made by no lock");
     case EACCES:
     case EPERM:
-        return hold(attempt, LIFE_UNKNOWN, "there is no permission to look at its lock file");
+        attempt->report.error = error;
+        return hold(attempt, LIFE_UNKNOWN, "its lock file cannot be looked at");
     default:
         return fail(&attempt->report, error, "open the lock file");
     }
@@ -230,9 +275,6 @@ judge_dark(struct attempt *attempt)
                    ? LOCK_FREE /* released while we searched */
                    : hold(attempt, LIFE_UNKNOWN, "its lock file was not made by this protocol");
     }
-    if (error == EACCES) {
-        return hold(attempt, LIFE_UNKNOWN, "there is no permission to list its directory");
-    }
     if (error != 0) {
         return fail(&attempt->report, error, "list the directory");
     }
@@ -292,7 +334,7 @@ link_look(struct attempt *attempt, bool watched)
     if (watched) {
         wait_for_inode(&attempt->wait, status.inode);
         if (attempt->ground.local) {
-            os_announce(&attempt->found);
+            os_mark(&attempt->found, OS_WAITER); /* refused, it costs a turn, not the lock */
         }
     }
     return judge(attempt, &status);
@@ -321,7 +363,7 @@ remove_stale(struct attempt *attempt)
 {
     const struct os_file *directory = &attempt->directory;
     const char *file = attempt->lock->file;
-    if (lock_directory(directory, OS_SHARED, 0) != 0) {
+    if (begin_removal(directory) != 0) {
         wait_hurry(&attempt->wait); /* a break_lock() is at work */
         return hold(attempt, LIFE_DEAD, "its directory is locked by another program");
     }
@@ -333,7 +375,7 @@ remove_stale(struct attempt *attempt)
     if (error == 0) {
         owner_remove(directory, attempt->found_name, attempt->found.inode);
     }
-    unlock_directory(directory);
+    end_removal(directory);
     switch (error) {
     case 0:
     case ENOENT:
@@ -341,7 +383,8 @@ remove_stale(struct attempt *attempt)
     case EPERM:
     case EACCES:
     case EBUSY:
-        return hold(attempt, LIFE_DEAD, "there is no permission to remove its lock file");
+        attempt->report.error = error;
+        return hold(attempt, LIFE_DEAD, "its lock file cannot be removed");
     default:
         return fail(&attempt->report, error, "remove the stale lock file");
     }
@@ -381,7 +424,8 @@ cannot_take_beacon(struct attempt *attempt, int error)
         return hold(attempt, LIFE_UNKNOWN, NULL);
     case EACCES:
     case EPERM:
-        return hold(attempt, LIFE_UNKNOWN, "there is no permission to prove its owner dead");
+        attempt->report.error = error;
+        return hold(attempt, LIFE_UNKNOWN, "its owner cannot be proven dead");
     default:
         return fail(&attempt->report, error, "take the beacon of the stale lock file");
     }
@@ -506,7 +550,7 @@ link_confirm(struct owned *owned, struct report *report)
 static enum outcome
 still_owned(const struct owned *owned, struct report *report, int error, const char *doing)
 {
-    unlock_directory(&owned->directory);
+    end_removal(&owned->directory);
     report->owned = true;
     if (error == EWOULDBLOCK) {
         report->reason = "its directory is locked by another program";
@@ -523,14 +567,14 @@ link_release(struct owned *owned, struct report *report, bool *awaited)
     bool broken = false;
     int error = mend(owned);
     if (error == 0) {
-        error = lock_directory(directory, OS_SHARED, DIRECTORY_PATIENCE);
+        error = patiently(begin_removal, directory);
         if (error != 0) {
             return still_owned(owned, report, error, "lock the directory");
         }
         error = owner_check(directory, owned->file, owned->beacon.inode);
     }
     if (error == 0) {
-        *awaited = os_is_awaited(&owned->beacon);
+        *awaited = os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK;
         error = os_unlink(directory, owned->file);
         if (error == ENOENT) {
             error = 0; /* removed by a reply that was lost */
@@ -600,14 +644,15 @@ static enum outcome
 link_condemn(struct attempt *attempt, const struct os_identity *waited_for)
 {
     uint64_t serial = 0;
-    int error = lock_directory(&attempt->directory, OS_EXCLUSIVE, DIRECTORY_PATIENCE);
+    int error = patiently(begin_condemning, &attempt->directory);
     if (error != 0) {
+        end_condemning(&attempt->directory);
         attempt->report.reason = "its directory is locked by another program";
         return fail(&attempt->report, error, "lock the directory");
     }
     error = condemn(attempt, waited_for, &serial);
-    unlock_directory(&attempt->directory);
-    if (error != 0 && error != ENOENT) {
+    end_condemning(&attempt->directory);
+    if (error != 0 && !owner_is_absent(error)) {
         return fail(&attempt->report, error, "remove the lock file");
     }
     if (error == 0) {

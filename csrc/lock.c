@@ -94,9 +94,9 @@ static enum outcome
 open_to_look(struct attempt *attempt)
 {
     int error = attempt->lock->mechanism->open(attempt);
-    return error == 0                            ? LOCK_HELD
-           : error == ENOENT || error == ENOTDIR ? LOCK_FREE
-                                                 : cannot_open_place(attempt, error);
+    return error == 0               ? LOCK_HELD
+           : owner_is_absent(error) ? LOCK_FREE
+                                    : cannot_open_place(attempt, error);
 }
 
 /* ---- What the caller owns ---- */

@@ -12,7 +12,8 @@
  * two questions that numbers alone cannot: which descriptors must a forked
  * child close (all of them: a child owns nothing), and is this number still
  * ours, or has the program closed it behind our back and got it again for
- * something else?
+ * something else? A tag on the open file tells that; the inode would not, since
+ * the program may open the same directory or lock file as we do.
  *
  * One mutex, os_lock(), guards all of the process's shared memory. It is never
  * held over a system call, nor while Python code can run.
@@ -120,8 +121,14 @@ int os_list(const struct os_file *directory, bool (*visit)(void *context, const 
 /* Kernel locks on an open file. Refused: EWOULDBLOCK. */
 int os_flock(const struct os_file *file, enum os_mode mode);
 bool os_flock_is_unsupported(int error);
-void os_announce(const struct os_file *file);   /* until the file is closed */
-bool os_is_awaited(const struct os_file *file); /* does another have it announced? */
+
+/* Marks on an open file, seen by whoever has opened it anew, until they are taken
+ * back or the file is closed. Not to be used on network file systems, where they
+ * collide with flock. */
+enum os_mark { OS_WAITER, OS_BREAKER, OS_REMOVER };
+int os_mark(const struct os_file *file, enum os_mark mark);
+void os_unmark(const struct os_file *file, enum os_mark mark);
+int os_find_mark(const struct os_file *file, enum os_mark mark); /* EWOULDBLOCK: there is one */
 
 /* Watches: a descriptor that becomes readable when a watched file changes. */
 struct os_change {

@@ -50,6 +50,41 @@ static size_t registered_size;
 /* What an inotify descriptor is registered as: they share one inode. */
 static const struct os_inode watch_inode = {0, UINT64_MAX};
 
+#ifdef __linux__
+
+/* The signal that our open files would send, if they sent any. It stays with the
+ * open file, so a number that was closed and opened again does not have it. */
+#define TAG 63
+
+static int
+tag(int descriptor)
+{
+    return fcntl(descriptor, F_SETSIG, TAG) == 0 ? 0 : errno;
+}
+
+static bool
+is_tagged(int descriptor)
+{
+    return fcntl(descriptor, F_GETSIG) == TAG;
+}
+
+#else
+
+static int
+tag(int descriptor)
+{
+    (void)descriptor;
+    return 0;
+}
+
+static bool
+is_tagged(int descriptor)
+{
+    return fcntl(descriptor, F_GETFD) >= 0;
+}
+
+#endif
+
 /* ---- The process's one mutex ---- */
 
 void
@@ -103,35 +138,48 @@ grow_register(size_t size)
     return true;
 }
 
-/* Enters a descriptor just made, while forks are held off. */
+/* Tags and enters a descriptor just made, while forks are held off. */
 static int
 enter(int descriptor, struct os_inode inode)
 {
     size_t number = (size_t)descriptor;
-    int error = 0;
+    int error = tag(descriptor);
     os_lock();
     if (number >= registered_size && !grow_register(2 * number + 64)) {
         error = ENOMEM;
-    } else {
+    } else if (error == 0) {
         registered[number] = inode;
     }
     os_unlock();
     return error;
 }
 
-static void
-forget(int descriptor)
+/* Is the number still what was entered? */
+static bool
+is_entered(int descriptor, struct os_inode inode)
 {
     os_lock();
-    registered[descriptor] = (struct os_inode){0, 0};
+    bool entered = descriptor >= 0 && os_same(registered[descriptor], inode);
+    os_unlock();
+    return entered && is_tagged(descriptor);
+}
+
+/* Unless the number has been entered anew. */
+static void
+forget(int descriptor, struct os_inode inode)
+{
+    os_lock();
+    if (os_same(registered[descriptor], inode)) {
+        registered[descriptor] = (struct os_inode){0, 0};
+    }
     os_unlock();
 }
 
 static void
-close_registered(int descriptor)
+close_registered(int descriptor, struct os_inode inode)
 {
     fork_hold_off();
-    forget(descriptor);
+    forget(descriptor, inode);
     close(descriptor);
     fork_allow();
 }
@@ -156,13 +204,8 @@ static void
 after_fork_in_child(void)
 {
     for (size_t number = 0; number < registered_size; number++) {
-        struct os_file file = {(int)number, registered[number]};
-        if (file.inode.number == 0) {
-            continue;
-        }
-        bool is_watch = os_same(file.inode, watch_inode);
-        if (is_watch ? os_watch_is_open(file.descriptor) : os_is_open(&file)) {
-            close(file.descriptor);
+        if (registered[number].number != 0 && is_tagged((int)number)) {
+            close((int)number);
         }
         registered[number] = (struct os_inode){0, 0};
     }
@@ -380,16 +423,14 @@ os_open(const struct os_file *directory, const char *name, enum os_access access
 bool
 os_is_open(const struct os_file *file)
 {
-    struct stat found;
-    return file->descriptor >= 0 && fstat(file->descriptor, &found) == 0 &&
-           os_same(inode_of(&found), file->inode);
+    return is_entered(file->descriptor, file->inode);
 }
 
 void
 os_close(struct os_file *file)
 {
     if (file->descriptor >= 0) {
-        close_registered(file->descriptor);
+        close_registered(file->descriptor, file->inode);
         file->descriptor = -1;
     }
 }
@@ -398,7 +439,7 @@ void
 os_abandon(struct os_file *file)
 {
     if (file->descriptor >= 0) {
-        forget(file->descriptor);
+        forget(file->descriptor, file->inode);
         file->descriptor = -1;
     }
 }
@@ -515,7 +556,7 @@ os_list(const struct os_file *directory, bool (*visit)(void *context, const char
     }
     error = entry == NULL ? errno : 0;
     fork_hold_off();
-    forget(copy.descriptor);
+    forget(copy.descriptor, copy.inode);
     closedir(stream);
     fork_allow();
     return error;
@@ -542,46 +583,74 @@ os_flock_is_unsupported(int error)
 }
 
 #ifdef F_OFD_SETLK
-/* The byte far behind anything that a user writes into a lock file. */
-static struct flock
-announcement(short type)
+
+/* Open-file-description locks on bytes far behind anything that a user writes into
+ * a lock file. Shared ones, since exclusive ones need a file open for writing;
+ * asking whether an exclusive one would be refused needs nothing. */
+static int
+mark_command(const struct os_file *file, int command, short type, enum os_mark mark)
 {
-    return (struct flock){
-        .l_type = type, .l_whence = SEEK_SET, .l_start = INT64_C(1) << 61, .l_len = 1};
+    struct flock range = {
+        .l_type = type,
+        .l_whence = SEEK_SET,
+        .l_start = (INT64_C(1) << 61) + (int)mark,
+        .l_len = 1,
+    };
+    int result;
+    do {
+        result = fcntl(file->descriptor, command, &range);
+    } while (result != 0 && errno == EINTR);
+    if (result != 0) {
+        return errno;
+    }
+    return command == F_OFD_GETLK && range.l_type != F_UNLCK ? EWOULDBLOCK : 0;
 }
-#endif
+
+int
+os_mark(const struct os_file *file, enum os_mark mark)
+{
+    return mark_command(file, F_OFD_SETLK, F_RDLCK, mark);
+}
 
 void
-os_announce(const struct os_file *file)
+os_unmark(const struct os_file *file, enum os_mark mark)
 {
-#ifdef F_OFD_SETLK
-    /* A refusal costs us a turn, not the lock. */
-    struct flock range = announcement(F_RDLCK);
-    fcntl(file->descriptor, F_OFD_SETLK, &range);
-#else
-    (void)file;
-#endif
+    mark_command(file, F_OFD_SETLK, F_UNLCK, mark);
 }
 
-bool
-os_is_awaited(const struct os_file *file)
+int
+os_find_mark(const struct os_file *file, enum os_mark mark)
 {
-#ifdef F_OFD_SETLK
-    struct flock range = announcement(F_WRLCK);
-    return fcntl(file->descriptor, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
-#else
-    (void)file;
-    return false;
-#endif
+    return mark_command(file, F_OFD_GETLK, F_WRLCK, mark);
 }
+
+#else
+
+int
+os_mark(const struct os_file *file, enum os_mark mark)
+{
+    (void)file, (void)mark;
+    return ENOSYS;
+}
+
+void
+os_unmark(const struct os_file *file, enum os_mark mark)
+{
+    (void)file, (void)mark;
+}
+
+int
+os_find_mark(const struct os_file *file, enum os_mark mark)
+{
+    (void)file, (void)mark;
+    return ENOSYS;
+}
+
+#endif
 
 /* ---- Watches ---- */
 
 #ifdef __linux__
-
-/* fstat cannot tell an inotify descriptor from an eventfd that got its number;
- * the signal it would send, if it sent any, can. */
-#define WATCH_TAG 63
 
 int
 os_watch_open(int *descriptor)
@@ -591,9 +660,6 @@ os_watch_open(int *descriptor)
     int made = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (made < 0) {
         error = errno;
-    } else if (fcntl(made, F_SETSIG, WATCH_TAG) != 0) {
-        error = errno;
-        close(made);
     } else if ((error = enter(made, watch_inode)) != 0) {
         close(made);
     } else {
@@ -606,16 +672,16 @@ os_watch_open(int *descriptor)
 bool
 os_watch_is_open(int descriptor)
 {
-    return fcntl(descriptor, F_GETSIG) == WATCH_TAG;
+    return is_entered(descriptor, watch_inode);
 }
 
 void
 os_watch_close(int descriptor)
 {
     if (os_watch_is_open(descriptor)) {
-        close_registered(descriptor);
+        close_registered(descriptor, watch_inode);
     } else {
-        forget(descriptor);
+        forget(descriptor, watch_inode);
     }
 }
 

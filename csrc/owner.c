@@ -169,12 +169,21 @@ owner_parse(const char *text, struct owner_name *name)
 
 /* ---- Unique files ---- */
 
+bool
+owner_is_absent(int error)
+{
+    return error == ENOENT || error == ENOTDIR || error == ENAMETOOLONG;
+}
+
 int
 owner_check(const struct os_file *directory, const char *name, struct os_inode inode)
 {
     struct os_status status;
     int error = os_status_at(directory, name, &status);
-    return error != 0 ? error : os_same(status.inode, inode) ? 0 : ENOENT;
+    if (error != 0) {
+        return owner_is_absent(error) ? ENOENT : error;
+    }
+    return os_same(status.inode, inode) ? 0 : ENOENT;
 }
 
 int

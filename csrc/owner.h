@@ -61,6 +61,9 @@ bool owner_is_provable(const struct owner_name *name, struct owner_ground ground
 int owner_create(const struct os_file *directory, struct owner_ground ground, const char *host,
                  struct owner owner, struct os_file *beacon, char name[OWNER_NAME_SIZE]);
 
+/* Says an error that there is no such file, rather than that it cannot be seen? */
+bool owner_is_absent(int error);
+
 /* Does name still stand for inode? 0, ENOENT if not, or what kept us from seeing. */
 int owner_check(const struct os_file *directory, const char *name, struct os_inode inode);
 

@@ -1,0 +1,143 @@
+/*
+ * The bare system calls of one uncontended acquire and release, without a lock around them: what
+ * the kernel takes of the time, and so the least that a lock which makes these calls can take.
+ *
+ *     bare link DIRECTORY
+ *
+ * reads requests from standard input, a line each, and answers each with a line:
+ *
+ *     cycles N    makes N cycles; the answer is the nanoseconds that they took
+ *     trace       makes a few cycles, the last one between two calls of getppid() for strace
+ *
+ * To follow the lock when its calls change, edit the functions named after the mechanism: one line
+ * is one system call, in order.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOCK_FILE "bare.lock"
+#define UNIQUE_NAME "bare-7f0000000000-1"
+
+/* Make a system call that has to succeed. */
+#define MUST(call)         \
+    do {                   \
+        if ((call) < 0) {  \
+            perror(#call); \
+            exit(1);       \
+        }                  \
+    } while (0)
+
+typedef struct {
+    const char *path; /* of the directory that holds the lock file */
+    int directory;
+    int beacon;
+} lock;
+
+static void
+link_acquire(lock *self)
+{
+    struct stat status;
+    struct statfs file_system;
+    MUST(self->directory = open(self->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    MUST(fstat(self->directory, &status));
+    MUST(fstatfs(self->directory, &file_system));
+    MUST(self->beacon = openat(self->directory, UNIQUE_NAME,
+                               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+    MUST(fstat(self->beacon, &status));
+    MUST(flock(self->beacon, LOCK_EX | LOCK_NB));
+    MUST(fstatat(self->directory, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
+    MUST(linkat(self->directory, UNIQUE_NAME, self->directory, LOCK_FILE, 0));
+}
+
+static void
+link_release(lock *self)
+{
+    struct stat status;
+    struct flock announcement = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    MUST(fstat(self->directory, &status));
+    MUST(fstat(self->beacon, &status));
+    MUST(flock(self->directory, LOCK_SH | LOCK_NB));
+    MUST(fstatat(self->directory, LOCK_FILE, &status, AT_SYMLINK_NOFOLLOW));
+    MUST(fcntl(self->beacon, F_OFD_GETLK, &announcement));
+    MUST(unlinkat(self->directory, LOCK_FILE, 0));
+    MUST(fstatat(self->directory, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
+    MUST(unlinkat(self->directory, UNIQUE_NAME, 0));
+    MUST(close(self->beacon));
+    MUST(close(self->directory));
+}
+
+typedef struct {
+    const char *name;
+    void (*acquire)(lock *);
+    void (*release)(lock *);
+} mechanism;
+
+static const mechanism MECHANISMS[] = {
+    {"link", link_acquire, link_release},
+};
+
+static const mechanism *
+find_mechanism(const char *name)
+{
+    for (size_t i = 0; i < sizeof MECHANISMS / sizeof *MECHANISMS; i++) {
+        if (strcmp(MECHANISMS[i].name, name) == 0) {
+            return &MECHANISMS[i];
+        }
+    }
+    fprintf(stderr, "no mechanism called %s\n", name);
+    exit(2);
+}
+
+static int64_t
+now(void)
+{
+    struct timespec time;
+    MUST(clock_gettime(CLOCK_MONOTONIC, &time));
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static void
+make_cycles(const mechanism *bare, lock *self, long count)
+{
+    for (long i = 0; i < count; i++) {
+        bare->acquire(self);
+        bare->release(self);
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    if (argc != 3) {
+        fprintf(stderr, "usage: bare MECHANISM DIRECTORY\n");
+        return 2;
+    }
+    const mechanism *bare = find_mechanism(argv[1]);
+    lock self = {.path = argv[2], .directory = -1, .beacon = -1};
+    char request[64];
+    long count;
+
+    while (fgets(request, sizeof request, stdin) != NULL) {
+        int64_t started = now();
+        if (sscanf(request, "cycles %ld", &count) == 1) {
+            make_cycles(bare, &self, count);
+        } else {
+            make_cycles(bare, &self, 3);
+            (void)getppid();
+            make_cycles(bare, &self, 1);
+            (void)getppid();
+        }
+        printf("%lld\n", (long long)(now() - started));
+        fflush(stdout);
+    }
+    return 0;
+}

@@ -1,0 +1,138 @@
+"""The helper process of the measurements: `worker.py ROLE LOCK_CLASS PATH [ARGUMENT ...]`.
+
+Every role says "ready" first, then waits for requests on standard input, a line each.
+"""
+
+import fcntl
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+import lockfile
+
+
+class Flock:
+    """The blocking `flock` loop that the hand-offs are compared with; its file stays behind."""
+
+    def __init__(self, path: str) -> None:
+        self.descriptor = os.open(path + ".flock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+
+    def acquire(self, timeout: float | None = None) -> None:
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+
+
+def cycle(lock_class: Any, path: str) -> None:
+    """Cycle as often as asked, with one object or a new one each time, and say the nanoseconds."""
+    lock = lock_class(path)
+    for line in sys.stdin:
+        request, count = [*line.split(), "1"][:2]
+        times = range(int(count))
+        started = time.perf_counter_ns()
+        if request == "reused":
+            for _ in times:
+                lock.acquire()
+                lock.release()
+        elif request == "new":
+            for _ in times:
+                new_lock = lock_class(path)
+                new_lock.acquire()
+                new_lock.release()
+        elif request == "trace":
+            trace(lock)
+        print(time.perf_counter_ns() - started, flush=True)
+
+
+def trace(lock: Any) -> None:
+    """One cycle between two calls of getppid(), for strace to see."""
+    for _ in range(3):
+        lock.acquire()
+        lock.release()
+    os.getppid()
+    lock.acquire()
+    lock.release()
+    os.getppid()
+
+
+def turns(lock_class: Any, path: str, hold: str, count: str, seconds: str) -> None:
+    """Hold the lock again and again; then say when each turn was asked for, entered and left."""
+    lock = lock_class(path)
+    holding = float(hold)
+    records: list[tuple[int, int, int]] = []
+    sys.stdin.readline()
+    end = time.monotonic() + float(seconds)
+    while len(records) < int(count) and time.monotonic() < end:
+        asked = time.monotonic_ns()
+        lock.acquire()
+        entered = time.monotonic_ns()
+        time.sleep(holding)
+        left = time.monotonic_ns()
+        lock.release()
+        records.append((asked, entered, left))
+    print(json.dumps(records), flush=True)
+    sys.stdin.readline()
+
+
+def own(lock_class: Any, path: str) -> None:
+    """Own the lock for as long as this process lives."""
+    lock = lock_class(path)
+    lock.acquire()
+    print("owns", flush=True)
+    sys.stdin.readline()
+
+
+def wait(lock_class: Any, path: str) -> None:
+    """Wait for the lock, for the seconds of each request, and say what the waiting cost."""
+    lock = lock_class(path)
+    for line in sys.stdin:
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        asked = time.monotonic_ns()
+        entered = 0
+        try:
+            lock.acquire(timeout=float(line))
+            entered = time.monotonic_ns()
+            lock.release()
+        except lockfile.LockTimeout:
+            pass
+        waited = time.monotonic_ns() - asked
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        report = {
+            "entered": entered,
+            "waited": waited / 1e9,
+            "wake_ups": after.ru_nvcsw - before.ru_nvcsw,
+            "processor": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        }
+        print(json.dumps(report), flush=True)
+
+
+def grow(lock_class: Any, path: str) -> None:
+    """Cycle as often as asked, half of it with new objects, and say what this process occupies."""
+    lock = lock_class(path)
+    for line in sys.stdin:
+        for _ in range(int(line) // 2):
+            lock.acquire()
+            lock.release()
+            new_lock = lock_class(path)
+            new_lock.acquire()
+            new_lock.release()
+        with open("/proc/self/statm") as file:
+            pages = int(file.read().split()[1])
+        report = {
+            "kibibytes": pages * resource.getpagesize() // 1024,
+            "descriptors": len(os.listdir("/proc/self/fd")),
+            "files": len(os.listdir(os.path.dirname(path))),
+        }
+        print(json.dumps(report), flush=True)
+
+
+if __name__ == "__main__":
+    roles = {role.__name__: role for role in (cycle, turns, own, wait, grow)}
+    role_name, class_name, path, *arguments = sys.argv[1:]
+    lock_class = Flock if class_name == "Flock" else getattr(lockfile, class_name)
+    print("ready", flush=True)
+    roles[role_name](lock_class, path, *arguments)

@@ -1,0 +1,96 @@
+import gc
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import lockfile
+import support
+
+# Every mechanism; a test that asks for `lock_class` runs once with each.
+LOCK_CLASSES = [lockfile.LinkFileLock]
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "leaves_files: this test leaves locks or unique files behind"
+    )
+
+
+@pytest.fixture(params=LOCK_CLASSES, ids=lambda lock_class: lock_class.__name__)
+def lock_class(request):
+    return request.param
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A fresh path that nobody has locked; there is no such file."""
+    return str(tmp_path / "README")
+
+
+@pytest.fixture
+def public_directory(request):
+    """A fresh directory that every user may use."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o777)
+    yield directory
+    left = left_behind(directory)
+    shutil.rmtree(directory)
+    assert not left or request.node.get_closest_marker("leaves_files"), "a file is left"
+
+
+@pytest.fixture
+def other_user():
+    """The number of a user who is not us."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    return support.ORDINARY_USER
+
+
+@pytest.fixture
+def refusals():
+    """For tests in which the kernel refuses system calls (`in_thread(..., refused={...})`)."""
+    if not support.REFUSABLE:
+        pytest.skip("the numbers of this machine's system calls are not known")
+    try:
+        support.in_thread(os.getpid, refused={"flock": 1})
+    except OSError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request, tmp_path):
+    """A test leaves no descriptor open, no lock held and no unique file."""
+    before = descriptors()
+    yield
+    gc.collect()
+    assert descriptors() <= before, "a descriptor is left"
+    if not request.node.get_closest_marker("leaves_files"):
+        assert not left_behind(tmp_path), "a file is left"
+
+
+def descriptors():
+    """What this process has open, but for the inotify descriptors that it keeps for later."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{number}")
+        except FileNotFoundError:
+            continue  # the descriptor that listed this directory
+        if target != "anon_inode:inotify":
+            found.add((number, target))
+    return found
+
+
+def left_behind(directory):
+    """Lock files and unique files anywhere below a directory."""
+    host = socket.gethostname().replace("/", "_")
+    return [
+        os.path.join(where, name)
+        for where, directories, files in os.walk(directory)
+        for name in directories + files
+        if name.endswith(".lock") or name.startswith(host + "-")
+    ]

@@ -1,0 +1,214 @@
+"""What several test modules share: other threads, other processes, and system calls that fail."""
+
+import ctypes
+import json
+import os
+import platform
+import queue
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import Future
+from pathlib import Path
+
+import lockfile
+
+# Longer than anything takes on a busy machine: who waits longer than this hangs.
+PATIENCE = 30
+
+# Root is not stopped by modes; whoever is not root already is an ordinary user.
+ORDINARY_USER = 65534 if os.geteuid() == 0 else os.geteuid()
+
+IMPORT_PATH = [str(Path(__file__).parent), str(Path(lockfile.__file__).parent.parent)]
+
+
+def wait_until(condition, what="the condition"):
+    """Return when `condition()` holds; fail when it does not within PATIENCE."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.001)
+
+
+def names(directory):
+    """The sorted names in a directory."""
+    return sorted(os.listdir(directory))
+
+
+class OtherThread:
+    """A thread that lives as long as the `with` block and runs what it is given."""
+
+    def __init__(self, name=None):
+        self._calls = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        self.ident = self._thread.ident
+        return self
+
+    def __exit__(self, *exception):
+        self._calls.put(None)
+        self._thread.join(PATIENCE)
+
+    def start(self, function, *arguments, **keywords):
+        """Begin a call over there; its `Future` has the outcome."""
+        outcome = Future()
+        self._calls.put((outcome, function, arguments, keywords))
+        return outcome
+
+    def run(self, function, *arguments, **keywords):
+        """Call over there, return or raise here."""
+        return self.start(function, *arguments, **keywords).result(PATIENCE)
+
+    def _serve(self):
+        while (call := self._calls.get()) is not None:
+            outcome, function, arguments, keywords = call
+            try:
+                outcome.set_result(function(*arguments, **keywords))
+            except BaseException as error:
+                outcome.set_exception(error)
+            del call, outcome, function, arguments, keywords
+
+
+def in_thread(function, *arguments, refused=None, **keywords):
+    """Call in a thread of its own that ends with the call; return or raise here.
+
+    `refused` maps names of REFUSABLE to the error number that this thread then gets.
+    """
+    with OtherThread() as thread:
+        for name, error in (refused or {}).items():
+            thread.run(refuse, name, error)
+        return thread.run(function, *arguments, **keywords)
+
+
+class Child:
+    """A Python process that runs `code`, which may `say(value)` and `hear()`; values are JSON.
+
+    `sys.argv[1:]` are the arguments. `with` kills it at the end if it still runs.
+    """
+
+    def __init__(self, code, *arguments, user=None, **keywords):
+        prelude = "from support import *\n"
+        if user is not None:
+            prelude += f"become({user})\n"
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(IMPORT_PATH)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", prelude + textwrap.dedent(code), *map(os.fsencode, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            **keywords,
+        )
+        self.pid = self.process.pid
+        self._lines = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.kill()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(b"")
+
+    def say(self, value):
+        self.process.stdin.write(json.dumps(value).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def hear(self):
+        """The next value that the child says; fails when it ends or keeps silent."""
+        line = self._lines.get(timeout=PATIENCE)
+        assert line, "the child ended without a word"
+        return json.loads(line)
+
+    def kill(self):
+        """SIGKILL (unless it has ended), and return once it is gone."""
+        self.process.kill()
+        return self._end()
+
+    def finish(self):
+        """Let it run to its end, which must be a success."""
+        self.process.stdin.close()
+        code = self._end()
+        assert code == 0, f"the child ended with {code}"
+
+    def _end(self):
+        code = self.process.wait(PATIENCE)
+        self.process.stdin.close()
+        self._reader.join(PATIENCE)
+        self.process.stdout.close()
+        return code
+
+
+def holder(lock_class, path, **keywords):
+    """A child that owns the lock on `path` and releases it when it hears something."""
+    child = Child(
+        """
+        lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+        lock.acquire()
+        say(lock.unique_name)
+        hear()
+        lock.release()
+        say("released")
+        """,
+        lock_class.__name__,
+        path,
+        **keywords,
+    )
+    child.unique_name = child.hear()
+    return child
+
+
+# For use inside a child.
+
+
+def say(value):
+    print(json.dumps(value), flush=True)
+
+
+def hear():
+    """The next value from the parent, `None` when it says no more."""
+    line = sys.stdin.readline()
+    return json.loads(line) if line else None
+
+
+def become(user):
+    """Be an ordinary user from now on (imports may stop working: do them before)."""
+    if os.geteuid() == user:
+        return
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+
+
+# System calls that the kernel refuses to one thread, for the rest of its life, by a seccomp filter.
+
+REFUSABLE = {
+    "x86_64": {"link": (86, 265), "unlink": (87, 263), "flock": (73,), "inotify": (253, 294)},
+    "aarch64": {"link": (37,), "unlink": (35,), "flock": (32,), "inotify": (26,)},
+}.get(platform.machine(), {})
+
+
+def refuse(name, error):
+    """From now on the system call fails with `error` in the calling thread and its children."""
+    allow, refusal = 0x7FFF0000, 0x00050000 | error
+    load, jump_if_equal, answer = 0x20, 0x15, 0x06
+    program = [(load, 0, 0, 0)]  # the number of the system call
+    for number in REFUSABLE[name]:
+        program += [(jump_if_equal, 0, 1, number), (answer, 0, 0, refusal)]
+    program += [(answer, 0, 0, allow)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
+    filter_ = struct.pack("@HP", len(program), ctypes.addressof(code))
+    process_control = ctypes.CDLL(None, use_errno=True).prctl
+    no_new_privileges, set_seccomp, mode_filter = 38, 22, 2
+    for arguments in ((no_new_privileges, 1, 0, 0, 0), (set_seccomp, mode_filter, filter_, 0, 0)):
+        if process_control(*arguments):
+            raise OSError(ctypes.get_errno(), f"cannot refuse {name}")

@@ -1,0 +1,532 @@
+"""Waiting: what wakes a waiter, what does not, and what is left when it gives up."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+
+import pytest
+from lockfile import LockFailed, LockTimeout
+from protocol_support import (
+    has_settled,
+    inode,
+    inotify_descriptors,
+    plant_unique,
+    processor_seconds,
+    wake_ups,
+)
+from support import PATIENCE, Child, OtherThread, in_thread, names, wait_until
+
+# Who sleeps through a change and looks again a second later takes longer than PATIENCE for so many.
+TURNS = 40
+
+WAITER = """
+    import errno, signal
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+    if sys.argv[3] == "polling":
+        refuse("inotify", errno.EMFILE)
+    """
+
+
+def waiter(lock_class, path, code, how="events"):
+    return Child(WAITER + code, lock_class.__name__, path, how)
+
+
+@pytest.fixture(params=["events", "polling"])
+def how(request):
+    """With the kernel's events, and where they are refused."""
+    if request.param == "polling":
+        request.getfixturevalue("refusals")
+    return request.param
+
+
+@pytest.fixture
+def taker(lock_class, path, how):
+    """A process that acquires and releases the lock each time it is told."""
+    code = """
+    while hear():
+        lock.acquire()
+        say("owns")
+        lock.release()
+        say("released")
+    """
+    with waiter(lock_class, path, code, how) as child:
+        yield child
+
+
+def settle(child):
+    wait_until(lambda: has_settled(child.pid), "the waiter to sleep")
+
+
+def asleep(child, how):
+    """Wait until it waits: for long, or in the steps of a poll."""
+    if how == "events":
+        settle(child)
+    else:
+        count = wake_ups(child.pid)
+        wait_until(lambda: wake_ups(child.pid) > count + 2, "the waiter to poll")
+
+
+def takes_its_turn(child):
+    assert child.hear() == "owns"
+    assert child.hear() == "released"
+
+
+# What wakes
+
+
+def test_waiter_wakes_when_the_owner_releases(lock_class, path, taker, how):
+    lock = lock_class(path)
+    start = time.monotonic()
+    for _ in range(TURNS):
+        lock.acquire()
+        taker.say("acquire")
+        asleep(taker, how)
+        lock.release()
+        takes_its_turn(taker)
+    assert time.monotonic() - start < PATIENCE
+    taker.finish()
+
+
+def test_waiter_wakes_when_the_owner_is_killed(lock_class, path, taker, how):
+    owners = """
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while hear():
+        if os.fork() == 0:
+            lock.acquire()
+            say(os.getpid())
+            while True:
+                time.sleep(PATIENCE)
+    """
+    start = time.monotonic()
+    with waiter(lock_class, path, owners) as parent:
+        for _ in range(TURNS):
+            parent.say("fork")
+            owner = parent.hear()
+            taker.say("acquire")
+            asleep(taker, how)
+            os.kill(owner, signal.SIGKILL)
+            takes_its_turn(taker)
+        parent.finish()
+    assert time.monotonic() - start < PATIENCE
+    taker.finish()
+
+
+def make_file(name):
+    open(name, "x").close()
+
+
+def rename(name):
+    os.rename(name, name + "-moved")
+
+
+def replace_by_a_dead_owners(name):
+    unique = plant_unique(name)
+    os.link(unique, name + "-link")
+    os.rename(name + "-link", name)
+
+
+REMOVALS = {
+    "deleted": (make_file, os.unlink),
+    "renamed": (make_file, rename),
+    "replaced by a dead owner's": (make_file, replace_by_a_dead_owners),
+    "a removed directory": (os.mkdir, os.rmdir),
+}
+
+
+@pytest.mark.parametrize(("make", "remove"), REMOVALS.values(), ids=REMOVALS.keys())
+def test_waiter_wakes_when_a_foreign_lock_is(lock_class, path, tmp_path, taker, how, make, remove):
+    start = time.monotonic()
+    for _ in range(TURNS):
+        make(path + ".lock")
+        taker.say("acquire")
+        asleep(taker, how)
+        remove(path + ".lock")
+        takes_its_turn(taker)
+    assert time.monotonic() - start < PATIENCE
+    taker.finish()
+    for moved in tmp_path.glob("*-moved"):
+        moved.unlink()
+    assert names(tmp_path) == []
+
+
+def test_threads_of_one_process_wake_each_other(lock_class, path):
+    lock = lock_class(path)
+    start = time.monotonic()
+    with OtherThread() as thread:
+        for _ in range(TURNS):
+            with lock:
+                acquiring = thread.start(lock.acquire)
+            acquiring.result(PATIENCE)
+            thread.run(lock.release)
+    assert time.monotonic() - start < PATIENCE
+
+
+def test_every_one_of_many_waiters_gets_its_turn(lock_class, path, tmp_path):
+    code = """
+    say("waiting")
+    lock.acquire()
+    say("owns")
+    hear()
+    """
+    lock = lock_class(path)
+    lock.acquire()
+    waiters = [waiter(lock_class, path, code) for _ in range(5)]
+    try:
+        for child in waiters:
+            assert child.hear() == "waiting"
+        for child in waiters:
+            settle(child)
+        lock.release()
+        left = set(waiters)
+        while left:  # each is killed as soon as it owns
+            wait_until(
+                lambda: any(not child._lines.empty() for child in left), "the next one to own"
+            )
+            [owner] = [child for child in left if not child._lines.empty()]
+            assert owner.hear() == "owns"
+            owner.kill()
+            left.remove(owner)
+    finally:
+        for child in waiters:
+            child.kill()
+    with lock:
+        pass
+    assert names(tmp_path) == []
+
+
+def test_waiting_for_a_lock_in_a_directory_that_is_removed_fails(lock_class, tmp_path):
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    lock = lock_class(directory / "README")
+    open(lock.lock_file, "x").close()
+    with OtherThread() as thread:
+        native = thread.run(threading.get_native_id)
+        acquiring = thread.start(lock.acquire)
+        wait_until(lambda: has_settled(os.getpid(), native), "the waiter to sleep")
+        shutil.rmtree(directory)
+        with pytest.raises(LockFailed):
+            acquiring.result(PATIENCE)
+
+
+# What does not
+
+
+def test_waiting_takes_few_wake_ups(lock_class, path):
+    """At most twelve in ten seconds, in proportion, beside others who wait for the same lock."""
+    code = """
+    say("waiting")
+    try:
+        lock.acquire(timeout=4)
+    except lockfile.LockTimeout:
+        say("timeout")
+    hear()
+    """
+    with lock_class(path):
+        waiters = [waiter(lock_class, path, code) for _ in range(3)]
+        try:
+            for child in waiters:
+                assert child.hear() == "waiting"
+            for child in waiters:
+                settle(child)
+            before = [(wake_ups(child.pid), processor_seconds(child.pid)) for child in waiters]
+            start = time.monotonic()
+            time.sleep(2.5)
+            after = [(wake_ups(child.pid), processor_seconds(child.pid)) for child in waiters]
+            seconds = time.monotonic() - start
+            for (woken, busy), (woken_later, busy_later) in zip(before, after):
+                assert woken_later - woken <= 12 / 10 * seconds + 1
+                assert busy_later - busy <= 0.02 * seconds
+            for child in waiters:
+                assert child.hear() == "timeout"
+        finally:
+            for child in waiters:
+                child.kill()
+
+
+def test_polling_takes_little_time(lock_class, path, refusals):
+    code = """
+    say("waiting")
+    lock.acquire()
+    """
+    with lock_class(path), waiter(lock_class, path, code, "polling") as child:
+        assert child.hear() == "waiting"
+        asleep(child, "polling")
+        assert inotify_descriptors(child.pid) == 0
+        before, start = processor_seconds(child.pid), time.monotonic()
+        time.sleep(1.5)
+        assert processor_seconds(child.pid) - before <= 0.1 * (time.monotonic() - start)
+
+
+# Signals
+
+
+def test_keyboard_interrupt_comes_at_once_and_leaves_nothing(lock_class, path, tmp_path, how):
+    code = """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    say("waiting")
+    try:
+        lock.acquire()
+    except KeyboardInterrupt:
+        say("interrupted")
+    hear()
+    lock.acquire()
+    say(lock.i_am_locking())
+    lock.release()
+    """
+    lock = lock_class(path)
+    with waiter(lock_class, path, code, how) as child:
+        lock.acquire()
+        owned = names(tmp_path)
+        assert child.hear() == "waiting"
+        asleep(child, how)
+        os.kill(child.pid, signal.SIGINT)
+        assert child.hear() == "interrupted"
+        assert names(tmp_path) == owned
+        lock.release()
+        child.say("again")
+        assert child.hear() is True
+        child.finish()
+    assert names(tmp_path) == []
+
+
+def test_handler_that_returns_lets_the_wait_go_on(lock_class, path, how):
+    code = """
+    signal.signal(signal.SIGUSR1, lambda *arguments: say("handled"))
+    say("waiting")
+    lock.acquire()
+    say("owns")
+    lock.release()
+    """
+    lock = lock_class(path)
+    with waiter(lock_class, path, code, how) as child:
+        lock.acquire()
+        assert child.hear() == "waiting"
+        for _ in range(5):
+            asleep(child, how)
+            os.kill(child.pid, signal.SIGUSR1)
+            assert child.hear() == "handled"
+        lock.release()
+        assert child.hear() == "owns"
+        child.finish()
+
+
+def test_handler_may_release_and_acquire_while_the_program_waits(lock_class, path):
+    code = """
+    other, third = type(lock)(sys.argv[2] + "2"), type(lock)(sys.argv[2] + "3")
+
+    def handler(*arguments):
+        with third:
+            other.release()
+        try:
+            lock.release()
+        except lockfile.NotMyLock:
+            say("not mine")
+
+    signal.signal(signal.SIGUSR1, handler)
+    other.acquire()
+    say("waiting")
+    lock.acquire()
+    say("owns")
+    lock.release()
+    """
+    lock, other = lock_class(path), lock_class(path + "2")
+    with waiter(lock_class, path, code) as child:
+        lock.acquire()
+        assert child.hear() == "waiting"
+        settle(child)
+        assert other.is_locked()
+        os.kill(child.pid, signal.SIGUSR1)
+        assert child.hear() == "not mine"
+        assert not other.is_locked()
+        lock.release()
+        assert child.hear() == "owns"
+        child.finish()
+
+
+def test_handler_may_release_at_any_moment(lock_class, path, tmp_path):
+    code = """
+    handled = 0
+
+    def handler(*arguments):
+        global handled
+        handled += 1
+        try:
+            lock.release()
+        except lockfile.UnlockError:
+            pass
+
+    signal.signal(signal.SIGUSR1, handler)
+    say("looping")
+    while handled < 300:
+        lock.acquire()
+        try:
+            lock.release()
+        except lockfile.NotLocked:
+            pass
+        if handled % 10 == 0:
+            say(handled)
+    assert not lock.is_locked()
+    """
+    with waiter(lock_class, path, code) as child:
+        assert child.hear() == "looping"
+        while child.process.poll() is None:
+            os.kill(child.pid, signal.SIGUSR1)
+            time.sleep(0.001)
+        assert child.kill() == 0
+    assert names(tmp_path) == []
+
+
+# Deadlines
+
+
+@pytest.mark.parametrize("timeout", [0.001, 0.0035, 0.02, 0.3])
+def test_timeout_is_never_early(lock_class, path, timeout):
+    lock = lock_class(path)
+    with OtherThread() as thread:
+        thread.run(lock.acquire)
+        for _ in range(3):
+            start = time.monotonic()
+            with pytest.raises(LockTimeout):
+                lock.acquire(timeout=timeout)
+            assert time.monotonic() - start >= timeout
+        thread.run(lock.release)
+
+
+def test_timeout_is_never_early_where_events_are_refused(lock_class, path, refusals):
+    lock = lock_class(path)
+
+    def waited(timeout):
+        start = time.monotonic()
+        with pytest.raises(LockTimeout):
+            lock.acquire(timeout=timeout)
+        return time.monotonic() - start
+
+    with lock:
+        for timeout in (0.001, 0.0035, 0.02, 0.3):
+            assert in_thread(waited, timeout, refused={"inotify": 24}) >= timeout
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e300, 10**10])
+def test_endless_timeouts_wait(lock_class, path, timeout):
+    lock = lock_class(path)
+    with OtherThread() as thread:
+        with lock:
+            acquiring = thread.start(lock.acquire, timeout=timeout)
+        acquiring.result(PATIENCE)
+        thread.run(lock.release)
+
+
+def test_lock_freed_shortly_before_the_deadline_is_ours(lock_class, path):
+    """Who is told "timeout" was still refused at the end: never a timeout beside a free lock."""
+    lock = lock_class(path)
+    with OtherThread() as thread:
+        for _ in range(30):
+            lock.acquire()
+            acquiring = thread.start(lock.acquire, timeout=0.02)
+            time.sleep(0.015)
+            lock.release()
+            try:
+                acquiring.result(PATIENCE)
+            except LockTimeout:
+                pass
+            else:
+                thread.run(lock.release)
+            assert not lock.is_locked()
+
+
+# Courtesy
+
+
+def test_two_processes_take_turns(lock_class, path, tmp_path):
+    code = """
+    say("ready")
+    hear()
+    for _ in range(40):
+        with lock:
+            with open(sys.argv[2], "a") as log:
+                log.write(f"{os.getpid()}\\n")
+            time.sleep(0.002)
+    """
+    with waiter(lock_class, path, code) as one, waiter(lock_class, path, code) as two:
+        assert one.hear() == two.hear() == "ready"
+        with lock_class(path):
+            for child in (one, two):
+                child.say("go")
+                settle(child)
+        one.finish()
+        two.finish()
+    with open(path) as log:
+        turns = log.read().split()
+    assert len(turns) == 80
+    assert sum(before != after for before, after in zip(turns, turns[1:])) > 40
+
+
+def test_stopped_contender_does_not_keep_the_owner_from_its_lock(lock_class, path):
+    code = """
+    say("waiting")
+    lock.acquire()
+    say("owns")
+    hear()
+    """
+    lock = lock_class(path)
+    with waiter(lock_class, path, code) as child:
+        lock.acquire()
+        assert child.hear() == "waiting"
+        settle(child)
+        os.kill(child.pid, signal.SIGSTOP)
+        for timeout in (0, -1, None, 1):
+            lock.release()
+            lock.acquire(timeout=timeout)
+            with lock_class(path + "2"):
+                pass
+        lock.release()
+        os.kill(child.pid, signal.SIGCONT)
+        assert child.hear() == "owns"
+        assert inode(lock.lock_file)
+    with lock:
+        pass
+
+
+# What waiting costs
+
+
+def test_contended_acquires_do_not_use_up_descriptors(lock_class, path):
+    code = """
+    def descriptors():
+        return {number for number in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{number}")}
+
+    def work():
+        for _ in range(150):
+            with lock:
+                pass
+
+    before = descriptors()
+    for _ in range(3):
+        threads = [threading.Thread(target=work) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    say(len(descriptors()) - len(before))
+    hear()
+    """
+    with waiter(lock_class, path, code) as child:
+        growth = child.hear()
+        assert growth == inotify_descriptors(child.pid) <= 5
+        child.finish()
+
+
+def test_waits_that_time_out_do_not_use_up_descriptors(lock_class, path):
+    lock = lock_class(path)
+    with OtherThread() as thread:
+        with lock:
+            for _ in range(3):
+                with pytest.raises(LockTimeout):
+                    thread.run(lock.acquire, timeout=0.01)
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(50):
+                with pytest.raises(LockTimeout):
+                    thread.run(lock.acquire, timeout=0.003)
+            assert len(os.listdir("/proc/self/fd")) == before
