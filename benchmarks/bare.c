@@ -62,12 +62,13 @@ static void
 link_release(lock *self)
 {
     struct stat status;
-    struct flock announcement = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    struct flock range = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = INT64_C(1) << 61, .l_len = 1};
     MUST(fstat(self->directory, &status));
     MUST(fstat(self->beacon, &status));
     MUST(flock(self->directory, LOCK_SH | LOCK_NB));
     MUST(fstatat(self->directory, LOCK_FILE, &status, AT_SYMLINK_NOFOLLOW));
-    MUST(fcntl(self->beacon, F_OFD_GETLK, &announcement));
+    MUST(fcntl(self->beacon, F_OFD_GETLK, &range));
     MUST(unlinkat(self->directory, LOCK_FILE, 0));
     MUST(fstatat(self->directory, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
     MUST(unlinkat(self->directory, UNIQUE_NAME, 0));

@@ -76,7 +76,7 @@ def measure_crowd(settings: Settings) -> Iterator[Row]:
         empty.mkdir()
         costs: dict[Path, list[dict[str, float]]] = {empty: [], crowded: []}
         with crowd(crowded, count):
-            for _ in range(settings.choose(3, 1)):
+            for _ in range(settings.choose(2, 1)):
                 for place, results in costs.items():
                     results.extend(rounds(settings, place))
         medians = {

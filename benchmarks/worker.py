@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 from typing import Any
 
@@ -78,8 +79,26 @@ def turns(lock_class: Any, path: str, hold: str, count: str, seconds: str) -> No
     sys.stdin.readline()
 
 
+def have_waited(lock_class: Any, path: str) -> None:
+    """Wait for a lock once: a process that has done so keeps what it waits by."""
+    held = threading.Event()
+
+    def hold() -> None:
+        with lock_class(path):
+            held.set()
+            time.sleep(0.005)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    with lock_class(path):
+        holder.join()
+
+
 def own(lock_class: Any, path: str) -> None:
     """Own the lock for as long as this process lives."""
+    if lock_class is not Flock:
+        have_waited(lock_class, f"{path}-{os.getpid()}")
     lock = lock_class(path)
     lock.acquire()
     print("owns", flush=True)

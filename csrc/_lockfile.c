@@ -6,6 +6,7 @@
 #include <Python.h>
 #include <structmember.h>
 
+#include "errors.h"
 #include "lock.h"
 
 #include <errno.h>
@@ -13,8 +14,7 @@
 #include <string.h>
 
 typedef struct {
-    PyObject *Error, *LockError, *LockTimeout, *AlreadyLocked, *LockFailed;
-    PyObject *UnlockError, *NotLocked, *NotMyLock;
+    struct errors errors;
     PyTypeObject *Owner;
     PyTypeObject *LockBase, *LinkFileLock;
     PyObject *abspath;
@@ -50,184 +50,16 @@ state_of(PyObject *self)
     Py_FatalError("lockfile: a lock without its module");
 }
 
-/* ---- Exceptions ---- */
+static const struct errors *
+errors_of(PyObject *self)
+{
+    return &state_of(self)->errors;
+}
 
 static PyObject *
 decode(const char *text)
 {
     return PyUnicode_DecodeFSDefault(text);
-}
-
-/* "held by thread T of process P on host H, which is alive" */
-static PyObject *
-describe_owner(const struct holder *holder)
-{
-    static const char *const lives[] = {
-        [LIFE_UNKNOWN] = "", [LIFE_ALIVE] = ", which is alive", [LIFE_DEAD] = ", which is dead"};
-    const struct owner_name *name = &holder->name;
-    if (!holder->known) {
-        return PyUnicode_FromFormat("held by an unknown owner%s", lives[holder->life]);
-    }
-    PyObject *host = decode(name->host);
-    if (host == NULL) {
-        return NULL;
-    }
-    PyObject *text = name->thread == 0
-                         ? PyUnicode_FromFormat("held by process %d on host %U%s", name->process,
-                                                host, lives[holder->life])
-                         : PyUnicode_FromFormat("held by thread %llu of process %d on host %U%s",
-                                                (unsigned long long)name->thread, name->process,
-                                                host, lives[holder->life]);
-    Py_DECREF(host);
-    return text;
-}
-
-/* Who holds, why nobody can tell better, and what might help. */
-static PyObject *
-describe_holder(const struct attempt *attempt)
-{
-    char buffer[256];
-    const struct holder *holder = &attempt->report.holder;
-    const char *reason = attempt->report.reason;
-    bool thread_of_ours = holder->known && holder->name.thread != 0 && holder->life == LIFE_ALIVE &&
-                          holder->name.process == os_process() &&
-                          strcmp(holder->name.host, attempt->lock->host) == 0;
-    int error = attempt->report.error;
-    PyObject *owner = describe_owner(holder);
-    PyObject *why =
-        owner != NULL ? decode(error != 0 ? os_message(error, buffer, sizeof buffer) : "") : NULL;
-    if (why == NULL) {
-        Py_XDECREF(owner);
-        return NULL;
-    }
-    PyObject *text = PyUnicode_FromFormat(
-        "%U%s%s%s%U%s", owner, reason != NULL ? "; " : "", reason != NULL ? reason : "",
-        error != 0 ? ": " : "", why,
-        thread_of_ours ? "; this is another thread of this process: with threaded=False the "
-                         "process would be the owner"
-                       : "");
-    Py_DECREF(owner);
-    Py_DECREF(why);
-    return text;
-}
-
-/* "could not create the unique file: No space left on device" */
-static PyObject *
-describe_failure(const struct report *report)
-{
-    char buffer[256];
-    const char *reason = report->reason;
-    PyObject *message = decode(os_message(report->error, buffer, sizeof buffer));
-    if (message == NULL) {
-        return NULL;
-    }
-    PyObject *text = PyUnicode_FromFormat("could not %s: %U%s%s", report->doing, message,
-                                          reason != NULL ? "; " : "", reason != NULL ? reason : "");
-    Py_DECREF(message);
-    return text;
-}
-
-static PyObject *
-os_error(const struct attempt *attempt)
-{
-    char buffer[256];
-    int error = attempt->report.error;
-    PyObject *message = decode(os_message(error, buffer, sizeof buffer));
-    PyObject *file = decode(attempt->lock->lock_file);
-    PyObject *exception = NULL;
-    if (message != NULL && file != NULL) {
-        exception = PyObject_CallFunction(PyExc_OSError, "iOO", error, message, file);
-    }
-    Py_XDECREF(message);
-    Py_XDECREF(file);
-    return exception;
-}
-
-/* Raises type(text), chained to the OSError if a system call had failed. Takes
- * the text, which may be NULL, over. Always returns NULL. */
-static PyObject *
-raise_text(PyObject *type, const struct attempt *attempt, PyObject *text)
-{
-    if (text == NULL) {
-        return NULL;
-    }
-    PyObject *exception = PyObject_CallFunctionObjArgs(type, text, NULL);
-    Py_DECREF(text);
-    if (exception == NULL) {
-        return NULL;
-    }
-    if (attempt->report.error != 0) {
-        PyObject *cause = os_error(attempt);
-        if (cause == NULL) {
-            Py_DECREF(exception);
-            return NULL;
-        }
-        PyException_SetCause(exception, cause);
-    }
-    PyErr_SetObject(type, exception);
-    Py_DECREF(exception);
-    return NULL;
-}
-
-/* A classic message, which programs match on, and then what we know more: format
- * takes the path and the details. Takes the details, which may be NULL, over. */
-static PyObject *
-raise_detailed(PyObject *type, const struct attempt *attempt, const char *format,
-               const char *subject, PyObject *details)
-{
-    PyObject *name = decode(subject);
-    PyObject *text =
-        name != NULL && details != NULL ? PyUnicode_FromFormat(format, name, details) : NULL;
-    Py_XDECREF(name);
-    Py_XDECREF(details);
-    return raise_text(type, attempt, text);
-}
-
-static PyObject *
-raise_not_locked(const State *state, const struct attempt *attempt)
-{
-    PyObject *path = decode(attempt->lock->path);
-    PyObject *text = path != NULL ? PyUnicode_FromFormat("%U is not locked", path) : NULL;
-    Py_XDECREF(path);
-    return raise_text(state->NotLocked, attempt, text);
-}
-
-static PyObject *
-raise_not_mine(const State *state, const struct attempt *attempt)
-{
-    return raise_detailed(state->NotMyLock, attempt, "%U is locked, but not by me: %U",
-                          attempt->lock->path, describe_holder(attempt));
-}
-
-static PyObject *
-raise_failed_look(const State *state, const struct attempt *attempt)
-{
-    return raise_detailed(state->UnlockError, attempt, "cannot tell whether %U is locked: %U",
-                          attempt->lock->path, describe_failure(&attempt->report));
-}
-
-static PyObject *
-raise_failed_release(const State *state, const struct attempt *attempt)
-{
-    return raise_detailed(state->UnlockError, attempt,
-                          attempt->report.owned
-                              ? "%U could not be unlocked and is still locked by me: %U"
-                              : "%U is not locked by me any more, but something is left behind: %U",
-                          attempt->lock->path, describe_failure(&attempt->report));
-}
-
-static PyObject *
-raise_not_acquired(const State *state, const struct attempt *attempt, enum outcome outcome)
-{
-    if (outcome == LOCK_FAILED) {
-        return raise_detailed(state->LockFailed, attempt, "failed to create %U: %U",
-                              attempt->lock->lock_file, describe_failure(&attempt->report));
-    }
-    bool waited = attempt->wait.deadline > 0;
-    return raise_detailed(waited ? state->LockTimeout : state->AlreadyLocked, attempt,
-                          waited ? "Timeout waiting to acquire lock for %U: %U"
-                                 : "%U is already locked: %U",
-                          attempt->lock->path, describe_holder(attempt));
 }
 
 /* ---- Arguments ---- */
@@ -385,6 +217,17 @@ base_dealloc(PyObject *self)
 
 /* ---- Calling what lock.h offers ---- */
 
+/* Raises a message about the object's type. */
+static void
+complain(PyObject *exception, PyObject *self, const char *format, const char *method)
+{
+    PyObject *name = PyType_GetName(Py_TYPE(self));
+    if (name != NULL) {
+        PyErr_Format(exception, format, name, method);
+        Py_DECREF(name);
+    }
+}
+
 /* The object's lock, shared: __init__ may be called again meanwhile. NULL with an exception. */
 static struct lock *
 share_lock(PyObject *self)
@@ -396,7 +239,7 @@ share_lock(PyObject *self)
     }
     os_unlock();
     if (lock == NULL) {
-        PyErr_Format(PyExc_RuntimeError, "%R.__init__() was not called", (PyObject *)Py_TYPE(self));
+        complain(PyExc_RuntimeError, self, "%U.__init__() was not called", "");
     }
     return lock;
 }
@@ -409,8 +252,7 @@ begin(PyObject *self, struct attempt *attempt, const char *method, int64_t deadl
         return false;
     }
     if (lock->mechanism == NULL) {
-        PyErr_Format(PyExc_NotImplementedError, "%R does not implement %s()",
-                     (PyObject *)Py_TYPE(self), method);
+        complain(PyExc_NotImplementedError, self, "%U does not implement %s()", method);
         lock_drop(lock);
         return false;
     }
@@ -567,7 +409,7 @@ base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     return end(&attempt, outcome == LOCK_INTERRUPTED
                              ? NULL
-                             : raise_not_acquired(state_of(self), &attempt, outcome));
+                             : raise_not_acquired(errors_of(self), &attempt, outcome));
 }
 
 PyDoc_STRVAR(release_doc,
@@ -590,13 +432,13 @@ base_release(PyObject *self, PyObject *Py_UNUSED(ignored))
     case LOCK_RELEASED:
         return end(&attempt, Py_NewRef(Py_None));
     case LOCK_FREE:
-        return end(&attempt, raise_not_locked(state_of(self), &attempt));
+        return end(&attempt, raise_not_locked(errors_of(self), &attempt));
     case LOCK_FAILED:
         return end(&attempt, attempt.report.releasing
-                                 ? raise_failed_release(state_of(self), &attempt)
-                                 : raise_failed_look(state_of(self), &attempt));
+                                 ? raise_failed_release(errors_of(self), &attempt)
+                                 : raise_failed_look(errors_of(self), &attempt));
     default:
-        return end(&attempt, raise_not_mine(state_of(self), &attempt));
+        return end(&attempt, raise_not_mine(errors_of(self), &attempt));
     }
 }
 
@@ -623,7 +465,7 @@ look(PyObject *self, const char *method, bool mine)
     }
     enum outcome outcome = run(&attempt, lock_look);
     if (outcome == LOCK_FAILED) {
-        return end(&attempt, raise_failed_look(state_of(self), &attempt));
+        return end(&attempt, raise_failed_look(errors_of(self), &attempt));
     }
     bool answer = outcome == LOCK_OWNED || (!mine && outcome == LOCK_HELD);
     return end(&attempt, PyBool_FromLong(answer));
@@ -662,9 +504,7 @@ base_break_lock(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (run(&attempt, lock_break) == LOCK_FREE) {
         return end(&attempt, Py_NewRef(Py_None));
     }
-    return end(&attempt, raise_detailed(state_of(self)->UnlockError, &attempt,
-                                        "the lock of %U could not be broken: %U",
-                                        attempt.lock->path, describe_failure(&attempt.report)));
+    return end(&attempt, raise_failed_break(errors_of(self), &attempt));
 }
 
 PyDoc_STRVAR(owner_doc, "owner($self, /)\n--\n\n"
@@ -706,7 +546,7 @@ base_owner(PyObject *self, PyObject *Py_UNUSED(ignored))
     case LOCK_FREE:
         return end(&attempt, Py_NewRef(Py_None));
     case LOCK_FAILED:
-        return end(&attempt, raise_failed_look(state_of(self), &attempt));
+        return end(&attempt, raise_failed_look(errors_of(self), &attempt));
     default:
         return end(&attempt, make_owner(state_of(self), &attempt.report.holder));
     }
@@ -731,14 +571,14 @@ base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     case LOCK_OWNED: {
         int descriptor = lock_descriptor(&attempt);
         return end(&attempt, descriptor >= 0 ? PyLong_FromLong(descriptor)
-                                             : raise_not_locked(state_of(self), &attempt));
+                                             : raise_not_locked(errors_of(self), &attempt));
     }
     case LOCK_FAILED:
-        return end(&attempt, raise_failed_look(state_of(self), &attempt));
+        return end(&attempt, raise_failed_look(errors_of(self), &attempt));
     case LOCK_HELD:
-        return end(&attempt, raise_not_mine(state_of(self), &attempt));
+        return end(&attempt, raise_not_mine(errors_of(self), &attempt));
     default:
-        return end(&attempt, raise_not_locked(state_of(self), &attempt));
+        return end(&attempt, raise_not_locked(errors_of(self), &attempt));
     }
 }
 
@@ -1118,45 +958,6 @@ static PyStructSequence_Desc owner_description = {
 
 /* ---- The module ---- */
 
-static PyObject *
-add_exception(PyObject *module, PyObject **place, const char *name, const char *doc,
-              PyObject *bases)
-{
-    *place = PyErr_NewExceptionWithDoc(name, doc, bases, NULL);
-    if (*place == NULL || PyModule_AddObjectRef(module, strchr(name, '.') + 1, *place) < 0) {
-        return NULL;
-    }
-    return *place;
-}
-
-static bool
-add_exceptions(PyObject *module, State *state)
-{
-    if (!add_exception(module, &state->Error, "lockfile.Error", "What this package raises.",
-                       NULL) ||
-        !add_exception(module, &state->LockError, "lockfile.LockError",
-                       "The lock was not acquired.", state->Error) ||
-        !add_exception(module, &state->AlreadyLocked, "lockfile.AlreadyLocked",
-                       "It is held, and the caller did not want to wait.", state->LockError) ||
-        !add_exception(module, &state->LockFailed, "lockfile.LockFailed",
-                       "The lock file cannot be made, for another reason than being held.",
-                       state->LockError) ||
-        !add_exception(module, &state->UnlockError, "lockfile.UnlockError",
-                       "The lock was not released, broken or looked at.", state->Error) ||
-        !add_exception(module, &state->NotLocked, "lockfile.NotLocked", "Nobody holds it.",
-                       state->UnlockError) ||
-        !add_exception(module, &state->NotMyLock, "lockfile.NotMyLock", "Another owner holds it.",
-                       state->UnlockError)) {
-        return false;
-    }
-    PyObject *bases = PyTuple_Pack(2, state->LockError, PyExc_TimeoutError);
-    bool added =
-        bases != NULL && add_exception(module, &state->LockTimeout, "lockfile.LockTimeout",
-                                       "It was still held when the time to wait was over.", bases);
-    Py_XDECREF(bases);
-    return added;
-}
-
 static bool
 add_types(PyObject *module, State *state)
 {
@@ -1209,7 +1010,8 @@ module_exec(PyObject *module)
     PyObject *path = PyImport_ImportModule("os.path");
     state->abspath = path != NULL ? PyObject_GetAttrString(path, "abspath") : NULL;
     Py_XDECREF(path);
-    if (state->abspath == NULL || !add_exceptions(module, state) || !add_types(module, state)) {
+    if (state->abspath == NULL || !errors_add(module, &state->errors) ||
+        !add_types(module, state)) {
         return -1;
     }
     arrange_exit();
@@ -1220,14 +1022,10 @@ static int
 module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     State *state = PyModule_GetState(module);
-    Py_VISIT(state->Error);
-    Py_VISIT(state->LockError);
-    Py_VISIT(state->LockTimeout);
-    Py_VISIT(state->AlreadyLocked);
-    Py_VISIT(state->LockFailed);
-    Py_VISIT(state->UnlockError);
-    Py_VISIT(state->NotLocked);
-    Py_VISIT(state->NotMyLock);
+    int stopped = errors_traverse(&state->errors, visit, arg);
+    if (stopped != 0) {
+        return stopped;
+    }
     Py_VISIT(state->Owner);
     Py_VISIT(state->LockBase);
     Py_VISIT(state->LinkFileLock);
@@ -1239,14 +1037,7 @@ static int
 module_clear(PyObject *module)
 {
     State *state = PyModule_GetState(module);
-    Py_CLEAR(state->Error);
-    Py_CLEAR(state->LockError);
-    Py_CLEAR(state->LockTimeout);
-    Py_CLEAR(state->AlreadyLocked);
-    Py_CLEAR(state->LockFailed);
-    Py_CLEAR(state->UnlockError);
-    Py_CLEAR(state->NotLocked);
-    Py_CLEAR(state->NotMyLock);
+    errors_clear(&state->errors);
     Py_CLEAR(state->Owner);
     Py_CLEAR(state->LockBase);
     Py_CLEAR(state->LinkFileLock);

@@ -47,6 +47,8 @@ static int process;
 static struct os_inode *registered;
 static size_t registered_size;
 
+static int highest_watch = -1; /* the number of the highest watch ever opened */
+
 /* What an inotify descriptor is registered as: they share one inode. */
 static const struct os_inode watch_inode = {0, UINT64_MAX};
 
@@ -355,6 +357,23 @@ fill_status(const struct stat *found, struct os_status *status)
     };
 }
 
+/* A dying process lets go of its highest descriptor first, and of a watch only
+ * after 10 to 35 ms. A beacon below a watch would burn for so long after its
+ * owner's death. Returns the descriptor, or one above all watches in its place. */
+static int
+raise_above_watches(int descriptor)
+{
+    os_lock();
+    int highest = highest_watch;
+    os_unlock();
+    int raised = descriptor < highest ? fcntl(descriptor, F_DUPFD_CLOEXEC, highest + 1) : -1;
+    if (raised < 0) {
+        return descriptor; /* refused, it costs a waiter some time, not the lock */
+    }
+    close(descriptor);
+    return raised;
+}
+
 /* Opens, asks for the inode and registers, with forks held off meanwhile. */
 static int
 open_registered(int directory, const char *name, int flags, struct os_file *file,
@@ -366,6 +385,9 @@ open_registered(int directory, const char *name, int flags, struct os_file *file
     do {
         descriptor = openat(directory, name, flags | O_CLOEXEC, UNIQUE_MODE);
     } while (descriptor < 0 && errno == EINTR);
+    if (descriptor >= 0 && (flags & O_CREAT) != 0) {
+        descriptor = raise_above_watches(descriptor);
+    }
     if (descriptor < 0) {
         error = errno;
     } else if (fstat(descriptor, found) != 0) {
@@ -664,6 +686,9 @@ os_watch_open(int *descriptor)
         close(made);
     } else {
         *descriptor = made;
+        os_lock();
+        highest_watch = made > highest_watch ? made : highest_watch;
+        os_unlock();
     }
     fork_allow();
     return error;

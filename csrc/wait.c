@@ -170,7 +170,7 @@ next_pause(struct wait *wait)
 {
     int64_t pause = wait->pause;
     if (wait->hurried && pause <= LAST_HURRIED_PAUSE) {
-        wait->pause = 10 * pause;
+        wait->pause = 2 * pause;
         return pause;
     }
     wait->hurried = false;

@@ -16,13 +16,14 @@ import itertools
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ NAMES = ("ada", "bert", "cleo", "dora")
 VICTIM = "cleo"
 TURNS = 24
 FATAL_TURN = 8  # the victim is killed in this one of its turns
+LAST_TURNS = 6  # the others take so many more when that has happened
 REWRITE_EVERY = 6  # every sixth turn rewrites the ledger, the others append to it
 WORK = 0.001  # seconds between reading the ledger and writing it
 DEADLINE = 10.0  # seconds for one run; nothing here waits longer
@@ -122,8 +124,9 @@ def work(name: str, class_name: str, path: str, diary: str) -> None:
             file.write(json.dumps({"event": event, **details}) + "\n")
 
         note("is ready")
-        sys.stdin.readline()
         for turn in range(1, TURNS + 1):
+            if turn in (1, TURNS - LAST_TURNS + 1):
+                sys.stdin.readline()  # until the main program lets us go on
             asked = time.monotonic_ns()
             note("asks")
             lock.acquire(timeout=DEADLINE)
@@ -198,29 +201,65 @@ def turns_in(diary: Path, killed_at: int) -> Iterator[Turn]:
             yield Turn(diary.name, entry["asked"], entry["entered"], killed_at, killed=True)
 
 
-Workers = dict[str, subprocess.Popen[bytes]]
+class Workers:
+    """All workers of a run. Leaving the block ends them, whatever happened in it."""
 
-
-@contextlib.contextmanager
-def workers_on(ledger: Path, class_name: str, diaries: Path) -> Iterator[Workers]:
-    """Start the workers; none of them outlives the block, whatever happens in it."""
-    workers: Workers = {}
-    try:
+    def __init__(self, class_name: str, ledger: Path, diaries: Path) -> None:
+        self.diaries = diaries
+        self.deadline = time.monotonic() + DEADLINE
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         for name in NAMES:
-            (diaries / name).touch()
-            words = [name, class_name, str(ledger), str(diaries / name)]
-            command = [sys.executable, __file__, "--work", *words]
-            workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE)
-        yield workers
-    finally:
-        for worker in workers.values():
-            worker.kill()
-            worker.communicate()
+            diary = diaries / name
+            diary.touch()
+            command = [
+                sys.executable,
+                __file__,
+                "--work",
+                name,
+                class_name,
+                str(ledger),
+                str(diary),
+            ]
+            self.processes[name] = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.communicate()
+
+    def let_go_on(self, names: Iterable[str]) -> None:
+        for name in names:
+            stdin = self.processes[name].stdin
+            with contextlib.suppress(BrokenPipeError):  # its traceback tells why
+                if stdin:
+                    stdin.write(b"\n")
+
+    def until(self, event: str, names: Iterable[str]) -> None:
+        """Wait until the newest entry of each worker is this one."""
+        for name in names:
+            while not any(entry["event"] == event for entry in entries(self.diaries / name)[-1:]):
+                if self.processes[name].poll() is not None:
+                    raise NotProven(f"{name} ended before it {event}")
+                if time.monotonic() > self.deadline:
+                    raise NotProven(f"{name} was waited for too long, until it {event}")
+                time.sleep(0.001)
+
+    def until_done(self) -> list[str]:
+        """Wait for all, and return who ended badly: the victim alone has to be killed."""
+        for name, process in self.processes.items():
+            try:
+                process.wait(max(0.0, self.deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise NotProven(f"{name} was not done after {DEADLINE:.0f} seconds") from None
+        wanted = {name: -signal.SIGKILL if name == VICTIM else 0 for name in NAMES}
+        return [name for name in NAMES if self.processes[name].returncode != wanted[name]]
 
 
 def run(class_name: str, base: Path) -> Run:
     """Let the workers write, kill the victim while it owns, and collect what is left."""
-    deadline = time.monotonic() + DEADLINE
     directory, diaries = base / "files", base / "diaries"
     directory.mkdir(parents=True)
     diaries.mkdir()
@@ -231,46 +270,26 @@ def run(class_name: str, base: Path) -> Run:
     lock.release()
     before = set(os.listdir(directory))
 
-    with workers_on(ledger, class_name, diaries) as workers:
-
-        def until(event: str, names: tuple[str, ...]) -> None:
-            """Wait until each worker's newest entry is this one, or the worker is done."""
-            for name in names:
-                while workers[name].poll() is None:
-                    newest = entries(diaries / name)[-1:]
-                    if newest and newest[0]["event"] == event:
-                        break
-                    if time.monotonic() > deadline:
-                        raise NotProven(f"{name} had to be waited for too long, until it {event}")
-                    time.sleep(0.001)
-
-        until("is ready", NAMES)
-        for worker in workers.values():
-            with contextlib.suppress(BrokenPipeError):  # its traceback tells why
-                os.write(worker.stdin.fileno(), b"go\n")  # type: ignore[union-attr]
-        until("is to be killed", (VICTIM,))
-        victim = workers[VICTIM]
-        if victim.poll() is not None:
-            raise NotProven(f"{VICTIM} ended before it could be killed")
+    with Workers(class_name, ledger, diaries) as workers:
+        others = [name for name in NAMES if name != VICTIM]
+        workers.until("is ready", NAMES)
+        workers.let_go_on(NAMES)
+        workers.until("is to be killed", [VICTIM])
+        workers.let_go_on(others)
         if class_name != "NoLock":
-            until("asks", tuple(name for name in NAMES if name != VICTIM))
+            workers.until("asks", others)
         unique_name = entries(diaries / VICTIM)[-1]["unique_name"]
         notes = {lock.lock_file: "the lock file", unique_name: f"{VICTIM}'s unique file"}
         listing, owner = list_directory(directory, notes), lock.owner()
         killed_at = time.monotonic_ns()
-        victim.kill()
-        for name, worker in workers.items():
-            try:
-                worker.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                raise NotProven(f"{name} was not done after {DEADLINE:.0f} seconds") from None
-        failed = [name for name in NAMES if (workers[name].returncode != 0) != (name == VICTIM)]
+        workers.processes[VICTIM].kill()
+        failed = workers.until_done()
 
     turns = [turn for name in NAMES for turn in turns_in(diaries / name, killed_at)]
     return Run(
         turns=sorted(turns, key=lambda turn: turn.entered),
         ledger=ledger.read_text(errors="replace"),
-        victim=victim.pid,
+        victim=workers.processes[VICTIM].pid,
         killed_at=killed_at,
         listing=listing,
         owner=owner,
@@ -332,7 +351,11 @@ def check_turns(run: Run) -> list[Check]:
     alone = f"in {len(run.turns)} turns, no two processes ever owned at once"
     return [
         (overlaps, alone, f"{overlaps} turns began while another one lasted"),
-        (len(run.failed), "all others did all their turns", f"failed: {', '.join(run.failed)}"),
+        (
+            len(run.failed),
+            "all others did all their turns",
+            f"ended badly: {', '.join(run.failed)}",
+        ),
     ]
 
 
@@ -356,7 +379,7 @@ def say(text: str, indent: int = 4) -> None:
 
 
 def headline(text: str, underline: str = "") -> None:
-    print(f"\n{text}\n{underline * len(text)}" if underline else f"\n{text}\n")
+    print(f"\n{text}\n{underline * len(text)}")
 
 
 def say_order(run: Run) -> None:
@@ -452,6 +475,7 @@ def show_control(base: Path) -> bool:
     """Run without a lock, and say whether the examination of the ledger finds that out."""
     headline("Could the proof have failed? The same program without a lock", "=")
     found = [refuted for faults, _proven, refuted in check_ledger(run("NoLock", base)) if faults]
+    print()
     for refuted in found:
         say(f"found   {refuted}")
     if not found:

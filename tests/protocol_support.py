@@ -48,7 +48,7 @@ def plant(path, name=DEAD, contents=b""):
     unique = os.path.join(os.path.dirname(path), name)
     with open(unique, "xb") as file:
         file.write(contents)
-    os.link(unique, path + ".lock")
+    os.link(unique, f"{path}.lock")
     return unique
 
 
@@ -58,6 +58,16 @@ def plant_unique(path, name=DEAD, contents=b""):
     with open(unique, "xb") as file:
         file.write(contents)
     return unique
+
+
+def swept_clean(lock_class, path):
+    """Does the recovery of a stale lock leave nothing in its directory?"""
+    with lock_class(path):
+        pass
+    plant(path, name=DEAD + ".9")
+    with lock_class(path):
+        pass
+    return os.listdir(os.path.dirname(path)) == []
 
 
 @contextmanager
@@ -127,6 +137,8 @@ CALLS = {
         "unlink": (263, 87),
         "stat": (262, 5, 332, 4, 6),
         "close": (3,),
+        "watch": (254,),
+        "wait": (271, 7, 35, 230),
         "say": (1,),
     },
     "aarch64": {
@@ -136,6 +148,8 @@ CALLS = {
         "unlink": (35,),
         "stat": (79, 80, 291),
         "close": (57,),
+        "watch": (27,),
+        "wait": (73, 101, 115),
         "say": (64,),
     },
 }.get(platform.machine(), {})
@@ -227,6 +241,7 @@ class SteppedChild(support.Child):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         prelude = f"""
 import protocol_support
+sys.stdout.reconfigure(write_through=False)  # one word, one call
 def be_stopped():
     protocol_support.send_listener({theirs.fileno()}, {tuple(kinds)!r})
 """
@@ -259,8 +274,8 @@ def be_stopped():
 
     def run_on(self):
         """Let it run freely to its next word, and return that."""
-        while self.next_call().kind != "say":
-            pass
+        while self.call is None or self.call.kind != "say":
+            self.next_call()
         self.go_on()
         return self.hear()
 

@@ -357,6 +357,10 @@ def test_directory_that_is_a_file(lock_class, tmp_path):
     lock = lock_class(tmp_path / "file" / "README")
     with fails_to_create(lock.path, errno.ENOTDIR):
         lock.acquire()
+    assert not lock.is_locked()
+    assert lock.break_lock() is None
+    with pytest.raises(NotLocked):
+        lock.release()
     assert names(tmp_path) == ["file"]
 
 
@@ -446,15 +450,16 @@ def test_no_descriptors(lock_class, path, tmp_path):
     with Child(
         TAKE_ALL_DESCRIPTORS
         + """
-    taken = take_all_descriptors()
-    while not lock.i_am_locking():
+    for number in take_all_descriptors():
         try:
             lock.acquire(timeout=1)
         except lockfile.LockFailed as error:
             say([str(error), error.__cause__.errno])
             hear()
-            os.close(taken.pop())
-    lock.release()
+            os.close(number)
+        else:
+            lock.release()
+            break
     say(None)
         """,
         lock_class.__name__,

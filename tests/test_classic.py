@@ -273,6 +273,18 @@ def test_owner_of_a_broken_lock_has_nothing_to_release(lock_class, path):
         lock.release()
 
 
+def test_breaking_after_an_earlier_timeout_breaks_what_is_there_now(lock_class, path):
+    lock = lock_class(path)
+    with OtherThread() as thread:
+        thread.run(lock.acquire)
+        with pytest.raises(LockTimeout):
+            lock.acquire(timeout=0.01)
+        thread.run(lock.release)
+    lock.acquire()
+    lock.break_lock()
+    assert not lock.is_locked()
+
+
 def test_with_binds_the_lock(path):
     with lockfile.FileLock(path) as lock:
         assert lock.is_locked()

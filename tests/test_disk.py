@@ -12,18 +12,20 @@ import time
 from pathlib import Path
 
 import pytest
-from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, NotLocked, NotMyLock
+from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, NotLocked, NotMyLock, UnlockError
 from protocol_support import (
     DEAD,
     HOST,
     SteppedChild,
     beacon,
+    has_settled,
     inode,
     parsed,
     plant,
     plant_unique,
     processor_seconds,
     sleeps_in,
+    swept_clean,
 )
 from support import PATIENCE, Child, OtherThread, holder, in_thread, names, wait_until
 
@@ -89,6 +91,7 @@ def test_slash_and_dash_in_the_host_name(path, tmp_path):
         if answer is None:
             pytest.skip("a host name of our own is not to be had")
         unique_name, hostname = answer
+        assert hostname == parsed(unique_name)[0]
         assert os.path.dirname(unique_name) == str(tmp_path)
         assert parsed(unique_name)[0] == LinkFileLock(path).owner().hostname
         assert parsed(unique_name)[0].endswith("1-eu.x")
@@ -225,15 +228,6 @@ def killed_before_every_step(code, path):
             return
 
 
-def swept_clean(path):
-    """Does the recovery of a stale lock leave nothing in its directory?"""
-    directory = os.path.dirname(path)
-    plant(path)
-    with LinkFileLock(path):
-        pass
-    return names(directory) == []
-
-
 def test_owner_killed_at_any_step_of_acquire_and_release(lock, path, tmp_path):
     code = """
         lock = lockfile.LinkFileLock(sys.argv[1])
@@ -248,7 +242,7 @@ def test_owner_killed_at_any_step_of_acquire_and_release(lock, path, tmp_path):
         left = names(tmp_path)
         assert len(left) <= 1, f"killed before {call}"
         assert all(os.path.getsize(tmp_path / name) == 0 for name in left)
-        assert swept_clean(path), f"killed before {call}"
+        assert swept_clean(LinkFileLock, path), f"killed before {call}"
 
 
 def test_contender_killed_at_any_step_does_no_harm(lock, path, tmp_path):
@@ -283,7 +277,7 @@ def test_breaker_killed_at_any_step_leaves_the_rest_to_the_next(lock, path, tmp_
         lock.acquire(timeout=PATIENCE)
         lock.release()
         assert not lock.is_locked()
-        assert swept_clean(path), f"killed before {call}"
+        assert swept_clean(LinkFileLock, path), f"killed before {call}"
         plant(path)
     with lock:
         pass
@@ -817,6 +811,22 @@ def test_break_lock_condemns_what_was_waited_for_and_not_a_fresh_lock(path):
         first.run(one.release)
 
 
+def test_break_lock_spares_a_lock_that_came_during_the_wait(lock, tmp_path):
+    """Others broke what it waited for, and own now: their lock was not waited for in vain yet."""
+    Path(lock.lock_file).touch()
+    (tmp_path / "fresh").touch()
+    with OtherThread() as thread:
+        native = thread.run(threading.get_native_id)
+        acquiring = thread.start(lock.acquire, timeout=0.5)
+        wait_until(lambda: has_settled(os.getpid(), native), "the contender to sleep")
+        os.rename(tmp_path / "fresh", lock.lock_file)
+        with pytest.raises(LockTimeout):
+            acquiring.result(PATIENCE)
+        thread.run(lock.break_lock)
+    assert os.path.exists(lock.lock_file)
+    LinkFileLock(lock.path).break_lock()
+
+
 def test_break_lock_does_not_take_a_new_file_with_an_old_number_for_the_old_one(lock, tmp_path):
     Path(lock.lock_file).touch()
     number = os.lstat(lock.lock_file).st_ino
@@ -886,24 +896,38 @@ def test_break_lock_of_a_dead_owners_lock(lock, path, tmp_path):
     plant(path)
     lock.break_lock()
     assert not os.path.exists(lock.lock_file)
-    assert swept_clean(path)
+    assert swept_clean(LinkFileLock, path)
 
 
 def test_waiters_wake_when_the_lock_is_broken(lock, path):
-    with holder(LinkFileLock, path), OtherThread() as thread:
-        acquiring = thread.start(lock.acquire)
+    with OtherThread() as owner, OtherThread() as waiter:
+        owner.run(lock.acquire)
+        acquiring = waiter.start(lock.acquire)
         LinkFileLock(path).break_lock()
         acquiring.result(PATIENCE)
-        thread.run(lock.release)
+        waiter.run(lock.release)
 
 
 @pytest.mark.parametrize("mode", [fcntl.LOCK_SH, fcntl.LOCK_EX], ids=["shared", "exclusive"])
-def test_somebody_who_locks_the_directory_cannot_stop_us(lock, path, tmp_path, mode):
+def test_program_that_locks_the_directory_for_itself_does_not_stop_us(lock, path, tmp_path, mode):
     with beacon(tmp_path, mode):
         with lock:
             pass
         assert names(tmp_path) == []
         plant(path)
         lock.acquire(timeout=PATIENCE)
-        lock.break_lock()
-        assert not lock.is_locked()
+        lock.release()
+        assert names(tmp_path) == []
+
+
+def test_break_lock_does_not_wait_for_ever_for_the_directory(lock, tmp_path):
+    lock.acquire()
+    with beacon(tmp_path):
+        try:
+            lock.break_lock()
+        except UnlockError:
+            assert lock.i_am_locking()
+        else:
+            assert not lock.is_locked()
+    lock.break_lock()
+    assert names(tmp_path) == []

@@ -1,9 +1,10 @@
 """Processes and threads mixed, some of them killed at random: never two owners, and nothing left."""
 
+import json
 import os
 
-from protocol_support import plant
-from support import PATIENCE, Child, names
+from protocol_support import swept_clean
+from support import PATIENCE, Child
 
 # A short run each time; set this for a long one.
 SECONDS = float(os.environ.get("LOCKFILE_STRESS_SECONDS", "8"))
@@ -125,19 +126,9 @@ def test_processes_and_threads_exclude_each_other_though_some_are_killed(lock_cl
         child.finish()
 
     path = str(directory / "README")
-    lock = lock_class(path)
-    lock.acquire(timeout=PATIENCE)
-    lock.release()
-    plant(path)
-    with lock:  # and sweep
+    with lock_class(path, timeout=PATIENCE):
         pass
-    assert names(directory) == []
-    check(report)
-
-
-def check(report):
-    import json
-
+    assert swept_clean(lock_class, path)
     report = json.loads(report)
     assert report["kills"] >= 5 * SECONDS
     assert all(holds >= 5 * SECONDS for holds in report["holds"])

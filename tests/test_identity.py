@@ -7,8 +7,8 @@ import textwrap
 import threading
 
 import pytest
-from lockfile import AlreadyLocked, LockTimeout, NotLocked, NotMyLock, UnlockError
-from protocol_support import SteppedChild, inode, is_proven_dead, sleeps_in
+from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, NotLocked, NotMyLock, UnlockError
+from protocol_support import SteppedChild, inode, is_proven_dead, sleeps_in, swept_clean
 from support import PATIENCE, Child, OtherThread, holder, in_thread, names, wait_until
 
 
@@ -19,7 +19,11 @@ def lock(lock_class, path):
 
 def child_of(lock_class, code, *arguments, **keywords):
     """A child whose code knows `lock_class`, and `path` as its first argument."""
-    prelude = f"lock_class = lockfile.{lock_class.__name__}\npath = sys.argv[1]\n"
+    prelude = f"""
+sys.stdout.reconfigure(write_through=False)  # one word, one call: its children say something too
+lock_class = lockfile.{lock_class.__name__}
+path = sys.argv[1]
+"""
     return Child(prelude + textwrap.dedent(code), *arguments, **keywords)
 
 
@@ -106,16 +110,17 @@ def test_process_wide_and_threaded_owner_differ(lock_class, path, owns):
 
 def test_threads_that_are_one_owner_do_not_wait_for_each_other(lock_class, path):
     start = threading.Barrier(2)
+
+    def acquire(lock):
+        start.wait(PATIENCE)
+        lock.acquire(timeout=PATIENCE)
+
     with OtherThread() as first, OtherThread() as second:
         for _ in range(200):
             locks = [lock_class(path, threaded=False), lock_class(path, threaded=False)]
             outcomes = [
-                thread.start(
-                    lambda lock=lock: (
-                        start.wait(PATIENCE) and None or lock.acquire(timeout=PATIENCE)
-                    )
-                )
-                for thread, lock in zip((first, second), locks)
+                thread.start(acquire, lock)
+                for thread, lock in zip((first, second), locks, strict=True)
             ]
             for outcome in outcomes:
                 outcome.result(2 * PATIENCE)
@@ -128,7 +133,7 @@ def test_release_by_another_thread_names_the_owner(lock):
         thread.run(lock.acquire)
         with pytest.raises(NotMyLock) as caught:
             lock.release()
-        assert f"{thread.ident:x}" in str(caught.value)
+        assert str(thread.ident) in str(caught.value)
         assert "threaded=False" in str(caught.value)
         assert thread.run(lock.i_am_locking)
         thread.run(lock.release)
@@ -167,10 +172,10 @@ def test_new_thread_with_a_reused_identifier_may_lock_something_else(lock_class,
     def acquire(name):
         lock = lock_class(tmp_path / name)
         lock.acquire(timeout=0)
-        return lock
+        return lock, lock.unique_name
 
-    locks = [in_thread(acquire, f"file{number}") for number in range(5)]
-    assert len({lock.unique_name for lock in locks}) == 5
+    locks, unique_names = zip(*[in_thread(acquire, f"file{number}") for number in range(5)], strict=True)
+    assert len(set(unique_names)) == 5
     for lock in locks:
         assert lock.is_locked()
         lock.break_lock()
@@ -324,9 +329,9 @@ def test_child_that_lives_on_does_not_keep_its_killed_parents_lock(lock_class, p
         lock.acquire()
         child = os.fork()
         if child == 0:
+            say(os.getpid())
             hear()
             os._exit(0)
-        say(child)
         hear()
         """
     lock = lock_class(path)
@@ -482,6 +487,7 @@ def test_fork_does_not_copy_a_beacon_in_the_making(path, tmp_path):
         wait_until(lambda: sleeps_in(child.pid, thread) or child_was_forked(child.pid), "the fork")
         child.go_on()
         assert child.hear() == []
+    assert swept_clean(LinkFileLock, path)
 
 
 def child_was_forked(pid):
@@ -641,7 +647,10 @@ def test_lock_lost_while_its_descriptors_were_closed_is_not_mine(lock_class, pat
     lock.release()
 
 
-def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp_path):
+@pytest.mark.parametrize(
+    "kind", ["eventfd", "inotify", "file", "pipe", "other directory", "same directory", "lock file"]
+)
+def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp_path, kind):
     """Descriptors closed behind our back after a contended acquire, their numbers used for other things."""
     code = """
         import fcntl
@@ -658,7 +667,9 @@ def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp
             "inotify": lambda: inotify(),
             "file": lambda: os.open(path + ".data", os.O_RDWR | os.O_CREAT),
             "pipe": lambda: os.pipe()[0],
-            "directory": lambda: os.open(os.path.dirname(path), os.O_RDONLY),
+            "other directory": lambda: os.open("/", os.O_RDONLY),
+            "same directory": lambda: os.open(os.path.dirname(path), os.O_RDONLY),
+            "lock file": lambda: os.open(contended.lock_file, os.O_WRONLY),
         }
         libc = ctypes.CDLL(None)
         eventfd, inotify = libc.eventfd, libc.inotify_init
@@ -666,7 +677,13 @@ def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp
         make = kinds[sys.argv[2]]
         while make() < highest:
             pass
-        before = {number: os.readlink(f"/proc/self/fd/{number}") for number in range(3, highest)}
+
+
+        def files():
+            targets = [os.readlink(f"/proc/self/fd/{number}") for number in range(3, highest)]
+            return [target.removesuffix(" (deleted)") for target in targets]
+
+        before = files()
         if sys.argv[2] == "file":
             fcntl.flock(3, fcntl.LOCK_EX)
 
@@ -683,8 +700,7 @@ def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp
             finally:
                 contended.release()
 
-        after = {number: os.readlink(f"/proc/self/fd/{number}") for number in range(3, highest)}
-        assert before == after, (before, after)
+        assert files() == before, (files(), before)
         if sys.argv[2] == "file":
             other = os.open(path + ".data", os.O_RDWR)
             try:
@@ -694,17 +710,15 @@ def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp
             else:
                 raise AssertionError("the program's own flock is gone")
         """
-    for kind in ("eventfd", "inotify", "file", "pipe", "directory"):
-        with OtherThread() as thread:
-            contended = lock_class(path + "2")
-            thread.run(contended.acquire)
-            with child_of(lock_class, code, path, kind) as child:
-                assert child.hear() == "ready"
-                wait_until(lambda: sleeps_in(child.pid), "the child to wait")
-                thread.run(contended.release)
-                child.finish()
-    os.unlink(path + ".data")
-    assert names(tmp_path) == []
+    with OtherThread() as thread:
+        contended = lock_class(path + "2")
+        thread.run(contended.acquire)
+        with child_of(lock_class, code, path, kind) as child:
+            assert child.hear() == "ready"
+            wait_until(lambda: sleeps_in(child.pid), "the child to wait")
+            thread.run(contended.release)
+            child.finish()
+    assert set(names(tmp_path)) <= {"README.data"}
 
 
 def test_descriptor_of_an_owned_lock_keeps_it_when_it_is_spared(lock_class, path):

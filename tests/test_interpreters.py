@@ -18,7 +18,7 @@ INTERPRETERS = """
     PRELUDE = f\"\"\"if True:
         import sys
         sys.path[:] = {sys.path!r}
-        import lockfile, threading
+        import lockfile
         lock = lockfile.{sys.argv[1]}({sys.argv[2]!r})
         \"\"\"
 

@@ -3,6 +3,7 @@
 Most tests run their code once for each step: stopped before the first, the second, ... system call.
 """
 
+import contextlib
 import errno
 import fcntl
 import itertools
@@ -11,44 +12,85 @@ import threading
 
 import pytest
 from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, NotLocked, NotMyLock
-from protocol_support import DEAD, SteppedChild, beacon, has_settled, inode, parsed, plant
+from protocol_support import DEAD, SteppedChild, beacon, inode, parsed, plant, sleeps_in
 from support import PATIENCE, Child, OtherThread, names, wait_until
 
 STEPS = ("open", "flock", "link", "unlink", "stat", "close", "say")
 
+# What the other process does, round by round; it is stopped from "ready" on.
 CLAIM = """
     lock = lockfile.LinkFileLock(sys.argv[1])
     be_stopped()
-    try:
-        lock.acquire(timeout=0)
-    except lockfile.AlreadyLocked:
-        pass
-    say(lock.i_am_locking())
-    hear()
-    if lock.i_am_locking():
-        lock.release()
+    while hear():
+        say("ready")
+        hear()
+        try:
+            lock.acquire(timeout=0)
+        except lockfile.AlreadyLocked:
+            pass
+        say(lock.i_am_locking())
+        hear()
+        if lock.i_am_locking():
+            lock.release()
+        say("over")
     """
 
 RELEASE = """
     lock = lockfile.LinkFileLock(sys.argv[1])
-    lock.acquire()
     be_stopped()
-    lock.release()
-    say("released")
+    while hear():
+        lock.acquire()
+        say("ready")
+        hear()
+        lock.release()
+        say("released")
+        hear()
+        say("over")
+    """
+
+BREAK = """
+    lock = lockfile.LinkFileLock(sys.argv[1])
+    be_stopped()
+    while hear():
+        try:
+            lock.acquire(timeout=0.02)
+        except lockfile.LockTimeout:
+            say("ready")
+        hear()
+        lock.break_lock()
+        say("broken")
+        hear()
+        say("over")
     """
 
 
 def stopped_before_every_step(code, prepare, path):
-    """The child, one step further each time; `prepare()` comes before each."""
-    for count in itertools.count(1):
-        prepare()
-        with SteppedChild(code, path, kinds=STEPS) as child:
+    """The other process, one step further each round; `prepare()` comes before each."""
+    with SteppedChild(code, path, kinds=STEPS) as child:
+        for count in itertools.count(1):
+            prepare()
+            begin(child)
             for _ in range(count):
-                call = child.next_call()
+                child.next_call()
+            at_its_end = child.call.kind == "say"
             yield child
-        if call.kind == "say":
-            assert count > 5  # or it was not stopped at all
-            return
+            end(child)
+            assert names(os.path.dirname(path)) == []
+            if at_its_end:
+                assert count > 5  # or it was not stopped at all
+                break
+        child.finish()
+
+
+def begin(child):
+    child.say("prepare")
+    assert child.run_on() == "ready"
+    child.say("go")
+
+
+def end(child):
+    child.say("end")
+    assert child.run_on() == "over"
 
 
 def intact(lock):
@@ -56,7 +98,7 @@ def intact(lock):
     return lock.i_am_locking() and inode(lock.lock_file) == inode(lock.unique_name)
 
 
-def test_claim_against_a_claim(path, tmp_path):
+def test_claim_against_a_claim(path):
     lock = LinkFileLock(path)
     for child in stopped_before_every_step(CLAIM, lambda: None, path):
         try:
@@ -67,11 +109,9 @@ def test_claim_against_a_claim(path, tmp_path):
             assert child.run_on() is False
             assert intact(lock)
             lock.release()
-        child.finish()
-        assert names(tmp_path) == []
 
 
-def test_claim_against_a_release(path, tmp_path):
+def test_claim_against_a_release(path):
     lock = LinkFileLock(path)
     for child in stopped_before_every_step(RELEASE, lambda: None, path):
         try:
@@ -82,11 +122,9 @@ def test_claim_against_a_release(path, tmp_path):
             assert child.run_on() == "released"
             assert intact(lock)
             lock.release()
-        child.finish()
-        assert names(tmp_path) == []
 
 
-def test_claim_and_release_against_a_claim(path, tmp_path):
+def test_claim_and_release_against_a_claim(path):
     """What it looked at is gone, and perhaps its number has another file, when it looks again."""
     lock = LinkFileLock(path)
     for child in stopped_before_every_step(CLAIM, lambda: lock.acquire(), path):
@@ -100,11 +138,9 @@ def test_claim_and_release_against_a_claim(path, tmp_path):
             assert child.run_on() is False
             assert intact(lock)
             lock.release()
-        child.finish()
-        assert names(tmp_path) == []
 
 
-def test_breaker_against_a_breaker(path, tmp_path):
+def test_breaker_against_a_breaker(path):
     lock = LinkFileLock(path)
     for child in stopped_before_every_step(CLAIM, lambda: plant(path), path):
         try:
@@ -115,11 +151,9 @@ def test_breaker_against_a_breaker(path, tmp_path):
             assert child.run_on() is False
             assert intact(lock)
             lock.release()
-        child.finish()
-        assert names(tmp_path) == []
 
 
-def test_breaker_against_a_breaker_that_released_again(path, tmp_path):
+def test_breaker_against_a_breaker_that_released_again(path):
     lock = LinkFileLock(path)
     for child in stopped_before_every_step(CLAIM, lambda: plant(path), path):
         try:
@@ -128,8 +162,6 @@ def test_breaker_against_a_breaker_that_released_again(path, tmp_path):
         except AlreadyLocked:
             pass
         assert child.run_on() is True
-        child.finish()
-        assert names(tmp_path) == []
 
 
 def test_sweep_against_a_claim(path, tmp_path):
@@ -144,65 +176,51 @@ def test_sweep_against_a_claim(path, tmp_path):
         assert lock_file == "README.lock"
         assert inode(tmp_path / lock_file) == inode(tmp_path / unique)
         assert parsed(unique)[2] == child.pid
-        child.finish()
-        assert names(tmp_path) == []
 
 
 def test_claim_against_a_sweep_that_has_its_beacon(path, tmp_path):
     """A claim whose file somebody looks at leaves that name alone and takes the next."""
     with SteppedChild(CLAIM, path, kinds=["flock", "say"]) as claimer:
+        begin(claimer)
         while not names(tmp_path):
             claimer.next_call()
         [swept] = names(tmp_path)
         plant(tmp_path / "other")
         with SteppedChild(CLAIM, tmp_path / "other", kinds=["unlink", "say"]) as sweeper:
+            begin(sweeper)
             sweeper.run_to("unlink", swept)
             assert claimer.run_on() is True
             assert swept in names(tmp_path)
             [unique] = [name for name in names(tmp_path) if name.startswith(swept + ".")]
             assert inode(path + ".lock") == inode(tmp_path / unique)
             assert sweeper.run_on() is True
+            end(sweeper)
             sweeper.finish()
         assert swept not in names(tmp_path)
+        end(claimer)
         claimer.finish()
     assert names(tmp_path) == []
 
 
-def test_release_does_not_fall_between_check_and_removal_of_break_lock(path, tmp_path):
+def test_release_does_not_fall_between_check_and_removal_of_break_lock(path):
     """Condemned is the lock that was waited for: never the fresh one that comes after it."""
-    code = """
-        lock = lockfile.LinkFileLock(sys.argv[1])
-        try:
-            lock.acquire(timeout=0.05)
-        except lockfile.LockTimeout:
-            pass
-        be_stopped()
-        lock.break_lock()
-        say("broken")
-        """
     with OtherThread() as before, OtherThread() as after:
         old, fresh = LinkFileLock(path), LinkFileLock(path)
         threads = [thread.run(threading.get_native_id) for thread in (before, after)]
-        for child in stopped_before_every_step(code, lambda: before.run(old.acquire), path):
+        for child in stopped_before_every_step(BREAK, lambda: before.run(old.acquire), path):
             releasing = before.start(old.release)
             acquiring = after.start(fresh.acquire, timeout=PATIENCE)
-            wait_until(
-                lambda: acquiring.done() or all(map(waits, threads)), "the others to act or wait"
-            )
+            wait_until(lambda: all(map(waits, threads)), "the others to act or wait")
             assert child.run_on() == "broken"
-            try:
+            with contextlib.suppress(NotLocked, NotMyLock):
                 releasing.result(PATIENCE)
-            except (NotLocked, NotMyLock):
-                pass
             acquiring.result(PATIENCE)
-            child.finish()
             assert after.run(intact, fresh)
             after.run(fresh.release)
-            assert names(tmp_path) == []
 
 
 def waits(thread):
-    return has_settled(os.getpid(), thread)
+    return all(sleeps_in(os.getpid(), thread) for _ in range(5))
 
 
 def test_many_waiters_that_break_do_not_break_each_others_locks(path, tmp_path):
@@ -243,6 +261,7 @@ def test_breaker_that_is_stopped_keeps_nobody_but_the_lock(path, tmp_path):
     plant(path)
     lock = LinkFileLock(path)
     with SteppedChild(CLAIM, path, kinds=["unlink", "say"]) as breaker:
+        begin(breaker)
         breaker.run_to("unlink", "README.lock")
         with pytest.raises(LockTimeout):
             lock.acquire(timeout=0.1)
@@ -259,6 +278,7 @@ def test_breaker_that_is_stopped_keeps_nobody_but_the_lock(path, tmp_path):
 def test_claim_whose_success_was_reported_as_failure_owns(path, tmp_path):
     """A network server linked, its answer was lost, and the repeated request says that the file exists."""
     with SteppedChild(CLAIM, path, kinds=["link", "say"]) as child:
+        begin(child)
         child.run_to("link", "README.lock")
         [unique] = names(tmp_path)
         os.link(tmp_path / unique, path + ".lock")
@@ -266,22 +286,25 @@ def test_claim_whose_success_was_reported_as_failure_owns(path, tmp_path):
         assert child.run_on() is True
         with pytest.raises(AlreadyLocked):
             LinkFileLock(path).acquire(timeout=0)
+        end(child)
         child.finish()
     assert names(tmp_path) == []
 
 
 def test_unique_file_that_vanishes_before_the_link_is_made_again(path, tmp_path):
     with SteppedChild(CLAIM, path, kinds=["link", "say"]) as child:
+        begin(child)
         child.run_to("link", "README.lock")
         [unique] = names(tmp_path)
         os.unlink(tmp_path / unique)
         assert child.run_on() is True
         assert len(names(tmp_path)) == 2
+        end(child)
         child.finish()
     assert names(tmp_path) == []
 
 
-def test_lock_file_that_vanishes_at_any_step_of_a_contender(path, tmp_path):
+def test_lock_file_that_vanishes_at_any_step_of_a_contender(path):
     def foreign():
         open(path + ".lock", "x").close()
 
@@ -289,28 +312,6 @@ def test_lock_file_that_vanishes_at_any_step_of_a_contender(path, tmp_path):
         os.unlink(path + ".lock")
         mine = child.run_on()
         assert LinkFileLock(path).is_locked() is mine
-        child.finish()
-        assert names(tmp_path) == []
-
-
-def test_lock_file_that_becomes_foreign_at_any_step_of_a_breaker(path, tmp_path):
-    for child in stopped_before_every_step(CLAIM, lambda: plant(path), path):
-        foreign = os.open(tmp_path / "foreign", os.O_CREAT | os.O_RDONLY)
-        os.close(foreign)
-        was_stale = (
-            inode(path + ".lock") == inode(tmp_path / DEAD) if DEAD in names(tmp_path) else False
-        )
-        os.rename(tmp_path / "foreign", path + ".lock")
-        before = inode(path + ".lock")
-        mine = child.run_on()
-        if was_stale and not mine:
-            assert inode(path + ".lock") == before
-        child.finish()
-        LinkFileLock(path).break_lock()
-        plant(tmp_path / "other", name=DEAD + ".1")
-        with LinkFileLock(tmp_path / "other"):  # and sweep
-            pass
-        assert names(tmp_path) == []
 
 
 # Namesakes: owners in two containers that share a directory may have one name.
@@ -320,9 +321,8 @@ NAMESAKE = """
     if ctypes.CDLL(None).unshare(namespace_of_processes):
         say("refused")
         sys.exit()
-    say("ready")
     if inner := os.fork():
-        hear_nothing_more = os.waitpid(inner, 0)
+        os.waitpid(inner, 0)
         sys.exit()
     die_with_parent = 1
     ctypes.CDLL(None).prctl(die_with_parent, 9, 0, 0, 0)
@@ -330,11 +330,12 @@ NAMESAKE = """
 
 
 @pytest.fixture
-def namesake(path):
+def namesake():
     """A process that bears the name of the first process of a container, and tries to acquire when told."""
     code = (
         NAMESAKE
         + """
+    say("ready")
     while (told := hear()) is not None:
         lock = lockfile.LinkFileLock(told, threaded=False)
         try:
@@ -373,7 +374,6 @@ def test_namesakes_own_different_locks_in_one_directory(path, tmp_path, namesake
         path,
         tmp_path / "free",
     ) as other:
-        assert other.hear() == "ready"
         second = other.hear()
         assert parsed(second)[:3] == parsed(first)[:3]
         assert parsed(second)[3] is not None
@@ -384,11 +384,10 @@ def test_namesakes_own_different_locks_in_one_directory(path, tmp_path, namesake
     assert names(tmp_path) == []
 
 
-def test_claim_against_the_claim_of_a_namesake(path, tmp_path, namesake):
+def test_claim_against_the_claim_of_a_namesake(path, namesake):
     """The name that one has just created may be reaped by the other, who looks like it."""
     code = NAMESAKE + CLAIM.replace("sys.argv[1]", "sys.argv[1], threaded=False")
     for child in stopped_before_every_step(code, lambda: None, path):
-        assert child.hear() == "ready"
         namesake.say(path)
         if namesake.hear() is None:
             assert child.run_on() is True
@@ -396,8 +395,6 @@ def test_claim_against_the_claim_of_a_namesake(path, tmp_path, namesake):
             assert child.run_on() is False
             namesake.say("release")
             assert namesake.hear() is True
-        child.finish()
-        assert names(tmp_path) == []
 
 
 def test_dead_namesake_is_recovered(path, tmp_path, namesake):
@@ -412,7 +409,6 @@ def test_dead_namesake_is_recovered(path, tmp_path, namesake):
     """,
         path,
     ) as other:
-        assert other.hear() == "ready"
         assert parsed(other.hear())[:3] == parsed(f"{os.uname().nodename}--1")[:3]
         other.finish()
     assert names(tmp_path) == []
@@ -456,4 +452,3 @@ def test_look_does_not_leave_the_file_locked(path, tmp_path):
             pass
         child.kill()
     LinkFileLock(path).break_lock()
-    os.unlink(tmp_path / DEAD)

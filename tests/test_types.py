@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import tracemalloc
+import unittest.mock
 import weakref
 
 import pytest
@@ -207,12 +208,23 @@ def test_assigned_identity_does_not_mislead_the_lock(lock_class, path, tmp_path,
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("attribute", ATTRIBUTES)
+@pytest.mark.parametrize("attribute", [name for name in ATTRIBUTES if name != "timeout"])
 def test_attributes_cannot_be_deleted(lock_class, path, attribute):
     lock = lock_class(path)
-    with pytest.raises((AttributeError, TypeError)):
+    with pytest.raises(AttributeError):
         delattr(lock, attribute)
     assert hasattr(lock, attribute)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("timeout", 5), ("timeout", None), ("pid", 1), ("unique_name", "/x")]
+)
+def test_attributes_patched_for_a_while(lock_class, path, attribute, value):
+    lock = lock_class(path, timeout=1)
+    before = getattr(lock, attribute)
+    with unittest.mock.patch.object(lock, attribute, value):
+        assert getattr(lock, attribute) == value
+    assert getattr(lock, attribute) == before
 
 
 def test_repr(lock_class, path):
@@ -436,6 +448,38 @@ def test_copy_of_a_path_that_is_no_text(lock_class, tmp_path, duplicate):
     assert duplicate(lock_class(path)).path == os.fsdecode(path)
 
 
+@every_copy
+def test_copy_made_elsewhere_protects_the_same(lock_class, tmp_path, monkeypatch, duplicate):
+    monkeypatch.chdir(tmp_path)
+    lock = lock_class("README")
+    monkeypatch.chdir("/")
+    again = duplicate(lock)
+    assert again.path == "README"
+    assert again.lock_file == str(tmp_path / "README.lock")
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        (),
+        (1, 2, 3, 4, 5),
+        ("a", True, None, "relative.lock", {}),
+        ("a", True, "1", "/a.lock", {}),
+        ("a", True, float("nan"), "/a.lock", {}),
+        ("a", True, None, "/a.lock", []),
+        ("a\0", True, None, "/a.lock", {}),
+        ("a", True, None, "/a\0.lock", {}),
+    ],
+    ids=ascii,
+)
+def test_nonsense_from_a_pickle(lock_class, path, state):
+    lock = lock_class(path, timeout=1)
+    with pytest.raises((TypeError, ValueError)):
+        lock.__setstate__(state)
+    assert (lock.path, lock.lock_file, lock.timeout) == (path, path + ".lock", 1)
+
+
 class NamedLock(LockBase):
     def __init__(self, name):
         super().__init__(os.path.join("/tmp", name), timeout=3)
@@ -536,6 +580,13 @@ def test_owner_of_a_stale_lock_is_dead(lock_class, path):
     assert not lock.is_locked()
     with lock:
         assert lock.owner().alive is True
+
+
+def test_owner_of_a_lock_that_somebody_unknown_made(lock_class, tmp_path):
+    foreign = tmp_path / "README.lock"
+    foreign.touch()
+    assert lock_class(tmp_path / "README").owner() == (None, None, None, None)
+    foreign.unlink()
 
 
 def test_owner_is_a_named_tuple(lock_class, path):
@@ -709,7 +760,7 @@ def contend(lock_class, path, lock):
 
 
 def growth(function, allocated):
-    """The bytes that a call leaves: a leak shows in every round, a table that grows in one."""
+    """The bytes that a call leaves: a leak (16 at least) shows in every round."""
     rounds, times = 4, 200
     marks = []
     for _ in range(rounds):
@@ -748,14 +799,14 @@ def allocated(request):
 
 @every_use
 def test_memory_does_not_grow(lock_class, path, allocated, use):
-    assert growth(functools.partial(use, lock_class, path), allocated) < 1
+    assert growth(functools.partial(use, lock_class, path), allocated) < 8
 
 
 def test_memory_does_not_grow_by_contention(lock_class, path, allocated):
     with OtherThread() as thread:
         lock = lock_class(path)
         thread.run(lock.acquire)
-        assert growth(functools.partial(contend, lock_class, path, lock), allocated) < 1
+        assert growth(functools.partial(contend, lock_class, path, lock), allocated) < 8
         thread.run(lock.release)
 
 
@@ -763,7 +814,9 @@ def test_memory_does_not_grow_by_contention(lock_class, path, allocated):
 def test_references_do_not_leak(lock_class, path, use):
     def counts():
         gc.collect()
-        watched = [lock_class, LockBase, lockfile.Owner, path, None, True, False, lockfile.Error]
+        watched = [lock_class, LockBase, lockfile.Owner, lockfile.Error, path]
+        if sys.version_info < (3, 12):  # later ones do not count who refers to these
+            watched += [None, True, False]
         return [sys.getrefcount(value) for value in watched]
 
     use(lock_class, path)
