@@ -7,7 +7,9 @@ from glob import glob
 from setuptools import Extension, setup
 
 WINDOWS = sys.platform == "win32"
-FOREIGN = "os_posix.c" if WINDOWS else "os_win32.c"
+LINUX = sys.platform.startswith("linux")
+PLATFORM = ["os_win32.c"] if WINDOWS else ["os_posix.c", "os_linux.c" if LINUX else "os_other.c"]
+SOURCES = [path for path in glob("csrc/*.c") if not path.startswith("csrc/os_")]
 
 # One binary serves Python 3.11 and all later ones, but free-threaded builds know no limited API.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -24,7 +26,7 @@ setup(
     ext_modules=[
         Extension(
             "lockfile._lockfile",
-            sources=sorted(path for path in glob("csrc/*.c") if not path.endswith(FOREIGN)),
+            sources=sorted([*SOURCES, *(f"csrc/{name}" for name in PLATFORM)]),
             depends=sorted(glob("csrc/*.h")),
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
             py_limited_api=LIMITED_API,

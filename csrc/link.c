@@ -179,6 +179,7 @@ link_claim(struct attempt *attempt)
     error = publish(attempt, claim);
     if (error == 0) {
         claim->directory = attempt->directory;
+        claim->local = attempt->ground.local;
         attempt->directory.descriptor = -1;
         table_keep(claim);
         return LOCK_OWNED;
@@ -574,7 +575,7 @@ link_release(struct owned *owned, struct report *report, bool *awaited)
         error = owner_check(directory, owned->file, owned->beacon.inode);
     }
     if (error == 0) {
-        *awaited = os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK;
+        *awaited = owned->local && os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK;
         error = os_unlink(directory, owned->file);
         if (error == ENOENT) {
             error = 0; /* removed by a reply that was lost */

@@ -1,6 +1,6 @@
-/* os.h for Linux; other POSIX systems lack watches and proofs of death, so they poll and wait. */
+/* os.h, as far as all POSIX systems are alike. */
 #define _GNU_SOURCE
-#include "os.h"
+#include "os_posix.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,12 +16,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#ifdef __linux__
-#include <sys/inotify.h>
-#include <sys/random.h>
-#include <sys/vfs.h>
-#endif
 
 /* Readable by all, so that others can look; writable by nobody else. */
 #define UNIQUE_MODE 0644
@@ -46,46 +40,6 @@ static int process;
  * stands for; inode number 0: not ours. */
 static struct os_inode *registered;
 static size_t registered_size;
-
-static int highest_watch = -1; /* the number of the highest watch ever opened */
-
-/* What an inotify descriptor is registered as: they share one inode. */
-static const struct os_inode watch_inode = {0, UINT64_MAX};
-
-#ifdef __linux__
-
-/* The signal that our open files would send, if they sent any. It stays with the
- * open file, so a number that was closed and opened again does not have it. */
-#define TAG 63
-
-static int
-tag(int descriptor)
-{
-    return fcntl(descriptor, F_SETSIG, TAG) == 0 ? 0 : errno;
-}
-
-static bool
-is_tagged(int descriptor)
-{
-    return fcntl(descriptor, F_GETSIG) == TAG;
-}
-
-#else
-
-static int
-tag(int descriptor)
-{
-    (void)descriptor;
-    return 0;
-}
-
-static bool
-is_tagged(int descriptor)
-{
-    return fcntl(descriptor, F_GETFD) >= 0;
-}
-
-#endif
 
 /* ---- The process's one mutex ---- */
 
@@ -115,14 +69,14 @@ os_wake_all(void)
 
 /* ---- The register of descriptors, and fork ---- */
 
-static void
-fork_hold_off(void)
+void
+posix_hold_off_forks(void)
 {
     pthread_rwlock_rdlock(&fork_lock);
 }
 
-static void
-fork_allow(void)
+void
+posix_allow_forks(void)
 {
     pthread_rwlock_unlock(&fork_lock);
 }
@@ -140,12 +94,11 @@ grow_register(size_t size)
     return true;
 }
 
-/* Tags and enters a descriptor just made, while forks are held off. */
-static int
-enter(int descriptor, struct os_inode inode)
+int
+posix_enter(int descriptor, struct os_inode inode)
 {
     size_t number = (size_t)descriptor;
-    int error = tag(descriptor);
+    int error = system_tag(descriptor);
     os_lock();
     if (number >= registered_size && !grow_register(2 * number + 64)) {
         error = ENOMEM;
@@ -156,19 +109,17 @@ enter(int descriptor, struct os_inode inode)
     return error;
 }
 
-/* Is the number still what was entered? */
-static bool
-is_entered(int descriptor, struct os_inode inode)
+bool
+posix_is_entered(int descriptor, struct os_inode inode)
 {
     os_lock();
     bool entered = descriptor >= 0 && os_same(registered[descriptor], inode);
     os_unlock();
-    return entered && is_tagged(descriptor);
+    return entered && system_is_tagged(descriptor);
 }
 
-/* Unless the number has been entered anew. */
-static void
-forget(int descriptor, struct os_inode inode)
+void
+posix_forget(int descriptor, struct os_inode inode)
 {
     os_lock();
     if (os_same(registered[descriptor], inode)) {
@@ -177,13 +128,13 @@ forget(int descriptor, struct os_inode inode)
     os_unlock();
 }
 
-static void
-close_registered(int descriptor, struct os_inode inode)
+void
+posix_close(int descriptor, struct os_inode inode)
 {
-    fork_hold_off();
-    forget(descriptor, inode);
+    posix_hold_off_forks();
+    posix_forget(descriptor, inode);
     close(descriptor);
-    fork_allow();
+    posix_allow_forks();
 }
 
 static void
@@ -206,7 +157,7 @@ static void
 after_fork_in_child(void)
 {
     for (size_t number = 0; number < registered_size; number++) {
-        if (registered[number].number != 0 && is_tagged((int)number)) {
+        if (registered[number].number != 0 && system_is_tagged((int)number)) {
             close((int)number);
         }
         registered[number] = (struct os_inode){0, 0};
@@ -274,32 +225,14 @@ os_host_name(char host[OS_HOST_SIZE])
     host[OS_HOST_SIZE - 1] = '\0';
 }
 
-int
-os_boot(char *identity, size_t size)
-{
-    int descriptor = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0) {
-        return errno;
-    }
-    ssize_t length = read(descriptor, identity, size - 1);
-    int error = length < 0 ? errno : length < 32 ? EINVAL : 0;
-    close(descriptor);
-    if (error == 0) {
-        identity[length] = '\0';
-    }
-    return error;
-}
-
 uint64_t
 os_random(void)
 {
     uint64_t number;
-#ifdef __linux__
-    if (getrandom(&number, sizeof number, GRND_NONBLOCK) == (ssize_t)sizeof number) {
+    if (system_random(&number)) {
         return number;
     }
-#endif
-    /* Only spreads out names and pauses: what differs between callers will do. */
+    /* What differs between callers will do. */
     number = (uint64_t)os_now() ^ ((uint64_t)process << 40) ^ os_thread();
     return number * UINT64_C(0x9E3779B97F4A7C15);
 }
@@ -363,9 +296,7 @@ fill_status(const struct stat *found, struct os_status *status)
 static int
 raise_above_watches(int descriptor)
 {
-    os_lock();
-    int highest = highest_watch;
-    os_unlock();
+    int highest = system_highest_watch();
     int raised = descriptor < highest ? fcntl(descriptor, F_DUPFD_CLOEXEC, highest + 1) : -1;
     if (raised < 0) {
         return descriptor; /* refused, it costs a waiter some time, not the lock */
@@ -381,7 +312,7 @@ open_registered(int directory, const char *name, int flags, struct os_file *file
 {
     int descriptor;
     int error = 0;
-    fork_hold_off();
+    posix_hold_off_forks();
     do {
         descriptor = openat(directory, name, flags | O_CLOEXEC, UNIQUE_MODE);
     } while (descriptor < 0 && errno == EINTR);
@@ -393,7 +324,7 @@ open_registered(int directory, const char *name, int flags, struct os_file *file
     } else if (fstat(descriptor, found) != 0) {
         error = errno;
     } else {
-        error = enter(descriptor, inode_of(found));
+        error = posix_enter(descriptor, inode_of(found));
     }
     if (error == 0) {
         *file = (struct os_file){descriptor, inode_of(found)};
@@ -403,7 +334,7 @@ open_registered(int directory, const char *name, int flags, struct os_file *file
         }
         close(descriptor);
     }
-    fork_allow();
+    posix_allow_forks();
     return error;
 }
 
@@ -445,14 +376,14 @@ os_open(const struct os_file *directory, const char *name, enum os_access access
 bool
 os_is_open(const struct os_file *file)
 {
-    return is_entered(file->descriptor, file->inode);
+    return posix_is_entered(file->descriptor, file->inode);
 }
 
 void
 os_close(struct os_file *file)
 {
     if (file->descriptor >= 0) {
-        close_registered(file->descriptor, file->inode);
+        posix_close(file->descriptor, file->inode);
         file->descriptor = -1;
     }
 }
@@ -461,7 +392,7 @@ void
 os_abandon(struct os_file *file)
 {
     if (file->descriptor >= 0) {
-        forget(file->descriptor, file->inode);
+        posix_forget(file->descriptor, file->inode);
         file->descriptor = -1;
     }
 }
@@ -497,14 +428,7 @@ os_identify(const struct os_file *directory, const char *name, struct os_identit
     }
     identity->inode = inode_of(&found);
     identity->born = (int64_t)found.st_mtim.tv_sec * OS_SECOND + found.st_mtim.tv_nsec;
-#ifdef STATX_BTIME
-    struct statx more;
-    if (statx(directory->descriptor, name, AT_SYMLINK_NOFOLLOW, STATX_BTIME | STATX_INO, &more) ==
-            0 &&
-        (more.stx_mask & STATX_BTIME) != 0 && more.stx_ino == identity->inode.number) {
-        identity->born = more.stx_btime.tv_sec * OS_SECOND + more.stx_btime.tv_nsec;
-    }
-#endif
+    system_find_birth(directory->descriptor, name, identity);
     return 0;
 }
 
@@ -527,36 +451,6 @@ os_remove_directory(const struct os_file *directory, const char *name)
     return unlinkat(directory->descriptor, name, AT_REMOVEDIR) == 0 ? 0 : errno;
 }
 
-bool
-os_is_local(const struct os_file *directory)
-{
-#ifdef __linux__
-    struct statfs found;
-    if (fstatfs(directory->descriptor, &found) != 0) {
-        return false;
-    }
-    switch ((uint32_t)found.f_type) {
-    case 0x0000EF53: /* ext2, ext3, ext4 */
-    case 0x58465342: /* xfs */
-    case 0x9123683E: /* btrfs */
-    case 0x01021994: /* tmpfs */
-    case 0x858458F6: /* ramfs */
-    case 0x794C7630: /* overlayfs: containers live on it */
-    case 0xF2F52010: /* f2fs */
-    case 0x2FC12FC1: /* zfs */
-    case 0xCA451A4E: /* bcachefs */
-    case 0x3153464A: /* jfs */
-    case 0x00003434: /* nilfs2 */
-    case 0x52654973: /* reiserfs */
-    case 0x24051905: /* ubifs */
-        return true;
-    }
-#else
-    (void)directory;
-#endif
-    return false;
-}
-
 int
 os_list(const struct os_file *directory, bool (*visit)(void *context, const char *name),
         void *context)
@@ -577,10 +471,10 @@ os_list(const struct os_file *directory, bool (*visit)(void *context, const char
     while (errno = 0, (entry = readdir(stream)) != NULL && visit(context, entry->d_name)) {
     }
     error = entry == NULL ? errno : 0;
-    fork_hold_off();
-    forget(copy.descriptor, copy.inode);
+    posix_hold_off_forks();
+    posix_forget(copy.descriptor, copy.inode);
     closedir(stream);
-    fork_allow();
+    posix_allow_forks();
     return error;
 }
 
@@ -603,202 +497,6 @@ os_flock_is_unsupported(int error)
     return error == EOPNOTSUPP || error == ENOLCK || error == ENOSYS || error == EINVAL ||
            error == EBADF;
 }
-
-#ifdef F_OFD_SETLK
-
-/* Open-file-description locks on bytes far behind anything that a user writes into
- * a lock file. Shared ones, since exclusive ones need a file open for writing;
- * asking whether an exclusive one would be refused needs nothing. */
-static int
-mark_command(const struct os_file *file, int command, short type, enum os_mark mark)
-{
-    struct flock range = {
-        .l_type = type,
-        .l_whence = SEEK_SET,
-        .l_start = (INT64_C(1) << 61) + (int)mark,
-        .l_len = 1,
-    };
-    int result;
-    do {
-        result = fcntl(file->descriptor, command, &range);
-    } while (result != 0 && errno == EINTR);
-    if (result != 0) {
-        return errno;
-    }
-    return command == F_OFD_GETLK && range.l_type != F_UNLCK ? EWOULDBLOCK : 0;
-}
-
-int
-os_mark(const struct os_file *file, enum os_mark mark)
-{
-    return mark_command(file, F_OFD_SETLK, F_RDLCK, mark);
-}
-
-void
-os_unmark(const struct os_file *file, enum os_mark mark)
-{
-    mark_command(file, F_OFD_SETLK, F_UNLCK, mark);
-}
-
-int
-os_find_mark(const struct os_file *file, enum os_mark mark)
-{
-    return mark_command(file, F_OFD_GETLK, F_WRLCK, mark);
-}
-
-#else
-
-int
-os_mark(const struct os_file *file, enum os_mark mark)
-{
-    (void)file, (void)mark;
-    return ENOSYS;
-}
-
-void
-os_unmark(const struct os_file *file, enum os_mark mark)
-{
-    (void)file, (void)mark;
-}
-
-int
-os_find_mark(const struct os_file *file, enum os_mark mark)
-{
-    (void)file, (void)mark;
-    return ENOSYS;
-}
-
-#endif
-
-/* ---- Watches ---- */
-
-#ifdef __linux__
-
-int
-os_watch_open(int *descriptor)
-{
-    int error = 0;
-    fork_hold_off();
-    int made = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (made < 0) {
-        error = errno;
-    } else if ((error = enter(made, watch_inode)) != 0) {
-        close(made);
-    } else {
-        *descriptor = made;
-        os_lock();
-        highest_watch = made > highest_watch ? made : highest_watch;
-        os_unlock();
-    }
-    fork_allow();
-    return error;
-}
-
-bool
-os_watch_is_open(int descriptor)
-{
-    return is_entered(descriptor, watch_inode);
-}
-
-void
-os_watch_close(int descriptor)
-{
-    if (os_watch_is_open(descriptor)) {
-        close_registered(descriptor, watch_inode);
-    } else {
-        forget(descriptor, watch_inode);
-    }
-}
-
-int
-os_watch_add(int descriptor, const char *path, enum os_kind kind, int *watch)
-{
-    uint32_t events = IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_CLOSE_WRITE | IN_DONT_FOLLOW;
-    if (kind == OS_DIRECTORY) {
-        events |= IN_DELETE;
-    }
-    int made = inotify_add_watch(descriptor, path, events);
-    if (made < 0) {
-        return errno;
-    }
-    *watch = made;
-    return 0;
-}
-
-void
-os_watch_remove(int descriptor, int watch)
-{
-    /* Fails when the inode is gone, and the watch with it. What is queued goes too. */
-    inotify_rm_watch(descriptor, watch);
-    os_watch_read(descriptor, -1);
-}
-
-struct os_change
-os_watch_read(int descriptor, int watch)
-{
-    struct os_change change = {false, false};
-    if (!os_watch_is_open(descriptor)) {
-        return change; /* closed behind our back: what it may stand for now is not ours to read */
-    }
-    _Alignas(struct inotify_event) char buffer[4096];
-    ssize_t length;
-    while ((length = read(descriptor, buffer, sizeof buffer)) > 0) {
-        for (char *next = buffer; next < buffer + length;) {
-            const struct inotify_event *event = (const struct inotify_event *)next;
-            /* Events of an earlier wait may still be queued: theirs is another number. */
-            if (event->wd == watch || (event->mask & IN_Q_OVERFLOW) != 0) {
-                change.any = true;
-                change.closed = change.closed || (event->mask & IN_CLOSE_WRITE) != 0;
-            }
-            next += sizeof *event + event->len;
-        }
-    }
-    return change;
-}
-
-#else
-
-int
-os_watch_open(int *descriptor)
-{
-    (void)descriptor;
-    return ENOSYS;
-}
-
-bool
-os_watch_is_open(int descriptor)
-{
-    (void)descriptor;
-    return false;
-}
-
-void
-os_watch_close(int descriptor)
-{
-    (void)descriptor;
-}
-
-int
-os_watch_add(int descriptor, const char *path, enum os_kind kind, int *watch)
-{
-    (void)descriptor, (void)path, (void)kind, (void)watch;
-    return ENOSYS;
-}
-
-void
-os_watch_remove(int descriptor, int watch)
-{
-    (void)descriptor, (void)watch;
-}
-
-struct os_change
-os_watch_read(int descriptor, int watch)
-{
-    (void)descriptor, (void)watch;
-    return (struct os_change){true, false};
-}
-
-#endif
 
 /* ---- Signals and sleep ---- */
 

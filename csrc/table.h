@@ -20,6 +20,7 @@ struct owned {
     struct owner owner;
     struct os_file directory; /* the lock file's, which may be renamed while we own */
     struct os_file beacon;    /* the unique file; its inode is the lock's identity */
+    bool local;               /* its file system is: waiters leave marks */
     unsigned depth;           /* of with blocks */
     const char *file;         /* the lock file's name in its directory */
     char unique_name[OWNER_NAME_SIZE];

@@ -1,5 +1,6 @@
-"""What the tests of the protocol share: names on disk, planted locks, and a process that is stopped between two steps."""
+"""What the tests of the protocol share: names on disk, planted locks, a process that is stopped."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -10,9 +11,9 @@ import socket
 import struct
 import textwrap
 import time
-from contextlib import contextmanager
 
 import pytest
+
 import support
 
 HOST = socket.gethostname().replace("/", "_")
@@ -70,7 +71,7 @@ def swept_clean(lock_class, path):
     return os.listdir(os.path.dirname(path)) == []
 
 
-@contextmanager
+@contextlib.contextmanager
 def beacon(path, mode=fcntl.LOCK_EX):
     """Keep the kernel's lock on a file, as an owner or somebody who looks does."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -109,15 +110,18 @@ def has_settled(pid, thread=None):
     return sleeps_in(pid, thread) and wake_ups(pid, thread) == before
 
 
+def open_files(pid="self"):
+    """The names of what a process has open."""
+    found = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # what listed them
+            found.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return found
+
+
 def inotify_descriptors(pid):
     """How many inotify descriptors the process has open."""
-    found = 0
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found += os.readlink(f"/proc/{pid}/fd/{number}") == "anon_inode:inotify"
-        except FileNotFoundError:
-            pass
-    return found
+    return open_files(pid).count("anon_inode:inotify")
 
 
 def processor_seconds(pid):
@@ -127,7 +131,8 @@ def processor_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-# A thread that the kernel stops just before certain system calls, until we let it go on: seccomp's user notification.
+# A thread that the kernel stops just before certain system calls, until we let it go on:
+# seccomp's user notification.
 
 CALLS = {
     "x86_64": {
@@ -137,8 +142,6 @@ CALLS = {
         "unlink": (263, 87),
         "stat": (262, 5, 332, 4, 6),
         "close": (3,),
-        "watch": (254,),
-        "wait": (271, 7, 35, 230),
         "say": (1,),
     },
     "aarch64": {
@@ -148,8 +151,6 @@ CALLS = {
         "unlink": (35,),
         "stat": (79, 80, 291),
         "close": (57,),
-        "watch": (27,),
-        "wait": (73, 101, 115),
         "say": (64,),
     },
 }.get(platform.machine(), {})
@@ -163,7 +164,10 @@ ALLOW, NOTIFY, GO_ON = 0x7FFF0000, 0x7FC00000, 1
 
 
 def stop_before(kinds, say_to=1):
-    """From now on this thread stops before system calls of these kinds; the descriptor of who may let it go on."""
+    """From now on this thread stops before calls of these kinds.
+
+    Whoever has the descriptor that is returned may let it go on.
+    """
     load, jump_if_equal, answer = 0x20, 0x15, 0x06
     program = [(load, 0, 0, 0)]  # the number of the system call
     for kind in kinds:
@@ -233,7 +237,7 @@ class Call:
 
 
 class SteppedChild(support.Child):
-    """A child whose thread stops before each call of `kinds`, from where its code says `be_stopped()` on."""
+    """A child that stops before each call of `kinds`, once its code has said `be_stopped()`."""
 
     def __init__(self, code, *arguments, kinds, **keywords):
         if not CALLS:

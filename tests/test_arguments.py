@@ -270,9 +270,9 @@ def test_timeout_above_zero_waits(lock_class, path, timeout):
 
 @pytest.mark.parametrize(
     "timeout",
-    [math.inf, sys.float_info.max, pytest.param(10**300, id="10**300"), 2**63, 2**31, 1e10],
+    [None, math.inf, sys.float_info.max, pytest.param(10**300, id="10**300"), 2**63, 2**31, 1e10],
 )
-def test_long_timeout_waits_until_the_release(lock_class, path, timeout):
+def test_long_timeout_or_none_waits_until_the_release(lock_class, path, timeout):
     lock = lock_class(path)
     with OtherThread() as thread:
         with lock:

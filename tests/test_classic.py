@@ -273,6 +273,20 @@ def test_owner_of_a_broken_lock_has_nothing_to_release(lock_class, path):
         lock.release()
 
 
+def test_lock_that_another_process_broke_can_be_acquired_again(lock_class, path, tmp_path):
+    lock = lock_class(path)
+    lock.acquire()
+    with Child(
+        "getattr(lockfile, sys.argv[1])(sys.argv[2]).break_lock()", lock_class.__name__, path
+    ) as child:
+        child.finish()
+    assert not lock.i_am_locking()
+    lock.acquire()
+    assert lock.i_am_locking()
+    lock.release()
+    assert names(tmp_path) == []
+
+
 def test_breaking_after_an_earlier_timeout_breaks_what_is_there_now(lock_class, path):
     lock = lock_class(path)
     with OtherThread() as thread:

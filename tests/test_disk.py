@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, NotLocked, NotMyLock, UnlockError
 from protocol_support import (
     DEAD,

@@ -1,4 +1,4 @@
-"""Processes and threads mixed, some of them killed at random: never two owners, and nothing left."""
+"""Processes and threads mixed, some killed at random: never two owners, and nothing left."""
 
 import json
 import os
@@ -20,7 +20,8 @@ CODE = """
     class Overlap(Exception):
         pass
 
-    lock_class, directory, marks, seconds = getattr(lockfile, sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
+    class_name, directory, marks, seconds = sys.argv[1:]
+    lock_class = getattr(lockfile, class_name)
     mark, overlaps = os.path.join(marks, "mark"), os.path.join(marks, "overlaps")
     shared = mmap.mmap(-1, 4096)  # [0]: stop; [8:]: how often each of the workers held
     WORKERS, STOP = 5, 0
@@ -62,8 +63,8 @@ CODE = """
             if chance.random() < 0.3:
                 time.sleep(chance.random() * 0.002)
             leave(f"{name}-{turn}")
-            at = 8 * (worker + 1)
-            shared[at : at + 8] = (int.from_bytes(shared[at : at + 8], "big") + 1).to_bytes(8, "big")
+            count = slice(8 * (worker + 1), 8 * (worker + 2))
+            shared[count] = (int.from_bytes(shared[count], "big") + 1).to_bytes(8, "big")
             lock.release()
 
     def guarded(lock, worker, name):
@@ -80,7 +81,7 @@ CODE = """
             guarded(lock_class(path, threaded=False), worker, f"{os.getpid()}-0")
             return
         one = lock_class(path)
-        locks = [one, one if worker % 2 else lock_class(path), lock_class(path)]  # shared, and own objects
+        locks = [one, one if worker % 2 else lock_class(path), lock_class(path)]
         threads = [
             threading.Thread(target=guarded, args=(lock, worker, f"{os.getpid()}-{number}"))
             for number, lock in enumerate(locks)
@@ -99,7 +100,7 @@ CODE = """
 
     chance, kills = random.Random(), 0
     workers = [start(worker) for worker in range(WORKERS)]
-    end = time.monotonic() + seconds
+    end = time.monotonic() + float(seconds)
     while time.monotonic() < end and not shared[STOP]:
         time.sleep(chance.random() * 0.06)
         worker = chance.randrange(WORKERS)

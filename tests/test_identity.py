@@ -1,4 +1,4 @@
-"""Who owns: threads, objects, forked children, programs that close descriptors, and how a process ends."""
+"""Who owns: threads, objects, forked children, closed descriptors, and how a process ends."""
 
 import gc
 import os
@@ -7,6 +7,7 @@ import textwrap
 import threading
 
 import pytest
+
 from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, NotLocked, NotMyLock, UnlockError
 from protocol_support import SteppedChild, inode, is_proven_dead, sleeps_in, swept_clean
 from support import PATIENCE, Child, OtherThread, holder, in_thread, names, wait_until
@@ -20,6 +21,7 @@ def lock(lock_class, path):
 def child_of(lock_class, code, *arguments, **keywords):
     """A child whose code knows `lock_class`, and `path` as its first argument."""
     prelude = f"""
+from protocol_support import open_files
 sys.stdout.reconfigure(write_through=False)  # one word, one call: its children say something too
 lock_class = lockfile.{lock_class.__name__}
 path = sys.argv[1]
@@ -174,7 +176,9 @@ def test_new_thread_with_a_reused_identifier_may_lock_something_else(lock_class,
         lock.acquire(timeout=0)
         return lock, lock.unique_name
 
-    locks, unique_names = zip(*[in_thread(acquire, f"file{number}") for number in range(5)], strict=True)
+    locks, unique_names = zip(
+        *[in_thread(acquire, f"file{number}") for number in range(5)], strict=True
+    )
     assert len(set(unique_names)) == 5
     for lock in locks:
         assert lock.is_locked()
@@ -350,22 +354,18 @@ def test_child_that_lives_on_does_not_keep_its_killed_parents_lock(lock_class, p
 
 def test_forked_child_has_no_descriptor_of_its_parents_locks(lock_class, path, tmp_path):
     code = """
-        def descriptors():
-            return [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")
-                    if os.path.lexists(f"/proc/self/fd/{number}")]
-
-        before = sorted(descriptors())
         locks = [lock_class(f"{path}{number}") for number in range(3)]
         for lock in locks:
             lock.acquire()
-        try:  # a wait, for what it keeps
-            threading.Thread(target=locks[0].acquire, args=(0.05,)).start()
-        finally:
-            while threading.active_count() > 1:
-                time.sleep(0.001)
+        threading.excepthook = lambda arguments: None
+        waits = threading.Thread(target=locks[0].acquire, args=(0.05,))
+        waits.start()
+        waits.join()
+        assert any("inotify" in name for name in open_files())
         child = os.fork()
         if child == 0:
-            left = [each for each in descriptors() if each.startswith(os.path.dirname(path)) or "inotify" in each]
+            names = open_files()
+            left = [name for name in names if name.startswith(path) or "inotify" in name]
             os._exit(len(left))
         assert os.waitpid(child, 0)[1] == 0
         for lock in locks:
@@ -450,8 +450,43 @@ def test_fork_while_other_threads_claim_and_wait(lock_class, path, tmp_path):
     assert names(tmp_path) == []
 
 
+def test_signal_handler_forks_while_the_program_waits(lock_class, path, tmp_path):
+    """Both wait on, each for itself."""
+    code = """
+        import signal
+
+        def fork(*arguments):
+            if os.fork() == 0:
+                say("forked")
+
+        signal.signal(signal.SIGUSR1, fork)
+        lock = lock_class(path)
+        say("waiting")
+        lock.acquire(timeout=PATIENCE)
+        say([os.getpid(), lock.i_am_locking(), lock.owner().pid])
+        lock.release()
+        """
+    lock = lock_class(path)
+    with child_of(lock_class, code, path) as child:
+        with lock:
+            assert child.hear() == "waiting"
+            wait_until(lambda: sleeps_in(child.pid), "the child to wait")
+            os.kill(child.pid, signal.SIGUSR1)
+            assert child.hear() == "forked"
+        owners = {}
+        for _ in range(2):
+            process, mine, owner = child.hear()
+            assert mine
+            owners[process] = owner
+        assert child.pid in owners
+        assert all(process == owner for process, owner in owners.items())
+        assert len(owners) == 2
+        child.finish()
+    assert names(tmp_path) == []
+
+
 def test_fork_does_not_copy_a_beacon_in_the_making(path, tmp_path):
-    """A fork waits while another thread stands between creating its unique file and entering it in the table."""
+    """A fork waits while another thread is between creating its unique file and its entry."""
     code = """
         lock = lockfile.LinkFileLock(sys.argv[1])
         go = threading.Event()
@@ -467,9 +502,8 @@ def test_fork_does_not_copy_a_beacon_in_the_making(path, tmp_path):
             say(["forking", threading.get_native_id()])
             child = os.fork()
             if child == 0:
-                open_files = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")
-                              if os.path.lexists(f"/proc/self/fd/{number}")]
-                say([name for name in open_files if name.startswith(os.path.dirname(sys.argv[1]))])
+                directory = os.path.dirname(sys.argv[1])
+                say([name for name in protocol_support.open_files() if name.startswith(directory)])
                 os._exit(0)
             os.waitpid(child, 0)
             hear()
@@ -566,7 +600,8 @@ def test_daemon_locks_the_path_as_it_was_when_the_lock_was_made(lock_class, tmp_
         for number in range(3):
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
         lock.acquire()
-        os.write(report, json.dumps([lock.lock_file, lock.i_am_locking(), os.getpid()]).encode() + b"\\n")
+        words = json.dumps([lock.lock_file, lock.i_am_locking(), os.getpid()])
+        os.write(report, words.encode() + b"\\n")
         while True:
             time.sleep(1)
         """
@@ -651,7 +686,7 @@ def test_lock_lost_while_its_descriptors_were_closed_is_not_mine(lock_class, pat
     "kind", ["eventfd", "inotify", "file", "pipe", "other directory", "same directory", "lock file"]
 )
 def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp_path, kind):
-    """Descriptors closed behind our back after a contended acquire, their numbers used for other things."""
+    """Closed behind our back after a contended acquire, and used for other things."""
     code = """
         import fcntl
 
@@ -693,8 +728,9 @@ def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp
         for _ in range(3):
             contended.acquire()
             try:
-                thread = threading.Thread(target=lambda: lock_class(path + "2").acquire(timeout=0.05))
+                another = lock_class(path + "2")
                 threading.excepthook = lambda arguments: None
+                thread = threading.Thread(target=another.acquire, args=(0.05,))
                 thread.start()
                 thread.join()
             finally:
@@ -776,6 +812,49 @@ def test_normal_exit_releases_after_the_atexit_handlers(lock_class, path, tmp_pa
     with child_of(lock_class, code, path) as child:
         assert child.hear() == [True, True]
         child.finish()
+    assert names(tmp_path) == []
+
+
+def test_exit_while_daemon_threads_wait(lock_class, path, tmp_path):
+    code = """
+        lock = lock_class(path)
+        threads = [threading.Thread(target=lock.acquire, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        say([thread.native_id for thread in threads])
+        hear()
+        """
+    with lock_class(path):
+        owned = names(tmp_path)
+        with child_of(lock_class, code, path) as child:
+            for thread in child.hear():
+                wait_until(
+                    lambda thread=thread: sleeps_in(child.pid, thread), "the threads to wait"
+                )
+            child.finish()
+        assert names(tmp_path) == owned
+
+
+def test_exit_while_daemon_threads_lock(lock_class, path, tmp_path):
+    code = """
+        begun = threading.Semaphore(0)
+
+        def work(number):
+            lock = lock_class(path + str(number % 2))
+            lock.acquire()
+            begun.release()
+            while True:
+                lock.release()
+                lock.acquire()
+
+        for number in range(4):
+            threading.Thread(target=work, args=(number,), daemon=True).start()
+        for number in range(4):
+            begun.acquire()
+        """
+    for _ in range(3):
+        with child_of(lock_class, code, path) as child:
+            child.finish()
     assert names(tmp_path) == []
 
 

@@ -1,6 +1,7 @@
 """Several interpreters in one process: they share what the process owns."""
 
 import pytest
+
 from support import Child, names
 
 INTERPRETERS = """

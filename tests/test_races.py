@@ -11,8 +11,9 @@ import os
 import threading
 
 import pytest
+
 from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, NotLocked, NotMyLock
-from protocol_support import DEAD, SteppedChild, beacon, inode, parsed, plant, sleeps_in
+from protocol_support import SteppedChild, beacon, inode, parsed, plant, sleeps_in
 from support import PATIENCE, Child, OtherThread, names, wait_until
 
 STEPS = ("open", "flock", "link", "unlink", "stat", "close", "say")
@@ -224,7 +225,7 @@ def waits(thread):
 
 
 def test_many_waiters_that_break_do_not_break_each_others_locks(path, tmp_path):
-    """Everybody runs the classic loop at once; the lock is broken once for each time that it is stuck."""
+    """Everybody runs the classic loop at once; a stuck lock is broken once."""
     stuck = LinkFileLock(path)
     held, overlaps = [], []
     start = threading.Barrier(5)
@@ -276,7 +277,7 @@ def test_breaker_that_is_stopped_keeps_nobody_but_the_lock(path, tmp_path):
 
 
 def test_claim_whose_success_was_reported_as_failure_owns(path, tmp_path):
-    """A network server linked, its answer was lost, and the repeated request says that the file exists."""
+    """A network server linked, its answer was lost, and asked again it says: the file exists."""
     with SteppedChild(CLAIM, path, kinds=["link", "say"]) as child:
         begin(child)
         child.run_to("link", "README.lock")
@@ -331,7 +332,7 @@ NAMESAKE = """
 
 @pytest.fixture
 def namesake():
-    """A process that bears the name of the first process of a container, and tries to acquire when told."""
+    """A process that is the first one of a container, and tries to acquire when told."""
     code = (
         NAMESAKE
         + """

@@ -1,5 +1,6 @@
 """Waiting: what wakes a waiter, what does not, and what is left when it gives up."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import threading
 import time
 
 import pytest
+
 from lockfile import LockFailed, LockTimeout
 from protocol_support import (
     has_settled,
@@ -235,7 +237,7 @@ def test_waiting_takes_few_wake_ups(lock_class, path):
             time.sleep(2.5)
             after = [(wake_ups(child.pid), processor_seconds(child.pid)) for child in waiters]
             seconds = time.monotonic() - start
-            for (woken, busy), (woken_later, busy_later) in zip(before, after):
+            for (woken, busy), (woken_later, busy_later) in zip(before, after, strict=True):
                 assert woken_later - woken <= 12 / 10 * seconds + 1
                 assert busy_later - busy <= 0.02 * seconds
             for child in waiters:
@@ -459,7 +461,7 @@ def test_two_processes_take_turns(lock_class, path, tmp_path):
     with open(path) as log:
         turns = log.read().split()
     assert len(turns) == 80
-    assert sum(before != after for before, after in zip(turns, turns[1:])) > 40
+    assert sum(before != after for before, after in itertools.pairwise(turns)) > 40
 
 
 def test_stopped_contender_does_not_keep_the_owner_from_its_lock(lock_class, path):
@@ -493,22 +495,21 @@ def test_stopped_contender_does_not_keep_the_owner_from_its_lock(lock_class, pat
 
 def test_contended_acquires_do_not_use_up_descriptors(lock_class, path):
     code = """
-    def descriptors():
-        return {number for number in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{number}")}
+    from protocol_support import open_files
 
     def work():
         for _ in range(150):
             with lock:
                 pass
 
-    before = descriptors()
+    before = open_files()
     for _ in range(3):
         threads = [threading.Thread(target=work) for _ in range(5)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    say(len(descriptors()) - len(before))
+    say(len(open_files()) - len(before))
     hear()
     """
     with waiter(lock_class, path, code) as child:

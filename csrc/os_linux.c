@@ -1,0 +1,230 @@
+/* os.h, as far as Linux is different. */
+#define _GNU_SOURCE
+#include "os_posix.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+/* ---- Tags ---- */
+
+/* The signal that our open files would send, if they sent any. It stays with the
+ * open file, so a number that was closed and opened again does not have it. */
+#define TAG 63
+
+int
+system_tag(int descriptor)
+{
+    return fcntl(descriptor, F_SETSIG, TAG) == 0 ? 0 : errno;
+}
+
+bool
+system_is_tagged(int descriptor)
+{
+    return fcntl(descriptor, F_GETSIG) == TAG;
+}
+
+/* ---- This kernel, and its file systems ---- */
+
+int
+os_boot(char *identity, size_t size)
+{
+    posix_hold_off_forks();
+    int descriptor = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t length = descriptor >= 0 ? read(descriptor, identity, size - 1) : -1;
+    int error = length < 0 ? errno : length < 32 ? EINVAL : 0;
+    if (descriptor >= 0) {
+        close(descriptor);
+    }
+    posix_allow_forks();
+    if (error == 0) {
+        identity[length] = '\0';
+    }
+    return error;
+}
+
+bool
+system_random(uint64_t *number)
+{
+    return getrandom(number, sizeof *number, GRND_NONBLOCK) == (ssize_t)sizeof *number;
+}
+
+bool
+os_is_local(const struct os_file *directory)
+{
+    struct statfs found;
+    if (fstatfs(directory->descriptor, &found) != 0) {
+        return false;
+    }
+    switch ((uint32_t)found.f_type) {
+    case 0x0000EF53: /* ext2, ext3, ext4 */
+    case 0x58465342: /* xfs */
+    case 0x9123683E: /* btrfs */
+    case 0x01021994: /* tmpfs */
+    case 0x858458F6: /* ramfs */
+    case 0x794C7630: /* overlayfs: containers live on it */
+    case 0xF2F52010: /* f2fs */
+    case 0x2FC12FC1: /* zfs */
+    case 0xCA451A4E: /* bcachefs */
+    case 0x3153464A: /* jfs */
+    case 0x00003434: /* nilfs2 */
+    case 0x52654973: /* reiserfs */
+    case 0x24051905: /* ubifs */
+        return true;
+    }
+    return false;
+}
+
+void
+system_find_birth(int directory, const char *name, struct os_identity *identity)
+{
+    struct statx found;
+    if (statx(directory, name, AT_SYMLINK_NOFOLLOW, STATX_BTIME | STATX_INO, &found) == 0 &&
+        (found.stx_mask & STATX_BTIME) != 0 && found.stx_ino == identity->inode.number) {
+        identity->born = found.stx_btime.tv_sec * OS_SECOND + found.stx_btime.tv_nsec;
+    }
+}
+
+/* ---- Marks ---- */
+
+/* Open-file-description locks on bytes far behind anything that a user writes into
+ * a lock file. Shared ones, since exclusive ones need a file open for writing;
+ * asking whether an exclusive one would be refused needs nothing. */
+static int
+mark_command(const struct os_file *file, int command, short type, enum os_mark mark)
+{
+    struct flock range = {
+        .l_type = type,
+        .l_whence = SEEK_SET,
+        .l_start = (INT64_C(1) << 61) + (int)mark,
+        .l_len = 1,
+    };
+    int result;
+    do {
+        result = fcntl(file->descriptor, command, &range);
+    } while (result != 0 && errno == EINTR);
+    if (result != 0) {
+        return errno;
+    }
+    return command == F_OFD_GETLK && range.l_type != F_UNLCK ? EWOULDBLOCK : 0;
+}
+
+int
+os_mark(const struct os_file *file, enum os_mark mark)
+{
+    return mark_command(file, F_OFD_SETLK, F_RDLCK, mark);
+}
+
+void
+os_unmark(const struct os_file *file, enum os_mark mark)
+{
+    mark_command(file, F_OFD_SETLK, F_UNLCK, mark);
+}
+
+int
+os_find_mark(const struct os_file *file, enum os_mark mark)
+{
+    return mark_command(file, F_OFD_GETLK, F_WRLCK, mark);
+}
+
+/* ---- Watches ---- */
+
+/* inotify. All its descriptors share one inode, so the register knows them as this. */
+static const struct os_inode watch_inode = {0, UINT64_MAX};
+
+static int highest_watch = -1; /* guarded by os_lock() */
+
+int
+system_highest_watch(void)
+{
+    os_lock();
+    int highest = highest_watch;
+    os_unlock();
+    return highest;
+}
+
+int
+os_watch_open(int *descriptor)
+{
+    int error = 0;
+    posix_hold_off_forks();
+    int made = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (made < 0) {
+        error = errno;
+    } else if ((error = posix_enter(made, watch_inode)) != 0) {
+        close(made);
+    } else {
+        *descriptor = made;
+        os_lock();
+        highest_watch = made > highest_watch ? made : highest_watch;
+        os_unlock();
+    }
+    posix_allow_forks();
+    return error;
+}
+
+bool
+os_watch_is_open(int descriptor)
+{
+    return posix_is_entered(descriptor, watch_inode);
+}
+
+void
+os_watch_close(int descriptor)
+{
+    if (os_watch_is_open(descriptor)) {
+        posix_close(descriptor, watch_inode);
+    } else {
+        posix_forget(descriptor, watch_inode);
+    }
+}
+
+int
+os_watch_add(int descriptor, const char *path, enum os_kind kind, int *watch)
+{
+    uint32_t events = IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_CLOSE_WRITE | IN_DONT_FOLLOW;
+    if (kind == OS_DIRECTORY) {
+        events |= IN_DELETE;
+    }
+    int made = inotify_add_watch(descriptor, path, events);
+    if (made < 0) {
+        return errno;
+    }
+    *watch = made;
+    return 0;
+}
+
+void
+os_watch_remove(int descriptor, int watch)
+{
+    /* Fails when the inode is gone, and the watch with it. What is queued goes too. */
+    inotify_rm_watch(descriptor, watch);
+    os_watch_read(descriptor, -1);
+}
+
+struct os_change
+os_watch_read(int descriptor, int watch)
+{
+    struct os_change change = {false, false};
+    if (!os_watch_is_open(descriptor)) {
+        return change; /* closed behind our back: what it may stand for now is not ours to read */
+    }
+    _Alignas(struct inotify_event) char buffer[4096];
+    ssize_t length;
+    while ((length = read(descriptor, buffer, sizeof buffer)) > 0) {
+        for (char *next = buffer; next < buffer + length;) {
+            const struct inotify_event *event = (const struct inotify_event *)next;
+            /* Events of an earlier wait may still be queued: theirs is another number. */
+            if (event->wd == watch || (event->mask & IN_Q_OVERFLOW) != 0) {
+                change.any = true;
+                change.closed = change.closed || (event->mask & IN_CLOSE_WRITE) != 0;
+            }
+            next += sizeof *event + event->len;
+        }
+    }
+    return change;
+}

@@ -1,0 +1,113 @@
+/* os.h for POSIX systems that nobody has taught us more about: waiters poll, and
+ * no owner is ever proven dead. */
+#define _POSIX_C_SOURCE 200809L
+#include "os_posix.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+int
+system_tag(int descriptor)
+{
+    (void)descriptor;
+    return 0;
+}
+
+bool
+system_is_tagged(int descriptor)
+{
+    return fcntl(descriptor, F_GETFD) >= 0;
+}
+
+int
+os_boot(char *identity, size_t size)
+{
+    (void)identity, (void)size;
+    return ENOSYS;
+}
+
+bool
+system_random(uint64_t *number)
+{
+    (void)number;
+    return false;
+}
+
+bool
+os_is_local(const struct os_file *directory)
+{
+    (void)directory;
+    return false;
+}
+
+void
+system_find_birth(int directory, const char *name, struct os_identity *identity)
+{
+    (void)directory, (void)name, (void)identity;
+}
+
+int
+system_highest_watch(void)
+{
+    return -1;
+}
+
+int
+os_mark(const struct os_file *file, enum os_mark mark)
+{
+    (void)file, (void)mark;
+    return ENOSYS;
+}
+
+void
+os_unmark(const struct os_file *file, enum os_mark mark)
+{
+    (void)file, (void)mark;
+}
+
+int
+os_find_mark(const struct os_file *file, enum os_mark mark)
+{
+    (void)file, (void)mark;
+    return ENOSYS;
+}
+
+int
+os_watch_open(int *descriptor)
+{
+    (void)descriptor;
+    return ENOSYS;
+}
+
+bool
+os_watch_is_open(int descriptor)
+{
+    (void)descriptor;
+    return false;
+}
+
+void
+os_watch_close(int descriptor)
+{
+    (void)descriptor;
+}
+
+int
+os_watch_add(int descriptor, const char *path, enum os_kind kind, int *watch)
+{
+    (void)descriptor, (void)path, (void)kind, (void)watch;
+    return ENOSYS;
+}
+
+void
+os_watch_remove(int descriptor, int watch)
+{
+    (void)descriptor, (void)watch;
+}
+
+struct os_change
+os_watch_read(int descriptor, int watch)
+{
+    (void)descriptor, (void)watch;
+    return (struct os_change){true, false};
+}

@@ -1,0 +1,35 @@
+/* Between os_posix.c, which holds what all POSIX systems have, and the one file
+ * that knows this system: os_linux.c, or os_other.c, which offers the least. */
+#ifndef LOCKFILE_OS_POSIX_H
+#define LOCKFILE_OS_POSIX_H
+
+#include "os.h"
+
+/* Forks are held off between making a descriptor and its entry in the register,
+ * and between its removal and the close. */
+void posix_hold_off_forks(void);
+void posix_allow_forks(void);
+
+/* Tags and enters a descriptor just made, while forks are held off. */
+int posix_enter(int descriptor, struct os_inode inode);
+/* Is the number still what was entered? */
+bool posix_is_entered(int descriptor, struct os_inode inode);
+/* Unless the number has been entered anew. */
+void posix_forget(int descriptor, struct os_inode inode);
+void posix_close(int descriptor, struct os_inode inode);
+
+/* What tells an open file of ours from another one that got its number. */
+int system_tag(int descriptor);
+bool system_is_tagged(int descriptor);
+
+/* The highest number that a watch ever had; -1: none. */
+int system_highest_watch(void);
+
+/* Replaces the time in identity, which is that of the last modification, by the
+ * time of birth where that is kept. */
+void system_find_birth(int directory, const char *name, struct os_identity *identity);
+
+/* Random enough to spread out names and pauses; false: not to be had. */
+bool system_random(uint64_t *number);
+
+#endif
