@@ -487,9 +487,9 @@ PyDoc_STRVAR(break_lock_doc,
              "break_lock($self, /)\n--\n\n"
              "Remove the lock, whoever owns it.\n"
              "\n"
-             "After a LockTimeout of this object, that is the lock which it waited for:\n"
-             "if another owner has taken its place meanwhile, nothing is removed.\n"
-             "Otherwise it is the lock that is there now. Does nothing if there is none.\n"
+             "After a LockTimeout of this object, that is the lock which it waited for\n"
+             "all the time: if another has taken its place, nothing is removed. Otherwise\n"
+             "it is the lock that is there now. Does nothing if there is none.\n"
              "\n"
              "A live owner is not told before its release(), which then raises NotLocked\n"
              "or NotMyLock. Raises UnlockError if the lock file cannot be removed.");

@@ -315,10 +315,12 @@ judge(struct attempt *attempt, const struct os_status *status)
     if (table_find(status->inode, &owner, &serial)) {
         return is_one_of_ours(attempt, owner);
     }
+    if (status->kind == OS_DIRECTORY) {
+        os_close(&attempt->found); /* the removal of one that is open makes no event */
+        return hold(attempt, LIFE_UNKNOWN, "its lock file is a directory");
+    }
     if (status->kind != OS_REGULAR) {
-        return hold(attempt, LIFE_UNKNOWN,
-                    status->kind == OS_DIRECTORY ? "its lock file is a directory"
-                                                 : "its lock file is a special file");
+        return hold(attempt, LIFE_UNKNOWN, "its lock file is a special file");
     }
     return judge_beacon(attempt);
 }
@@ -350,9 +352,14 @@ link_identify(struct attempt *attempt)
         owner_find(&attempt->directory, attempt->found.inode, name) == 0) {
         holder->known = owner_parse(name, &holder->name);
     }
-    if (os_identify(&attempt->directory, attempt->lock->file, &attempt->seen) != 0) {
-        attempt->seen = (struct os_identity){{0, 0}, 0};
-    }
+}
+
+static struct os_identity
+link_recognise(struct attempt *attempt)
+{
+    struct os_identity identity;
+    int error = os_identify(&attempt->directory, attempt->lock->file, &identity);
+    return error == 0 ? identity : (struct os_identity){{0, 0}, 0};
 }
 
 /* ---- Break ---- */
@@ -600,8 +607,7 @@ link_release(struct owned *owned, struct report *report, bool *awaited)
 static bool
 is_condemned(const struct os_identity *there, const struct os_identity *waited_for)
 {
-    return waited_for == NULL ||
-           (os_same(there->inode, waited_for->inode) && there->born == waited_for->born);
+    return waited_for == NULL || os_is_identical(*there, *waited_for);
 }
 
 /* Holding the directory's flock exclusively: no release and no break is between
@@ -669,6 +675,7 @@ const struct mechanism link_mechanism = {
     .claim = link_claim,
     .look = link_look,
     .identify = link_identify,
+    .recognise = link_recognise,
     .break_stale = link_break_stale,
     .confirm = link_confirm,
     .release = link_release,

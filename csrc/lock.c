@@ -264,22 +264,29 @@ sleep_on(struct attempt *attempt)
     if (wait_is_over(&attempt->wait)) {
         return LOCK_HELD;
     }
+    if (!attempt->waiting) {
+        attempt->waiting = true;
+        attempt->seen = attempt->lock->mechanism->recognise(attempt);
+    }
     if (attempt->wait.descriptor < 0) {
         leave_place(attempt); /* a network server may not let go of what is kept open */
     }
     return wait_for_change(&attempt->wait) == EINTR ? LOCK_INTERRUPTED : LOCK_FREE;
 }
 
+/* What break_lock() may condemn: only one lock that was there all the time. One
+ * that came while we waited may be that of another waiter, who has just broken
+ * the one that both waited for. */
 static void
 remember_waited_for(struct attempt *attempt)
 {
-    attempt->lock->mechanism->identify(attempt);
-    if (attempt->wait.deadline > 0) {
-        os_lock();
-        attempt->lock->waited = attempt->seen.inode.number != 0;
-        attempt->lock->waited_for = attempt->seen;
-        os_unlock();
-    }
+    struct lock *lock = attempt->lock;
+    struct os_identity there = lock->mechanism->recognise(attempt);
+    os_lock();
+    lock->waited = attempt->waiting;
+    lock->waited_for =
+        os_is_identical(there, attempt->seen) ? there : (struct os_identity){{0, 0}, 0};
+    os_unlock();
 }
 
 static void
@@ -318,7 +325,10 @@ lock_acquire(struct attempt *attempt)
             outcome = sleep_on(attempt);
         }
         if (outcome == LOCK_HELD) {
-            remember_waited_for(attempt);
+            attempt->lock->mechanism->identify(attempt);
+            if (attempt->wait.deadline > 0) {
+                remember_waited_for(attempt);
+            }
         }
         leave_place(attempt);
     } while (outcome == LOCK_FREE);

@@ -57,8 +57,8 @@ struct report {
 struct lock {
     const struct mechanism *mechanism; /* NULL: a subclass in Python brings its own */
     bool threaded;
-    bool waited;                   /* guarded by os_lock(), as are the next two */
-    struct os_identity waited_for; /* what was waited for in vain */
+    bool waited;                   /* in vain; guarded by os_lock(), as are the next two */
+    struct os_identity waited_for; /* all the time; inode number 0: it changed hands */
     int references;
     char host[OS_HOST_SIZE];
     char *path;       /* as given */
@@ -74,12 +74,12 @@ struct attempt {
     struct wait wait;
     struct report report;
     bool contended;             /* it was held: look before claiming */
-    bool awaited;               /* when released, others were waiting */
+    bool waiting;               /* it has slept ... */
+    struct os_identity seen;    /* ... and this is what it went to sleep for first */
     struct owner_ground ground; /* from here on: for as long as the place is open */
     struct os_file directory;
     struct os_file found; /* the lock file in the way, when last looked at */
     char found_name[OWNER_NAME_SIZE];
-    struct os_identity seen;
 };
 
 struct mechanism {
@@ -95,8 +95,11 @@ struct mechanism {
      * watch first, and lets the owner know that somebody waits. */
     enum outcome (*look)(struct attempt *attempt, bool watched);
 
-    /* Says all that can be known about what was looked at, for messages and for condemn. */
+    /* Says all that can be known about who holds what was looked at, for messages. */
     void (*identify)(struct attempt *attempt);
+
+    /* Which lock it is that is there now; inode number 0: none. */
+    struct os_identity (*recognise)(struct attempt *attempt);
 
     /* Removes the lock that was found stale: FREE, HELD, FAILED. */
     enum outcome (*break_stale)(struct attempt *attempt);

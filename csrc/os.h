@@ -53,6 +53,18 @@ struct os_identity {
     int64_t born;
 };
 
+static inline bool
+os_same(struct os_inode one, struct os_inode other)
+{
+    return one.device == other.device && one.number == other.number;
+}
+
+static inline bool
+os_is_identical(struct os_identity one, struct os_identity other)
+{
+    return os_same(one.inode, other.inode) && one.born == other.born;
+}
+
 enum os_kind { OS_REGULAR, OS_DIRECTORY, OS_OTHER };
 
 struct os_status {
@@ -73,12 +85,6 @@ enum os_mode { OS_UNLOCK, OS_SHARED, OS_EXCLUSIVE };
 enum os_access { OS_READ, OS_WRITE };
 
 int os_begin(void);
-
-static inline bool
-os_same(struct os_inode one, struct os_inode other)
-{
-    return one.device == other.device && one.number == other.number;
-}
 
 /* Who and when. */
 int os_process(void);

@@ -7,8 +7,8 @@
  *
  * The kernel tells of an owner's death a moment before it frees the beacon.
  * After such an event the waits are 0.1 ms and then twice as long each, up to
- * 100 ms; otherwise the first is 2 ms and the others a second, in case an event was lost. Where
- * there are no events, waits grow from 1 to 50 ms.
+ * 100 ms; otherwise the first is 2 ms and the others a second, in case an event
+ * was lost. Where there are no events, waits grow from 1 to 50 ms.
  */
 #ifndef LOCKFILE_WAIT_H
 #define LOCKFILE_WAIT_H
