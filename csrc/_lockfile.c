@@ -29,9 +29,15 @@ typedef struct {
     bool has_timeout;
     double timeout;
     /* with blocks of a subclass in Python that brings its own acquire and release */
-    uint64_t nesting_token;
-    unsigned nesting_depth;
+    struct nesting *nestings;
 } LockObject;
+
+/* How deep an owner's with blocks are nested. */
+struct nesting {
+    struct nesting *next;
+    uint64_t token;
+    unsigned depth;
+};
 
 static struct PyModuleDef definition;
 
@@ -209,6 +215,11 @@ base_dealloc(PyObject *self)
     Py_CLEAR(object->dict);
     if (object->lock != NULL) {
         lock_drop(object->lock);
+    }
+    while (object->nestings != NULL) {
+        struct nesting *next = object->nestings->next;
+        PyMem_Free(object->nestings);
+        object->nestings = next;
     }
     freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
     free_object(self);
@@ -602,32 +613,52 @@ has_own_scheme(PyObject *self, struct attempt *attempt)
     return own;
 }
 
+/* Guarded by os_lock(). */
+static struct nesting **
+find_nesting(LockObject *object, uint64_t token)
+{
+    struct nesting **link = &object->nestings;
+    while (*link != NULL && (*link)->token != token) {
+        link = &(*link)->next;
+    }
+    return link;
+}
+
 static uint64_t
 nesting_token(const LockObject *object)
 {
     return owner_caller(object->lock == NULL || object->lock->threaded).token;
 }
 
+/* Uses fresh, or frees it. */
 static void
-nest_in_object(LockObject *object)
+nest_in_object(LockObject *object, struct nesting *fresh)
 {
     os_lock();
-    uint64_t token = nesting_token(object);
-    object->nesting_depth = object->nesting_token == token ? object->nesting_depth + 1 : 1;
-    object->nesting_token = token;
+    struct nesting **link = find_nesting(object, nesting_token(object));
+    if (*link == NULL) {
+        *fresh = (struct nesting){NULL, nesting_token(object), 0};
+        *link = fresh;
+        fresh = NULL;
+    }
+    (*link)->depth++;
     os_unlock();
+    PyMem_Free(fresh);
 }
 
 static bool
 unnest_in_object(LockObject *object)
 {
+    struct nesting *ended = NULL;
     os_lock();
-    bool mine = object->nesting_token == nesting_token(object);
-    bool outermost = !mine || object->nesting_depth <= 1;
-    if (mine && object->nesting_depth > 0) {
-        object->nesting_depth--;
+    struct nesting **link = find_nesting(object, nesting_token(object));
+    bool outermost = *link == NULL || --(*link)->depth == 0;
+    if (outermost && *link != NULL) {
+        ended = *link;
+        *link = ended->next;
     }
     os_unlock();
+    PyMem_Free(ended);
     return outermost;
 }
 
@@ -635,15 +666,22 @@ static PyObject *
 base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct attempt attempt;
+    /* Before the lock is acquired: nothing may fail once it is. */
+    struct nesting *fresh = PyMem_Malloc(sizeof *fresh);
+    if (fresh == NULL) {
+        return PyErr_NoMemory();
+    }
     PyObject *acquired = PyObject_CallMethod(self, "acquire", NULL);
     if (acquired == NULL) {
+        PyMem_Free(fresh);
         return NULL;
     }
     Py_DECREF(acquired);
     if (has_own_scheme(self, &attempt)) {
-        nest_in_object((LockObject *)self);
+        nest_in_object((LockObject *)self, fresh);
         return Py_NewRef(self);
     }
+    PyMem_Free(fresh);
     Py_BEGIN_ALLOW_THREADS
         lock_enter(&attempt);
         attempt_end(&attempt);

@@ -327,3 +327,13 @@ def test_exit_without_enter_is_a_release(lock_class, path):
     lock.acquire()
     lock.__exit__(None, None, None)
     assert not lock.is_locked()
+
+
+def test_blocks_of_each_owner_nest_for_themselves():
+    """In a scheme that admits several owners at once, as a lock for readers does."""
+    lock = RecordingLock()
+    with lock:
+        with lock:
+            in_thread(lambda: lock.__enter__().__exit__(None, None, None))
+        assert lock.calls == ["acquire", "acquire", "acquire", "release"]
+    assert lock.calls.count("release") == 2
