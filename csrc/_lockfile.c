@@ -363,6 +363,26 @@ set_timeout(PyObject *self, PyObject *value, void *closure)
                                                                   : -1;
 }
 
+/* ---- From with to acquire() and release() ----
+ *
+ * The methods that with calls may be a subclass's, so they cannot be given another
+ * argument. But a block must be counted at the very moment when the lock is seen to
+ * be owned: another thread of the same owner may leave its own block just then. */
+
+static _Thread_local const PyObject *entered; /* the object that with is acquiring */
+static _Thread_local const PyObject *left;    /* the object that with is releasing */
+
+/* Whether with has called, for the first call on that object only. */
+static bool
+is_called_by_with(const PyObject **slot, const PyObject *self)
+{
+    bool called = *slot == self;
+    if (called) {
+        *slot = NULL;
+    }
+    return called;
+}
+
 /* ---- LockBase: methods ---- */
 
 static bool
@@ -414,6 +434,7 @@ base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
         !begin(self, &attempt, "acquire", deadline)) {
         return NULL;
     }
+    attempt.entering = is_called_by_with(&entered, self);
     enum outcome outcome = run(&attempt, lock_acquire);
     if (outcome == LOCK_OWNED) {
         return end(&attempt, Py_NewRef(Py_None));
@@ -439,6 +460,7 @@ base_release(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (!begin(self, &attempt, "release", 0)) {
         return NULL;
     }
+    attempt.leaving = is_called_by_with(&left, self);
     switch (run(&attempt, lock_release)) {
     case LOCK_RELEASED:
         return end(&attempt, Py_NewRef(Py_None));
@@ -596,20 +618,14 @@ base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 /* ---- LockBase: with ---- */
 
 /* The nesting of with blocks is kept with the lock that is owned, or, for a
- * subclass with a scheme of its own, in the object. True: not there. */
+ * subclass with a scheme of its own, in the object. */
 static bool
-has_own_scheme(PyObject *self, struct attempt *attempt)
+has_own_scheme(PyObject *self)
 {
     os_lock();
-    struct lock *lock = ((LockObject *)self)->lock;
+    const struct lock *lock = ((LockObject *)self)->lock;
     bool own = lock == NULL || lock->mechanism == NULL;
-    if (!own) {
-        lock->references++;
-    }
     os_unlock();
-    if (!own) {
-        attempt_begin(attempt, lock, 0);
-    }
     return own;
 }
 
@@ -665,48 +681,56 @@ unnest_in_object(LockObject *object)
 static PyObject *
 base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct attempt attempt;
     /* Before the lock is acquired: nothing may fail once it is. */
     struct nesting *fresh = PyMem_Malloc(sizeof *fresh);
     if (fresh == NULL) {
         return PyErr_NoMemory();
     }
+    const PyObject *before = entered;
+    entered = self;
     PyObject *acquired = PyObject_CallMethod(self, "acquire", NULL);
+    entered = before;
     if (acquired == NULL) {
         PyMem_Free(fresh);
         return NULL;
     }
     Py_DECREF(acquired);
-    if (has_own_scheme(self, &attempt)) {
+    if (has_own_scheme(self)) {
         nest_in_object((LockObject *)self, fresh);
-        return Py_NewRef(self);
+    } else {
+        PyMem_Free(fresh);
     }
-    PyMem_Free(fresh);
+    return Py_NewRef(self);
+}
+
+/* Counts one block less. True: it was the outermost. */
+static bool
+leave(PyObject *self)
+{
+    struct attempt attempt;
+    bool outermost;
+    if (has_own_scheme(self)) {
+        return unnest_in_object((LockObject *)self);
+    }
+    attempt_begin(&attempt, share_lock(self), 0);
     Py_BEGIN_ALLOW_THREADS
-        lock_enter(&attempt);
+        outermost = lock_leave(&attempt);
         attempt_end(&attempt);
     Py_END_ALLOW_THREADS
-    return end(&attempt, Py_NewRef(self));
+    lock_drop(attempt.lock);
+    return outermost;
 }
 
 static PyObject *
 base_exit(PyObject *self, PyObject *Py_UNUSED(exception))
 {
-    struct attempt attempt;
-    bool outermost;
-    if (has_own_scheme(self, &attempt)) {
-        outermost = unnest_in_object((LockObject *)self);
-    } else {
-        Py_BEGIN_ALLOW_THREADS
-            outermost = lock_leave(&attempt);
-            attempt_end(&attempt);
-        Py_END_ALLOW_THREADS
-        end(&attempt, NULL);
-    }
-    if (!outermost) {
+    if (!leave(self)) {
         return Py_NewRef(Py_None);
     }
+    const PyObject *before = left;
+    left = self;
     PyObject *released = PyObject_CallMethod(self, "release", NULL);
+    left = before;
     if (released == NULL) {
         return NULL;
     }
@@ -766,8 +790,10 @@ get_unique_name(PyObject *self, void *closure)
         return NULL;
     }
     attempt_begin(&attempt, lock, 0);
-    lock_unique_name(&attempt, name);
-    attempt_end(&attempt);
+    Py_BEGIN_ALLOW_THREADS
+        lock_unique_name(&attempt, name);
+        attempt_end(&attempt);
+    Py_END_ALLOW_THREADS
     PyObject *directory = decode(lock->directory);
     PyObject *base = decode(name);
     if (directory != NULL && base != NULL) {

@@ -109,9 +109,6 @@ describe_holder(const struct attempt *attempt)
     char buffer[256];
     const struct holder *holder = &attempt->report.holder;
     const char *reason = attempt->report.reason;
-    bool thread_of_ours = holder->known && holder->name.thread != 0 && holder->life == LIFE_ALIVE &&
-                          holder->name.process == os_process() &&
-                          strcmp(holder->name.host, attempt->lock->host) == 0;
     int error = attempt->report.error;
     PyObject *owner = describe_owner(holder);
     PyObject *why =
@@ -123,7 +120,7 @@ describe_holder(const struct attempt *attempt)
     PyObject *text = PyUnicode_FromFormat(
         "%U%s%s%s%U%s", owner, reason != NULL ? "; " : "", reason != NULL ? reason : "",
         error != 0 ? ": " : "", why,
-        thread_of_ours ? "; this is another thread of this process: with threaded=False the "
+        holder->thread ? "; this is another thread of this process: with threaded=False the "
                          "process would be the owner"
                        : "");
     Py_DECREF(owner);

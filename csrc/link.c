@@ -15,10 +15,12 @@
 #include <errno.h>
 #include <string.h>
 
-/* How long to wait for the directory's flock, which anybody may take in a public directory. */
-#define DIRECTORY_PATIENCE OS_SECOND
-#define DIRECTORY_PAUSE (OS_MILLISECOND / 2)
+/* How long to wait for a lock that another call should hold for a moment only. */
+#define PATIENCE OS_SECOND
+#define PATIENT_PAUSE (OS_MILLISECOND / 2)
 #define LOOK_ATTEMPTS 100
+
+static const char not_ours[] = "its lock file was not made by this protocol";
 
 static enum outcome
 fail(struct report *report, int error, const char *doing)
@@ -101,19 +103,19 @@ end_condemning(const struct os_file *directory)
     os_unmark(directory, OS_BREAKER);
 }
 
-/* Anybody may lock a public directory: who waits for it does not wait for ever. */
+/* Others hold these locks for microseconds, unless they are stopped, or mean ill. */
 static int
-patiently(int (*begin)(const struct os_file *directory), const struct os_file *directory)
+patiently(int (*lock)(const struct os_file *file), const struct os_file *file)
 {
     int64_t limit = 0;
     int error;
-    while ((error = begin(directory)) == EWOULDBLOCK) {
+    while ((error = lock(file)) == EWOULDBLOCK) {
         if (limit == 0) {
-            limit = os_now() + DIRECTORY_PATIENCE;
+            limit = os_now() + PATIENCE;
         } else if (os_now() >= limit) {
             break;
         }
-        os_pause(DIRECTORY_PAUSE);
+        os_pause(PATIENT_PAUSE);
     }
     return error;
 }
@@ -130,6 +132,24 @@ refuse_link(struct attempt *attempt, int error)
     fail(&attempt->report, error, "link the unique file");
 }
 
+/* Some FUSE file systems number hard links apart: there nobody could ever tell
+ * whose a lock file is. What we have just made has our file's time of birth. */
+static int
+unpublish_if_numbered_apart(struct attempt *attempt, const struct owned *claim)
+{
+    const struct os_file *directory = &attempt->directory;
+    struct os_identity lock_file, unique;
+    if (owner_check(directory, claim->file, claim->beacon.inode) == 0) {
+        return 0;
+    }
+    if (os_identify(directory, claim->file, &lock_file) != 0 ||
+        os_identify(directory, claim->unique_name, &unique) != 0 || lock_file.born != unique.born) {
+        return EEXIST; /* broken already, and perhaps claimed by another */
+    }
+    os_unlink(directory, claim->file);
+    return EOPNOTSUPP;
+}
+
 /* Links the unique file, and believes the directory rather than the answer: a
  * network server may have done it and lost the reply. Links are never counted:
  * a backup that makes one of its own would make the count lie. */
@@ -139,11 +159,11 @@ publish(struct attempt *attempt, const struct owned *claim)
     const struct os_file *directory = &attempt->directory;
     int refused = os_link(directory, claim->unique_name, claim->file);
     if (refused == 0) {
-        return 0;
+        return attempt->ground.local ? 0 : unpublish_if_numbered_apart(attempt, claim);
     }
     int error = owner_check(directory, claim->file, claim->beacon.inode);
-    /* Nothing to be seen: then what refused the link is the news. */
-    return error == 0 || error == ENOENT ? (error == 0 ? 0 : refused) : error;
+    /* Not there: then what refused the link is the news. */
+    return error == ENOENT ? refused : error;
 }
 
 /* A contender leaves nothing, even when it is killed while it waits. If we could
@@ -175,11 +195,12 @@ link_claim(struct attempt *attempt)
     }
     /* In the table before the link is made: whoever of us sees the lock file
      * must not wait for ourselves. */
-    table_enter(claim);
-    error = publish(attempt, claim);
+    claim->directory.inode = attempt->directory.inode;
+    error = table_enter(claim) ? publish(attempt, claim) : ECANCELED;
     if (error == 0) {
         claim->directory = attempt->directory;
         claim->local = attempt->ground.local;
+        claim->depth = attempt->entering;
         attempt->directory.descriptor = -1;
         table_keep(claim);
         return LOCK_OWNED;
@@ -242,6 +263,7 @@ is_one_of_ours(struct attempt *attempt, struct owner owner)
     }
     struct holder *holder = &attempt->report.holder;
     holder->known = true;
+    holder->thread = owner.thread != 0;
     holder->name = (struct owner_name){.thread = owner.thread, .process = os_process()};
     memcpy(holder->name.host, attempt->lock->host, OS_HOST_SIZE);
     return hold(attempt, LIFE_ALIVE, NULL);
@@ -264,17 +286,31 @@ look_by_unique_name(struct attempt *attempt)
     return error;
 }
 
+static struct os_identity
+link_recognise(struct attempt *attempt)
+{
+    struct os_identity identity;
+    int error = os_identify(&attempt->directory, attempt->lock->file, &identity);
+    return error == 0 ? identity : (struct os_identity){{0, 0}, 0};
+}
+
 /* The beacon was granted to us: does that prove anything? */
 static enum outcome
 judge_dark(struct attempt *attempt)
 {
     struct owner_name name;
+    struct os_identity there = link_recognise(attempt);
+    if (there.inode.number != 0 && os_is_identical(there, attempt->foreign)) {
+        return hold(attempt, LIFE_UNKNOWN, not_ours); /* a directory is long to search */
+    }
     int error = owner_find(&attempt->directory, attempt->found.inode, attempt->found_name);
     if (error == ENOENT) {
         error = owner_check(&attempt->directory, attempt->lock->file, attempt->found.inode);
-        return error == ENOENT
-                   ? LOCK_FREE /* released while we searched */
-                   : hold(attempt, LIFE_UNKNOWN, "its lock file was not made by this protocol");
+        if (error == ENOENT) {
+            return LOCK_FREE; /* released while we searched */
+        }
+        attempt->foreign = there;
+        return hold(attempt, LIFE_UNKNOWN, not_ours);
     }
     if (error != 0) {
         return fail(&attempt->report, error, "list the directory");
@@ -312,7 +348,7 @@ judge(struct attempt *attempt, const struct os_status *status)
 {
     struct owner owner;
     uint64_t serial;
-    if (table_find(status->inode, &owner, &serial)) {
+    if (table_find(attempt_key(attempt), &owner, &serial)) {
         return is_one_of_ours(attempt, owner);
     }
     if (status->kind == OS_DIRECTORY) {
@@ -352,14 +388,6 @@ link_identify(struct attempt *attempt)
         owner_find(&attempt->directory, attempt->found.inode, name) == 0) {
         holder->known = owner_parse(name, &holder->name);
     }
-}
-
-static struct os_identity
-link_recognise(struct attempt *attempt)
-{
-    struct os_identity identity;
-    int error = os_identify(&attempt->directory, attempt->lock->file, &identity);
-    return error == 0 ? identity : (struct os_identity){{0, 0}, 0};
 }
 
 /* ---- Break ---- */
@@ -489,7 +517,6 @@ reopen_directory(struct owned *owned)
     struct os_inode inode = owned->directory.inode;
     struct os_file directory;
     char path[OS_PATH_SIZE];
-    os_abandon(&owned->directory);
     size_t length = (size_t)(owned->file - owned->lock_file);
     if (length >= sizeof path) {
         return ENAMETOOLONG;
@@ -504,7 +531,7 @@ reopen_directory(struct owned *owned)
         os_close(&directory);
         return ENOENT;
     }
-    owned->directory.descriptor = directory.descriptor;
+    table_replace(&owned->directory, directory);
     return 0;
 }
 
@@ -515,7 +542,6 @@ relight_beacon(struct owned *owned)
 {
     struct os_file file;
     struct os_status status;
-    os_abandon(&owned->beacon);
     int error = os_open(&owned->directory, owned->unique_name, OS_WRITE, &file, &status);
     if (error != 0) {
         return error;
@@ -524,12 +550,13 @@ relight_beacon(struct owned *owned)
         os_close(&file);
         return ENOENT;
     }
-    error = os_flock(&file, OS_EXCLUSIVE);
-    if (error != 0) {
-        os_close(&file); /* somebody looks at it: at the next call, then */
-        return error == EWOULDBLOCK || os_flock_is_unsupported(error) ? 0 : error;
+    /* Refused, another may be proving us dead just now. That is soon over. */
+    error = patiently(owner_take_beacon, &file);
+    if (error != 0 && (owned->local || !os_flock_is_unsupported(error))) {
+        os_close(&file);
+        return error;
     }
-    owned->beacon.descriptor = file.descriptor;
+    table_replace(&owned->beacon, file);
     return 0;
 }
 
@@ -541,6 +568,14 @@ mend(struct owned *owned)
         error = relight_beacon(owned);
     }
     return error;
+}
+
+/* The lock file is not ours any more: nor shall the unique file be. */
+static void
+link_discard(struct owned *owned)
+{
+    owner_remove(&owned->directory, owned->unique_name, owned->beacon.inode);
+    table_drop(owned);
 }
 
 static enum outcome
@@ -561,7 +596,7 @@ still_owned(const struct owned *owned, struct report *report, int error, const c
     end_removal(&owned->directory);
     report->owned = true;
     if (error == EWOULDBLOCK) {
-        report->reason = "its directory is locked by another program";
+        report->reason = "another program has it locked";
     }
     return fail(report, error, doing);
 }
@@ -572,34 +607,29 @@ static enum outcome
 link_release(struct owned *owned, struct report *report, bool *awaited)
 {
     const struct os_file *directory = &owned->directory;
-    bool broken = false;
     int error = mend(owned);
     if (error == 0) {
         error = patiently(begin_removal, directory);
-        if (error != 0) {
-            return still_owned(owned, report, error, "lock the directory");
-        }
-        error = owner_check(directory, owned->file, owned->beacon.inode);
     }
     if (error == 0) {
-        *awaited = owned->local && os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK;
-        error = os_unlink(directory, owned->file);
-        if (error == ENOENT) {
-            error = 0; /* removed by a reply that was lost */
-        }
-    } else if (error == ENOENT) {
-        broken = true;
-        error = 0;
+        error = owner_check(directory, owned->file, owned->beacon.inode);
+    }
+    if (error == ENOENT) {
+        link_discard(owned);
+        return LOCK_BROKEN;
     }
     if (error != 0) {
+        return still_owned(owned, report, error, "make sure of the lock file");
+    }
+    *awaited = owned->local && os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK;
+    error = os_unlink(directory, owned->file);
+    if (error != 0 && error != ENOENT) { /* gone: by a removal whose reply was lost */
         return still_owned(owned, report, error, "remove the lock file");
     }
     error = owner_remove(directory, owned->unique_name, owned->beacon.inode);
     table_drop(owned);
-    if (error != 0 && error != ENOENT && !broken) {
-        return fail(report, error, "remove the unique file");
-    }
-    return broken ? LOCK_BROKEN : LOCK_RELEASED;
+    return error == 0 || error == ENOENT ? LOCK_RELEASED
+                                         : fail(report, error, "remove the unique file");
 }
 
 /* ---- break_lock() ---- */
@@ -627,7 +657,8 @@ condemn(struct attempt *attempt, const struct os_identity *waited_for, uint64_t 
     if (error != 0 || !is_condemned(&there, waited_for)) {
         return error;
     }
-    if (!table_find(there.inode, &owner, serial)) {
+    struct table_key key = {there.inode, directory->inode, file};
+    if (!table_find(key, &owner, serial)) {
         *serial = 0;
     }
     return status.kind == OS_DIRECTORY ? os_remove_directory(directory, file)
@@ -640,10 +671,8 @@ drop_condemned(uint64_t serial)
 {
     struct owned *owned = serial != 0 ? table_take_serial(serial) : NULL;
     if (owned != NULL) {
-        if (mend(owned) == 0) {
-            owner_remove(&owned->directory, owned->unique_name, owned->beacon.inode);
-        }
-        table_drop(owned);
+        mend(owned);
+        link_discard(owned);
     }
 }
 
@@ -679,5 +708,6 @@ const struct mechanism link_mechanism = {
     .break_stale = link_break_stale,
     .confirm = link_confirm,
     .release = link_release,
+    .discard = link_discard,
     .condemn = link_condemn,
 };

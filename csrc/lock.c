@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A signal that another thread took in our place does not interrupt us: so often,
+ * then, the caller looks after signals before we sleep. */
+#define SIGNAL_CHECK (100 * OS_MILLISECOND)
+
 /* Rounds without sleep before a lock that comes and goes counts as held. */
 #define ROUNDS 100
 
@@ -30,15 +34,6 @@ lock_new(const struct mechanism *mechanism, const char *path, const char *lock_f
     memcpy(lock->directory, lock_file, (size_t)(lock->file - lock->lock_file));
     lock->path = lock->directory + file_size;
     memcpy(lock->path, path, path_size);
-    return lock;
-}
-
-struct lock *
-lock_share(struct lock *lock)
-{
-    os_lock();
-    lock->references++;
-    os_unlock();
     return lock;
 }
 
@@ -82,6 +77,12 @@ attempt_end(struct attempt *attempt)
     wait_end(&attempt->wait);
 }
 
+struct table_key
+attempt_key(const struct attempt *attempt)
+{
+    return (struct table_key){attempt->found.inode, attempt->directory.inode, attempt->lock->file};
+}
+
 static enum outcome
 cannot_open_place(struct attempt *attempt, int error)
 {
@@ -101,15 +102,24 @@ open_to_look(struct attempt *attempt)
 
 /* ---- What the caller owns ---- */
 
+/* OWNED, FAILED; FREE: it was broken, and is dropped. */
 static enum outcome
 confirm(struct attempt *attempt, struct owned *owned)
 {
-    enum outcome outcome = attempt->lock->mechanism->confirm(owned, &attempt->report);
+    const struct mechanism *mechanism = attempt->lock->mechanism;
+    enum outcome outcome = mechanism->confirm(owned, &attempt->report);
+    if (outcome == LOCK_BROKEN) {
+        mechanism->discard(owned);
+        return LOCK_FREE;
+    }
+    if (outcome == LOCK_OWNED && attempt->entering) {
+        owned->depth++;
+    }
     table_keep(owned);
     return outcome;
 }
 
-/* By the lock file's path: OWNED, BROKEN, FAILED; FREE: no such entry. */
+/* By the lock file's path. */
 static enum outcome
 look_up(struct attempt *attempt)
 {
@@ -117,27 +127,13 @@ look_up(struct attempt *attempt)
     return owned == NULL ? LOCK_FREE : confirm(attempt, owned);
 }
 
-/* By the inode of the lock file that was found: it may be ours by another path.
- * Waits until a call that is releasing or claiming it right now has ended. */
+/* By the lock file that was found: it may be ours by another path. Waits until a
+ * call that is releasing or claiming it right now has ended. */
 static enum outcome
 look_up_found(struct attempt *attempt)
 {
-    struct owned *owned = table_take_inode(attempt->found.inode, attempt->owner);
+    struct owned *owned = table_take_key(attempt_key(attempt), attempt->owner);
     return owned == NULL ? LOCK_FREE : confirm(attempt, owned);
-}
-
-static void
-drop_broken(struct attempt *attempt)
-{
-    struct owned *owned = table_take(attempt->lock->lock_file, attempt->owner);
-    if (owned == NULL) {
-        return;
-    }
-    bool awaited;
-    enum outcome outcome = attempt->lock->mechanism->release(owned, &attempt->report, &awaited);
-    if (outcome == LOCK_FAILED && attempt->report.owned) {
-        table_keep(owned);
-    }
 }
 
 /* ---- Courtesy ----
@@ -239,7 +235,7 @@ claim_or_look(struct attempt *attempt)
             outcome = look(attempt);
         }
     }
-    return outcome == LOCK_BROKEN ? LOCK_FREE : outcome;
+    return outcome;
 }
 
 /* One round, from opening the directory to its end or a sleep: the directory may
@@ -264,11 +260,14 @@ sleep_on(struct attempt *attempt)
     if (wait_is_over(&attempt->wait)) {
         return LOCK_HELD;
     }
+    if (os_now() >= attempt->check_at) {
+        return LOCK_INTERRUPTED;
+    }
     if (!attempt->waiting) {
         attempt->waiting = true;
         attempt->seen = attempt->lock->mechanism->recognise(attempt);
     }
-    if (attempt->wait.descriptor < 0) {
+    if (attempt->wait.watch.descriptor < 0) {
         leave_place(attempt); /* a network server may not let go of what is kept open */
     }
     return wait_for_change(&attempt->wait) == EINTR ? LOCK_INTERRUPTED : LOCK_FREE;
@@ -297,21 +296,12 @@ forget_waited_for(struct lock *lock)
     os_unlock();
 }
 
-static enum outcome
-already_owned(struct attempt *attempt)
-{
-    enum outcome outcome = look_up(attempt);
-    if (outcome == LOCK_BROKEN) {
-        drop_broken(attempt);
-    }
-    return outcome;
-}
-
 enum outcome
 lock_acquire(struct attempt *attempt)
 {
-    enum outcome outcome = attempt->contended ? LOCK_FREE : already_owned(attempt);
+    enum outcome outcome = attempt->contended ? LOCK_FREE : look_up(attempt);
     unsigned rounds = 0;
+    attempt->check_at = os_now() + SIGNAL_CHECK;
     if (outcome == LOCK_OWNED || outcome == LOCK_FAILED) {
         return outcome;
     }
@@ -326,9 +316,7 @@ lock_acquire(struct attempt *attempt)
         }
         if (outcome == LOCK_HELD) {
             attempt->lock->mechanism->identify(attempt);
-            if (attempt->wait.deadline > 0) {
-                remember_waited_for(attempt);
-            }
+            remember_waited_for(attempt);
         }
         leave_place(attempt);
     } while (outcome == LOCK_FREE);
@@ -352,10 +340,7 @@ lock_look(struct attempt *attempt)
     if (outcome == LOCK_HELD) {
         outcome = attempt->lock->mechanism->look(attempt, false);
     }
-    if (outcome == LOCK_OWNED) {
-        outcome = look_up_found(attempt);
-    }
-    return outcome == LOCK_BROKEN ? LOCK_FREE : outcome;
+    return outcome == LOCK_OWNED ? look_up_found(attempt) : outcome;
 }
 
 static void
@@ -381,23 +366,37 @@ lock_identify(struct attempt *attempt)
     return outcome;
 }
 
+/* ---- Release ---- */
+
 /* The caller's entry, by this path or by another. */
 static struct owned *
 take_own(struct attempt *attempt)
 {
     struct owned *owned = table_take(attempt->lock->lock_file, attempt->owner);
     if (owned == NULL && lock_look(attempt) == LOCK_OWNED) {
-        owned = table_take_inode(attempt->found.inode, attempt->owner);
+        owned = table_take_key(attempt_key(attempt), attempt->owner);
     }
     return owned;
 }
 
-/* ---- Release ---- */
+/* Counts one with block less, unless it is the outermost: that one counts until
+ * the lock is released. */
+static bool
+leave_inner(struct owned *owned)
+{
+    bool inner = owned->depth > 1;
+    owned->depth -= inner;
+    return inner;
+}
 
 static enum outcome
 release(struct attempt *attempt, struct owned *owned)
 {
     bool awaited = false;
+    if (attempt->leaving && leave_inner(owned)) {
+        table_keep(owned); /* another thread of this owner has entered meanwhile */
+        return LOCK_RELEASED;
+    }
     enum outcome outcome = attempt->lock->mechanism->release(owned, &attempt->report, &awaited);
     attempt->report.releasing = outcome == LOCK_FAILED;
     if (outcome == LOCK_FAILED && attempt->report.owned) {
@@ -412,17 +411,14 @@ release(struct attempt *attempt, struct owned *owned)
 enum outcome
 lock_release(struct attempt *attempt)
 {
-    struct owned *owned = table_take(attempt->lock->lock_file, attempt->owner);
+    struct owned *owned = take_own(attempt);
     enum outcome outcome = owned != NULL ? release(attempt, owned) : LOCK_BROKEN;
     if (outcome != LOCK_BROKEN) {
         return outcome;
     }
+    /* Whoever owns it now: what we had was broken. */
     outcome = lock_identify(attempt);
-    if (outcome == LOCK_OWNED) { /* by another path */
-        owned = take_own(attempt);
-        outcome = owned != NULL ? release(attempt, owned) : LOCK_FREE;
-    }
-    return outcome == LOCK_STALE || outcome == LOCK_BROKEN ? LOCK_FREE : outcome;
+    return outcome == LOCK_STALE ? LOCK_FREE : outcome == LOCK_OWNED ? LOCK_HELD : outcome;
 }
 
 enum outcome
@@ -445,24 +441,13 @@ lock_break(struct attempt *attempt)
 
 /* ---- with blocks ---- */
 
-void
-lock_enter(struct attempt *attempt)
-{
-    struct owned *owned = take_own(attempt);
-    if (owned != NULL) {
-        owned->depth++;
-        table_keep(owned);
-    }
-}
-
 bool
 lock_leave(struct attempt *attempt)
 {
     struct owned *owned = take_own(attempt);
     bool outermost = true;
     if (owned != NULL) {
-        outermost = owned->depth <= 1;
-        owned->depth -= owned->depth > 0;
+        outermost = !leave_inner(owned);
         table_keep(owned);
     }
     return outermost;
@@ -500,7 +485,7 @@ void
 lock_release_all(void)
 {
     struct owned *owned;
-    while ((owned = table_take_idle()) != NULL) {
+    while ((owned = table_take_last()) != NULL) {
         struct report report = {0};
         bool awaited;
         if (owned->mechanism->release(owned, &report, &awaited) == LOCK_FAILED && report.owned) {

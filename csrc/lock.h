@@ -38,7 +38,8 @@ enum outcome {
 enum life { LIFE_UNKNOWN, LIFE_ALIVE, LIFE_DEAD };
 
 struct holder {
-    bool known; /* whether a name of our form says who it is */
+    bool known;  /* whether a name of our form says who it is */
+    bool thread; /* whether it is another thread of this process */
     struct owner_name name;
     enum life life;
 };
@@ -73,7 +74,11 @@ struct attempt {
     struct owner owner;
     struct wait wait;
     struct report report;
+    bool entering;              /* acquire() for a with block */
+    bool leaving;               /* release() for the end of one */
     bool contended;             /* it was held: look before claiming */
+    int64_t check_at;           /* when to let the caller look after signals */
+    struct os_identity foreign; /* a lock file found to be nobody's we know */
     bool waiting;               /* it has slept ... */
     struct os_identity seen;    /* ... and this is what it went to sleep for first */
     struct owner_ground ground; /* from here on: for as long as the place is open */
@@ -107,6 +112,9 @@ struct mechanism {
     /* Is an entry of the table still true? OWNED, BROKEN, FAILED. */
     enum outcome (*confirm)(struct owned *owned, struct report *report);
 
+    /* Drops an entry that is not true any more, and what is left of it on disk. */
+    void (*discard)(struct owned *owned);
+
     /* RELEASED, BROKEN: the entry is gone; FAILED: if report->owned it is still there, and busy. */
     enum outcome (*release)(struct owned *owned, struct report *report, bool *awaited);
 
@@ -119,11 +127,11 @@ extern const struct mechanism link_mechanism;
 /* NULL: out of memory. lock_file is absolute. */
 struct lock *lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file,
                       bool threaded);
-struct lock *lock_share(struct lock *lock);
 void lock_drop(struct lock *lock);
 
 void attempt_begin(struct attempt *attempt, struct lock *lock, int64_t deadline);
 void attempt_end(struct attempt *attempt);
+struct table_key attempt_key(const struct attempt *attempt); /* of the lock file found */
 
 enum outcome lock_acquire(struct attempt *attempt); /* OWNED, HELD, INTERRUPTED, FAILED */
 enum outcome lock_release(struct attempt *attempt); /* RELEASED, FREE, HELD, FAILED */
@@ -133,8 +141,10 @@ enum outcome lock_break(struct attempt *attempt);   /* FREE, FAILED */
 /* Like lock_look(), and says who owns. */
 enum outcome lock_identify(struct attempt *attempt);
 
-/* with blocks nest: counts one more; counts one less, true: it was the outermost. */
-void lock_enter(struct attempt *attempt);
+/* with blocks nest. attempt.entering makes lock_acquire() count one more, at the
+ * moment when the lock is seen to be owned. lock_leave() counts one less, unless it
+ * says that this is the outermost; then lock_release() with attempt.leaving ends it,
+ * and releases unless another thread of the same owner has entered meanwhile. */
 bool lock_leave(struct attempt *attempt);
 
 /* The caller's unique name for this lock: the real one while it owns. */

@@ -7,13 +7,12 @@
  * fail return 0 or an errno value and leave their results untouched when they
  * fail; none of them is interrupted by a signal unless it says so.
  *
- * Descriptors. Every descriptor is opened and closed here, and is entered in a
- * register together with the inode that it stands for. The register answers
- * two questions that numbers alone cannot: which descriptors must a forked
- * child close (all of them: a child owns nothing), and is this number still
- * ours, or has the program closed it behind our back and got it again for
- * something else? A tag on the open file tells that; the inode would not, since
- * the program may open the same directory or lock file as we do.
+ * Descriptors. Every descriptor is opened and closed here, tagged, and entered in
+ * a register under a serial number. That answers two questions that numbers alone
+ * cannot: which descriptors must a forked child close (all of them: a child owns
+ * nothing), and is this number still ours, or has the program closed it behind our
+ * back and got it again for something else? The inode would not tell: the program
+ * may open the same directory or lock file as we do.
  *
  * One mutex, os_lock(), guards all of the process's shared memory. It is never
  * held over a system call, nor while Python code can run.
@@ -75,9 +74,10 @@ struct os_status {
     uint64_t size;
 };
 
-/* A kept descriptor and what it stands for; descriptor -1: none. */
+/* A descriptor and what it stands for; descriptor -1: none. */
 struct os_file {
     int descriptor;
+    uint64_t serial;
     struct os_inode inode;
 };
 
@@ -88,6 +88,7 @@ int os_begin(void);
 
 /* Who and when. */
 int os_process(void);
+uint64_t os_generation(void);   /* differs in a forked child, even if its number does not */
 uint64_t os_user(void);         /* the effective one */
 uint64_t os_thread(void);       /* what threading.get_ident() says; reused by the system */
 uint64_t os_thread_token(void); /* the same thread's, never reused in this process */
@@ -110,8 +111,7 @@ int os_create(const struct os_file *directory, const char *name, struct os_file 
 int os_open(const struct os_file *directory, const char *name, enum os_access access,
             struct os_file *file, struct os_status *status);
 bool os_is_open(const struct os_file *file);
-void os_close(struct os_file *file);
-void os_abandon(struct os_file *file); /* closed behind our back: forget the number */
+void os_close(struct os_file *file); /* unless the number is not ours any more */
 int os_status(const struct os_file *file, struct os_status *status);
 int os_status_at(const struct os_file *directory, const char *name, struct os_status *status);
 int os_identify(const struct os_file *directory, const char *name, struct os_identity *identity);
@@ -137,16 +137,13 @@ void os_unmark(const struct os_file *file, enum os_mark mark);
 int os_find_mark(const struct os_file *file, enum os_mark mark); /* EWOULDBLOCK: there is one */
 
 /* Watches: a descriptor that becomes readable when a watched file changes. */
-struct os_change {
-    bool any;
-    bool closed; /* one that could write was closed, perhaps by its owner's death */
-};
-int os_watch_open(int *descriptor);
-bool os_watch_is_open(int descriptor);
-void os_watch_close(int descriptor);
-int os_watch_add(int descriptor, const char *path, enum os_kind kind, int *watch);
-void os_watch_remove(int descriptor, int watch);
-struct os_change os_watch_read(int descriptor, int watch);
+int os_watch_open(struct os_file *watch);
+int os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, int *watched);
+void os_watch_remove(const struct os_file *watch, int watched);
+
+/* Takes what there is to read. True: a descriptor of the watched file that could
+ * write was closed, perhaps by its owner's death. */
+bool os_watch_read(const struct os_file *watch, int watched);
 
 /* Signals wait outside from os_signals_hold() to os_signals_release(), except
  * inside os_wait(), which admits them at the very moment it goes to sleep: one

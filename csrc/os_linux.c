@@ -133,9 +133,6 @@ os_find_mark(const struct os_file *file, enum os_mark mark)
 
 /* ---- Watches ---- */
 
-/* inotify. All its descriptors share one inode, so the register knows them as this. */
-static const struct os_inode watch_inode = {0, UINT64_MAX};
-
 static int highest_watch = -1; /* guarded by os_lock() */
 
 int
@@ -148,83 +145,63 @@ system_highest_watch(void)
 }
 
 int
-os_watch_open(int *descriptor)
+os_watch_open(struct os_file *watch)
 {
     int error = 0;
     posix_hold_off_forks();
-    int made = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (made < 0) {
+    int descriptor = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (descriptor < 0) {
         error = errno;
-    } else if ((error = posix_enter(made, watch_inode)) != 0) {
-        close(made);
+    } else if ((error = posix_enter(descriptor, watch)) != 0) {
+        close(descriptor);
     } else {
-        *descriptor = made;
         os_lock();
-        highest_watch = made > highest_watch ? made : highest_watch;
+        highest_watch = descriptor > highest_watch ? descriptor : highest_watch;
         os_unlock();
     }
     posix_allow_forks();
     return error;
 }
 
-bool
-os_watch_is_open(int descriptor)
-{
-    return posix_is_entered(descriptor, watch_inode);
-}
-
-void
-os_watch_close(int descriptor)
-{
-    if (os_watch_is_open(descriptor)) {
-        posix_close(descriptor, watch_inode);
-    } else {
-        posix_forget(descriptor, watch_inode);
-    }
-}
-
 int
-os_watch_add(int descriptor, const char *path, enum os_kind kind, int *watch)
+os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, int *watched)
 {
     uint32_t events = IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_CLOSE_WRITE | IN_DONT_FOLLOW;
     if (kind == OS_DIRECTORY) {
         events |= IN_DELETE;
     }
-    int made = inotify_add_watch(descriptor, path, events);
-    if (made < 0) {
+    int number = inotify_add_watch(watch->descriptor, path, events);
+    if (number < 0) {
         return errno;
     }
-    *watch = made;
+    *watched = number;
     return 0;
 }
 
 void
-os_watch_remove(int descriptor, int watch)
+os_watch_remove(const struct os_file *watch, int watched)
 {
-    /* Fails when the inode is gone, and the watch with it. What is queued goes too. */
-    inotify_rm_watch(descriptor, watch);
-    os_watch_read(descriptor, -1);
+    if (os_is_open(watch)) {
+        /* Fails when the inode is gone, and the watch with it. */
+        inotify_rm_watch(watch->descriptor, watched);
+        os_watch_read(watch, watched);
+    }
 }
 
-struct os_change
-os_watch_read(int descriptor, int watch)
+bool
+os_watch_read(const struct os_file *watch, int watched)
 {
-    struct os_change change = {false, false};
-    if (!os_watch_is_open(descriptor)) {
-        return change; /* closed behind our back: what it may stand for now is not ours to read */
-    }
     _Alignas(struct inotify_event) char buffer[4096];
+    bool closed = false;
     ssize_t length;
-    while ((length = read(descriptor, buffer, sizeof buffer)) > 0) {
+    /* Closed behind our back: what the number may stand for now is not ours to read. */
+    while (os_is_open(watch) && (length = read(watch->descriptor, buffer, sizeof buffer)) > 0) {
         for (char *next = buffer; next < buffer + length;) {
             const struct inotify_event *event = (const struct inotify_event *)next;
             /* Events of an earlier wait may still be queued: theirs is another number. */
-            if (event->wd == watch || (event->mask & IN_Q_OVERFLOW) != 0) {
-                change.any = true;
-                change.closed = change.closed || (event->mask & IN_CLOSE_WRITE) != 0;
-            }
+            closed = closed || (event->wd == watched && (event->mask & IN_CLOSE_WRITE) != 0);
             next += sizeof *event + event->len;
         }
     }
-    return change;
+    return closed;
 }

@@ -73,41 +73,28 @@ os_find_mark(const struct os_file *file, enum os_mark mark)
 }
 
 int
-os_watch_open(int *descriptor)
+os_watch_open(struct os_file *watch)
 {
-    (void)descriptor;
+    (void)watch;
     return ENOSYS;
-}
-
-bool
-os_watch_is_open(int descriptor)
-{
-    (void)descriptor;
-    return false;
-}
-
-void
-os_watch_close(int descriptor)
-{
-    (void)descriptor;
 }
 
 int
-os_watch_add(int descriptor, const char *path, enum os_kind kind, int *watch)
+os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, int *watched)
 {
-    (void)descriptor, (void)path, (void)kind, (void)watch;
+    (void)watch, (void)path, (void)kind, (void)watched;
     return ENOSYS;
 }
 
 void
-os_watch_remove(int descriptor, int watch)
+os_watch_remove(const struct os_file *watch, int watched)
 {
-    (void)descriptor, (void)watch;
+    (void)watch, (void)watched;
 }
 
-struct os_change
-os_watch_read(int descriptor, int watch)
+bool
+os_watch_read(const struct os_file *watch, int watched)
 {
-    (void)descriptor, (void)watch;
-    return (struct os_change){true, false};
+    (void)watch, (void)watched;
+    return false;
 }

@@ -35,11 +35,13 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static pthread_rwlock_t fork_lock = FORK_LOCK_INITIALIZER;
 
 static int process;
+static uint64_t generation;
 
-/* The register: registered[number] is the inode that a descriptor of ours
- * stands for; inode number 0: not ours. */
-static struct os_inode *registered;
+/* The register: registered[number] is the serial number of the descriptor of ours
+ * that has this number; 0: none. */
+static uint64_t *registered;
 static size_t registered_size;
+static uint64_t last_serial;
 
 /* ---- The process's one mutex ---- */
 
@@ -84,7 +86,7 @@ posix_allow_forks(void)
 static bool
 grow_register(size_t size)
 {
-    struct os_inode *larger = realloc(registered, size * sizeof *larger);
+    uint64_t *larger = realloc(registered, size * sizeof *larger);
     if (larger == NULL) {
         return false;
     }
@@ -95,7 +97,7 @@ grow_register(size_t size)
 }
 
 int
-posix_enter(int descriptor, struct os_inode inode)
+posix_enter(int descriptor, struct os_file *file)
 {
     size_t number = (size_t)descriptor;
     int error = system_tag(descriptor);
@@ -103,38 +105,48 @@ posix_enter(int descriptor, struct os_inode inode)
     if (number >= registered_size && !grow_register(2 * number + 64)) {
         error = ENOMEM;
     } else if (error == 0) {
-        registered[number] = inode;
+        registered[number] = ++last_serial;
+        *file = (struct os_file){.descriptor = descriptor, .serial = last_serial};
     }
     os_unlock();
     return error;
 }
 
+static bool
+is_registered(const struct os_file *file)
+{
+    os_lock();
+    bool entered = file->descriptor >= 0 && registered[file->descriptor] == file->serial;
+    os_unlock();
+    return entered;
+}
+
+static void
+forget(const struct os_file *file)
+{
+    os_lock();
+    registered[file->descriptor] = 0;
+    os_unlock();
+}
+
 bool
-posix_is_entered(int descriptor, struct os_inode inode)
+os_is_open(const struct os_file *file)
 {
-    os_lock();
-    bool entered = descriptor >= 0 && os_same(registered[descriptor], inode);
-    os_unlock();
-    return entered && system_is_tagged(descriptor);
+    return is_registered(file) && system_is_tagged(file->descriptor);
 }
 
 void
-posix_forget(int descriptor, struct os_inode inode)
+os_close(struct os_file *file)
 {
-    os_lock();
-    if (os_same(registered[descriptor], inode)) {
-        registered[descriptor] = (struct os_inode){0, 0};
+    if (is_registered(file)) {
+        posix_hold_off_forks();
+        forget(file);
+        if (system_is_tagged(file->descriptor)) {
+            close(file->descriptor);
+        }
+        posix_allow_forks();
     }
-    os_unlock();
-}
-
-void
-posix_close(int descriptor, struct os_inode inode)
-{
-    posix_hold_off_forks();
-    posix_forget(descriptor, inode);
-    close(descriptor);
-    posix_allow_forks();
+    file->descriptor = -1;
 }
 
 static void
@@ -157,11 +169,12 @@ static void
 after_fork_in_child(void)
 {
     for (size_t number = 0; number < registered_size; number++) {
-        if (registered[number].number != 0 && system_is_tagged((int)number)) {
+        if (registered[number] != 0 && system_is_tagged((int)number)) {
             close((int)number);
         }
-        registered[number] = (struct os_inode){0, 0};
+        registered[number] = 0;
     }
+    generation++;
     process = getpid();
     mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
@@ -191,6 +204,12 @@ int
 os_process(void)
 {
     return process;
+}
+
+uint64_t
+os_generation(void)
+{
+    return generation;
 }
 
 uint64_t
@@ -319,15 +338,13 @@ open_registered(int directory, const char *name, int flags, struct os_file *file
     if (descriptor >= 0 && (flags & O_CREAT) != 0) {
         descriptor = raise_above_watches(descriptor);
     }
-    if (descriptor < 0) {
-        error = errno;
-    } else if (fstat(descriptor, found) != 0) {
+    if (descriptor < 0 || fstat(descriptor, found) != 0) {
         error = errno;
     } else {
-        error = posix_enter(descriptor, inode_of(found));
+        error = posix_enter(descriptor, file);
     }
     if (error == 0) {
-        *file = (struct os_file){descriptor, inode_of(found)};
+        file->inode = inode_of(found);
     } else if (descriptor >= 0) {
         if ((flags & O_CREAT) != 0) {
             unlinkat(directory, name, 0);
@@ -371,30 +388,6 @@ os_open(const struct os_file *directory, const char *name, enum os_access access
         fill_status(&found, status);
     }
     return error;
-}
-
-bool
-os_is_open(const struct os_file *file)
-{
-    return posix_is_entered(file->descriptor, file->inode);
-}
-
-void
-os_close(struct os_file *file)
-{
-    if (file->descriptor >= 0) {
-        posix_close(file->descriptor, file->inode);
-        file->descriptor = -1;
-    }
-}
-
-void
-os_abandon(struct os_file *file)
-{
-    if (file->descriptor >= 0) {
-        posix_forget(file->descriptor, file->inode);
-        file->descriptor = -1;
-    }
 }
 
 int
@@ -472,7 +465,7 @@ os_list(const struct os_file *directory, bool (*visit)(void *context, const char
     }
     error = entry == NULL ? errno : 0;
     posix_hold_off_forks();
-    posix_forget(copy.descriptor, copy.inode);
+    forget(&copy);
     closedir(stream);
     posix_allow_forks();
     return error;

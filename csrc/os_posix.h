@@ -10,13 +10,9 @@
 void posix_hold_off_forks(void);
 void posix_allow_forks(void);
 
-/* Tags and enters a descriptor just made, while forks are held off. */
-int posix_enter(int descriptor, struct os_inode inode);
-/* Is the number still what was entered? */
-bool posix_is_entered(int descriptor, struct os_inode inode);
-/* Unless the number has been entered anew. */
-void posix_forget(int descriptor, struct os_inode inode);
-void posix_close(int descriptor, struct os_inode inode);
+/* Tags and enters a descriptor just made, while forks are held off; the inode is
+ * the caller's to fill in. */
+int posix_enter(int descriptor, struct os_file *file);
 
 /* What tells an open file of ours from another one that got its number. */
 int system_tag(int descriptor);

@@ -255,7 +255,8 @@ light_beacon(const struct os_file *directory, struct owner_ground ground, struct
     int error = os_flock(beacon, OS_EXCLUSIVE);
     if (error == 0 || (os_flock_is_unsupported(error) && !ground.local && ground.kernel == 0)) {
         error = owner_check(directory, name, beacon->inode);
-    } else if (error != EWOULDBLOCK) {
+    }
+    if (error != 0 && error != EWOULDBLOCK && error != ENOENT) {
         owner_remove(directory, name, beacon->inode);
     }
     if (error != 0) {

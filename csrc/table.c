@@ -6,16 +6,18 @@
 /* Newest first: locks are mostly released in the reverse order. */
 static struct owned *table;
 static uint64_t last_serial;
+static bool is_closed;
 
-/* The process that the entries belong to. */
-static int table_process;
+/* The process that the entries belong to. Not by its number: a child in a PID
+ * namespace of its own may have its parent's. */
+static uint64_t table_generation;
 
 /* Guarded by os_lock(), as is all below. A child's copy of the table is its
  * parent's; the descriptors in it were closed by the fork. */
 static void
 discard_parent_table(void)
 {
-    if (table_process == os_process()) {
+    if (table_generation == os_generation()) {
         return;
     }
     while (table != NULL) {
@@ -23,7 +25,7 @@ discard_parent_table(void)
         free(table);
         table = next;
     }
-    table_process = os_process();
+    table_generation = os_generation();
 }
 
 static bool
@@ -48,16 +50,20 @@ table_new(const struct mechanism *mechanism, struct owner owner, const char *loc
     return owned;
 }
 
-void
+bool
 table_enter(struct owned *owned)
 {
     os_lock();
     discard_parent_table();
-    owned->busy = true;
-    owned->serial = ++last_serial;
-    owned->next = table;
-    table = owned;
+    bool entered = !is_closed;
+    if (entered) {
+        owned->busy = true;
+        owned->serial = ++last_serial;
+        owned->next = table;
+        table = owned;
+    }
     os_unlock();
+    return entered;
 }
 
 void
@@ -86,14 +92,29 @@ table_drop(struct owned *owned)
     free(owned);
 }
 
+void
+table_replace(struct os_file *lost, struct os_file found)
+{
+    os_lock();
+    *lost = found;
+    os_unlock();
+}
+
 /* What an entry is looked for by. */
 struct query {
     const char *lock_file;
-    const struct os_inode *inode;
+    const struct table_key *key;
     uint64_t serial;
     const struct owner *owner;
     bool idle; /* only what no other call uses */
 };
+
+static bool
+is_at(const struct owned *owned, const struct table_key *key)
+{
+    return os_same(owned->beacon.inode, key->inode) &&
+           os_same(owned->directory.inode, key->directory) && strcmp(owned->file, key->file) == 0;
+}
 
 static bool
 matches(const struct owned *owned, const struct query *query)
@@ -101,7 +122,7 @@ matches(const struct owned *owned, const struct query *query)
     return (query->owner == NULL || is_same_owner(owned->owner, *query->owner)) &&
            (!query->idle || !owned->busy) &&
            (query->serial == 0 || owned->serial == query->serial) &&
-           (query->inode == NULL || os_same(owned->beacon.inode, *query->inode)) &&
+           (query->key == NULL || is_at(owned, query->key)) &&
            (query->lock_file == NULL || strcmp(owned->lock_file, query->lock_file) == 0);
 }
 
@@ -138,9 +159,9 @@ table_take(const char *lock_file, struct owner owner)
 }
 
 struct owned *
-table_take_inode(struct os_inode inode, struct owner owner)
+table_take_key(struct table_key key, struct owner owner)
 {
-    return take(&(struct query){.inode = &inode, .owner = &owner});
+    return take(&(struct query){.key = &key, .owner = &owner});
 }
 
 struct owned *
@@ -150,17 +171,20 @@ table_take_serial(uint64_t serial)
 }
 
 struct owned *
-table_take_idle(void)
+table_take_last(void)
 {
+    os_lock();
+    is_closed = true;
+    os_unlock();
     return take(&(struct query){.idle = true});
 }
 
 bool
-table_find(struct os_inode inode, struct owner *owner, uint64_t *serial)
+table_find(struct table_key key, struct owner *owner, uint64_t *serial)
 {
     os_lock();
     discard_parent_table();
-    const struct owned *owned = find(&(struct query){.inode = &inode});
+    const struct owned *owned = find(&(struct query){.key = &key});
     if (owned != NULL) {
         *owner = owned->owner;
         *serial = owned->serial;

@@ -27,23 +27,36 @@ struct owned {
     char lock_file[]; /* absolute */
 };
 
+/* A lock file that was found: what it is, and where. A backup that hard-links the
+ * directory makes another lock file of the same inode, which is not ours. */
+struct table_key {
+    struct os_inode inode;
+    struct os_inode directory;
+    const char *file;
+};
+
 /* An entry that is not in the table yet; NULL: out of memory. */
 struct owned *table_new(const struct mechanism *mechanism, struct owner owner,
                         const char *lock_file);
-void table_enter(struct owned *owned);
+bool table_enter(struct owned *owned); /* false: the process is at its end */
 void table_keep(struct owned *owned);
 
 /* Takes the entry out (if it is in), closes what it holds, frees it. */
 void table_drop(struct owned *owned);
 
-/* What owner owns at this lock file, or under this inode: by another path. */
-struct owned *table_take(const char *lock_file, struct owner owner);
-struct owned *table_take_inode(struct os_inode inode, struct owner owner);
-struct owned *table_take_serial(uint64_t serial);
-struct owned *table_take_idle(void);
+/* Puts a descriptor opened anew in the place of one that was lost. */
+void table_replace(struct os_file *lost, struct os_file found);
 
-/* Who in this process owns an inode: does not wait. False: nobody. */
-bool table_find(struct os_inode inode, struct owner *owner, uint64_t *serial);
+/* What owner owns at this lock file; by another path, it is found by its key. */
+struct owned *table_take(const char *lock_file, struct owner owner);
+struct owned *table_take_key(struct table_key key, struct owner owner);
+struct owned *table_take_serial(uint64_t serial);
+
+/* At the process's end: nothing is entered any more. Takes what no other call uses. */
+struct owned *table_take_last(void);
+
+/* Who in this process owns it: does not wait. False: nobody. */
+bool table_find(struct table_key key, struct owner *owner, uint64_t *serial);
 
 /* Is name in this directory the unique name of one of our own? */
 bool table_names(struct os_inode directory, const char *name);

@@ -16,85 +16,77 @@
 
 /* The watches of this process that nobody waits on. Guarded by os_lock(). */
 static struct {
-    int idle[WATCHES];
+    struct os_file idle[WATCHES];
     int idle_count;
     int open_count;
-    int process;
+    uint64_t generation;
 } pool;
 
 /* A child's copies were closed by the fork. */
 static void
 discard_parent_pool(void)
 {
-    if (pool.process != os_process()) {
+    if (pool.generation != os_generation()) {
         pool.idle_count = 0;
         pool.open_count = 0;
-        pool.process = os_process();
+        pool.generation = os_generation();
     }
 }
 
-/* Returns an idle watch, or -1 and whether there may be another. */
-static int
-take_idle(bool *may_open)
+/* Takes an idle watch, or the right to open another; false: there are enough. */
+static bool
+take_idle(struct os_file *watch)
 {
-    int descriptor = -1;
+    bool taken = true;
     os_lock();
     discard_parent_pool();
     if (pool.idle_count > 0) {
-        descriptor = pool.idle[--pool.idle_count];
-    } else if ((*may_open = pool.open_count < WATCHES)) {
+        *watch = pool.idle[--pool.idle_count];
+    } else if (pool.open_count < WATCHES) {
         pool.open_count++;
+        watch->descriptor = -1;
+    } else {
+        taken = false;
     }
     os_unlock();
-    return descriptor;
+    return taken;
 }
 
+/* A lost one gives back only the right to open another. */
 static void
-forget_one(void)
+give_watch(const struct os_file *watch)
 {
     os_lock();
     discard_parent_pool();
-    if (pool.open_count > 0) {
-        pool.open_count--;
+    if (watch->descriptor < 0) {
+        pool.open_count -= pool.open_count > 0;
+    } else if (pool.idle_count < WATCHES) {
+        pool.idle[pool.idle_count++] = *watch;
     }
     os_unlock();
 }
 
-static int
-take_watch(void)
+static bool
+take_watch(struct os_file *watch)
 {
-    bool may_open = false;
-    int descriptor;
-    /* Programs close descriptors behind our back: a number is ours if it has our tag. */
-    while ((descriptor = take_idle(&may_open)) >= 0) {
-        if (os_watch_is_open(descriptor)) {
-            return descriptor;
+    if (!take_idle(watch)) {
+        return false;
+    }
+    /* Programs close descriptors behind our back. */
+    if (!os_is_open(watch)) {
+        os_close(watch);
+        if (os_watch_open(watch) != 0) {
+            give_watch(watch);
+            return false;
         }
-        os_watch_close(descriptor);
-        forget_one();
     }
-    if (may_open && os_watch_open(&descriptor) != 0) {
-        forget_one();
-        descriptor = -1;
-    }
-    return descriptor;
-}
-
-static void
-give_watch(int descriptor)
-{
-    os_lock();
-    discard_parent_pool();
-    if (pool.idle_count < WATCHES) {
-        pool.idle[pool.idle_count++] = descriptor;
-    }
-    os_unlock();
+    return true;
 }
 
 void
 wait_begin(struct wait *wait, int64_t deadline)
 {
-    *wait = (struct wait){.deadline = deadline, .descriptor = -1};
+    *wait = (struct wait){.deadline = deadline, .watch = {.descriptor = -1}};
 }
 
 void
@@ -107,25 +99,24 @@ wait_end(struct wait *wait)
 void
 wait_watch(struct wait *wait, const char *path, enum os_kind kind)
 {
+    struct os_file watch;
     wait_unwatch(wait);
-    int descriptor = take_watch();
-    if (descriptor < 0) {
-        return;
+    if (take_watch(&watch)) {
+        if (os_watch_add(&watch, path, kind, &wait->watched) == 0) {
+            wait->watch = watch;
+        } else {
+            give_watch(&watch);
+        }
     }
-    if (os_watch_add(descriptor, path, kind, &wait->watch) != 0) {
-        give_watch(descriptor);
-        return;
-    }
-    wait->descriptor = descriptor;
 }
 
 void
 wait_unwatch(struct wait *wait)
 {
-    if (wait->descriptor >= 0) {
-        os_watch_remove(wait->descriptor, wait->watch);
-        give_watch(wait->descriptor);
-        wait->descriptor = -1;
+    if (wait->watch.descriptor >= 0) {
+        os_watch_remove(&wait->watch, wait->watched);
+        give_watch(&wait->watch);
+        wait->watch.descriptor = -1;
     }
 }
 
@@ -182,7 +173,8 @@ int
 wait_for_change(struct wait *wait)
 {
     int64_t pause;
-    if (wait->descriptor >= 0) {
+    bool watching = wait->watch.descriptor >= 0;
+    if (watching) {
         pause = next_pause(wait);
     } else {
         pause = wait->pause = next_poll(wait->pause);
@@ -191,9 +183,9 @@ wait_for_change(struct wait *wait)
         int64_t left = wait->deadline - os_now();
         pause = left < 0 ? 0 : left < pause ? left : pause;
     }
-    int error = os_wait(wait->descriptor, pause, &wait->signals);
-    if (error == 0 && wait->descriptor >= 0 &&
-        os_watch_read(wait->descriptor, wait->watch).closed) {
+    int error = os_wait(wait->watch.descriptor, pause, &wait->signals);
+    if (error == 0 && watching && os_watch_read(&wait->watch, wait->watched)) {
+        wait->hurried = false;
         wait_hurry(wait);
     }
     return error;

@@ -20,8 +20,8 @@ struct wait {
     int64_t pause;         /* how long the next sleep may be */
     bool hurried;          /* what is waited for is about to happen */
     struct os_inode inode; /* what is waited for */
-    int descriptor;        /* of the watch; -1: none */
-    int watch;
+    struct os_file watch;  /* descriptor -1: none, so we poll */
+    int watched;
     struct os_signals signals; /* held off while we look, admitted while we sleep */
 };
 
