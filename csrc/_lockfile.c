@@ -1078,6 +1078,7 @@ module_exec(PyObject *module)
         !add_types(module, state)) {
         return -1;
     }
+    table_open();
     arrange_exit();
     return 0;
 }

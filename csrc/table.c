@@ -179,6 +179,14 @@ table_take_last(void)
     return take(&(struct query){.idle = true});
 }
 
+void
+table_open(void)
+{
+    os_lock();
+    is_closed = false;
+    os_unlock();
+}
+
 bool
 table_find(struct table_key key, struct owner *owner, uint64_t *serial)
 {

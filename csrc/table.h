@@ -52,8 +52,9 @@ struct owned *table_take(const char *lock_file, struct owner owner);
 struct owned *table_take_key(struct table_key key, struct owner owner);
 struct owned *table_take_serial(uint64_t serial);
 
-/* At the process's end: nothing is entered any more. Takes what no other call uses. */
+/* At Python's end: nothing is entered any more. Takes what no other call uses. */
 struct owned *table_take_last(void);
+void table_open(void); /* a program that embeds Python may start it again */
 
 /* Who in this process owns it: does not wait. False: nobody. */
 bool table_find(struct table_key key, struct owner *owner, uint64_t *serial);

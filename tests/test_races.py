@@ -283,8 +283,10 @@ def test_claim_whose_success_was_reported_as_failure_owns(path, tmp_path):
         child.run_to("link", "README.lock")
         [unique] = names(tmp_path)
         os.link(tmp_path / unique, path + ".lock")
+        linked = inode(path + ".lock")
         child.fail(errno.EEXIST)
         assert child.run_on() is True
+        assert inode(path + ".lock") == linked
         with pytest.raises(AlreadyLocked):
             LinkFileLock(path).acquire(timeout=0)
         end(child)
@@ -346,8 +348,9 @@ def namesake():
         else:
             say(lock.unique_name)
             hear()
-            say(lock.i_am_locking())
+            mine = lock.i_am_locking()
             lock.release()
+            say(mine)
     """
     )
     with Child(code) as child:
@@ -396,6 +399,20 @@ def test_claim_against_the_claim_of_a_namesake(path, namesake):
             assert child.run_on() is False
             namesake.say("release")
             assert namesake.hear() is True
+
+
+def test_claim_against_the_claim_of_a_namesake_for_another_lock(path, tmp_path, namesake):
+    """It never links the file that the other has made under their name."""
+    code = NAMESAKE + CLAIM.replace("sys.argv[1]", "sys.argv[1], threaded=False")
+    other = str(tmp_path / "other")
+    for child in stopped_before_every_step(code, lambda: None, path):
+        namesake.say(other)
+        assert namesake.hear() is not None
+        assert child.run_on() is True
+        assert inode(path + ".lock") != inode(other + ".lock")
+        namesake.say("release")
+        assert namesake.hear() is True
+        assert LinkFileLock(path).is_locked()
 
 
 def test_dead_namesake_is_recovered(path, tmp_path, namesake):

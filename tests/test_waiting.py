@@ -2,14 +2,12 @@
 
 import itertools
 import os
-import shutil
 import signal
-import threading
 import time
 
 import pytest
 
-from lockfile import LockFailed, LockTimeout
+from lockfile import LockTimeout
 from protocol_support import (
     has_settled,
     inode,
@@ -196,20 +194,6 @@ def test_every_one_of_many_waiters_gets_its_turn(lock_class, path, tmp_path):
     with lock:
         pass
     assert names(tmp_path) == []
-
-
-def test_waiting_for_a_lock_in_a_directory_that_is_removed_fails(lock_class, tmp_path):
-    directory = tmp_path / "directory"
-    directory.mkdir()
-    lock = lock_class(directory / "README")
-    open(lock.lock_file, "x").close()
-    with OtherThread() as thread:
-        native = thread.run(threading.get_native_id)
-        acquiring = thread.start(lock.acquire)
-        wait_until(lambda: has_settled(os.getpid(), native), "the waiter to sleep")
-        shutil.rmtree(directory)
-        with pytest.raises(LockFailed):
-            acquiring.result(PATIENCE)
 
 
 # What does not
@@ -441,14 +425,17 @@ def test_lock_freed_shortly_before_the_deadline_is_ours(lock_class, path):
 
 
 def test_two_processes_take_turns(lock_class, path, tmp_path):
+    """Who releases lets the other have it before taking it again; few exceptions."""
     code = """
+    log = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    name = b"%d\\n" % os.getpid()
     say("ready")
     hear()
     for _ in range(40):
-        with lock:
-            with open(sys.argv[2], "a") as log:
-                log.write(f"{os.getpid()}\\n")
-            time.sleep(0.002)
+        lock.acquire()
+        os.write(log, name)
+        time.sleep(0.002)
+        lock.release()
     """
     with waiter(lock_class, path, code) as one, waiter(lock_class, path, code) as two:
         assert one.hear() == two.hear() == "ready"
@@ -461,7 +448,8 @@ def test_two_processes_take_turns(lock_class, path, tmp_path):
     with open(path) as log:
         turns = log.read().split()
     assert len(turns) == 80
-    assert sum(before != after for before, after in itertools.pairwise(turns)) > 40
+    changes = sum(before != after for before, after in itertools.pairwise(turns))
+    assert changes > 60
 
 
 def test_stopped_contender_does_not_keep_the_owner_from_its_lock(lock_class, path):
