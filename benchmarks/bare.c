@@ -26,6 +26,7 @@
 
 #define LOCK_FILE "bare.lock"
 #define UNIQUE_NAME "bare-7f0000000000-1"
+#define TAG 63
 
 /* Make a system call that has to succeed. */
 #define MUST(call)         \
@@ -49,10 +50,12 @@ link_acquire(lock *self)
     struct statfs file_system;
     MUST(self->directory = open(self->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     MUST(fstat(self->directory, &status));
+    MUST(fcntl(self->directory, F_SETSIG, TAG));
     MUST(fstatfs(self->directory, &file_system));
     MUST(self->beacon = openat(self->directory, UNIQUE_NAME,
                                O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
     MUST(fstat(self->beacon, &status));
+    MUST(fcntl(self->beacon, F_SETSIG, TAG));
     MUST(flock(self->beacon, LOCK_EX | LOCK_NB));
     MUST(fstatat(self->directory, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
     MUST(linkat(self->directory, UNIQUE_NAME, self->directory, LOCK_FILE, 0));
@@ -64,15 +67,17 @@ link_release(lock *self)
     struct stat status;
     struct flock range = {
         .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = INT64_C(1) << 61, .l_len = 1};
-    MUST(fstat(self->directory, &status));
-    MUST(fstat(self->beacon, &status));
+    MUST(fcntl(self->directory, F_GETSIG));
+    MUST(fcntl(self->beacon, F_GETSIG));
     MUST(flock(self->directory, LOCK_SH | LOCK_NB));
     MUST(fstatat(self->directory, LOCK_FILE, &status, AT_SYMLINK_NOFOLLOW));
     MUST(fcntl(self->beacon, F_OFD_GETLK, &range));
     MUST(unlinkat(self->directory, LOCK_FILE, 0));
     MUST(fstatat(self->directory, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
     MUST(unlinkat(self->directory, UNIQUE_NAME, 0));
+    MUST(fcntl(self->beacon, F_GETSIG));
     MUST(close(self->beacon));
+    MUST(fcntl(self->directory, F_GETSIG));
     MUST(close(self->directory));
 }
 

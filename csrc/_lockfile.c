@@ -1050,15 +1050,17 @@ release_at_exit(void)
     lock_release_all();
 }
 
-static bool
+static void
 arrange_exit(void)
 {
     os_lock();
     bool arranged = releases_at_exit;
     releases_at_exit = true;
     os_unlock();
-    /* Refused, it would leave stale locks, which the next owner recovers. */
-    return arranged || Py_AtExit(release_at_exit) == 0;
+    if (!arranged) {
+        /* Refused, it would leave stale locks, which the next owner recovers. */
+        Py_AtExit(release_at_exit);
+    }
 }
 
 static int

@@ -622,6 +622,18 @@ def test_removed_unique_file_does_not_lose_the_lock(lock, tmp_path):
     assert names(tmp_path) == []
 
 
+def test_file_that_took_the_unique_name_is_left(lock, tmp_path):
+    lock.acquire()
+    unique = lock.unique_name
+    (tmp_path / "somebody's").touch()
+    os.rename(tmp_path / "somebody's", unique)
+    before = inode(unique)
+    lock.release()
+    assert not lock.is_locked()
+    assert inode(unique) == before
+    os.unlink(unique)
+
+
 def test_directory_renamed_while_owned(tmp_path):
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
