@@ -8,117 +8,13 @@
  * are two system calls. Between them
  *   - the owner's own release and a stale break are kept off by the beacon, which
  *     only one of them can hold;
- *   - break_lock(), which removes live locks, is kept off by the directory's
- *     flock: it holds it exclusively, the others hold it shared. */
-#include "lock.h"
+ *   - break_lock(), which removes live locks, is kept off by place.h's removals. */
+#include "place.h"
 
 #include <errno.h>
 #include <string.h>
 
-/* How long to wait for a lock that another call should hold for a moment only. */
-#define PATIENCE OS_SECOND
-#define PATIENT_PAUSE (OS_MILLISECOND / 2)
-#define LOOK_ATTEMPTS 100
-
 static const char not_ours[] = "its lock file was not made by this protocol";
-
-static enum outcome
-fail(struct report *report, int error, const char *doing)
-{
-    report->error = error;
-    report->doing = doing;
-    return LOCK_FAILED;
-}
-
-static enum outcome
-hold(struct attempt *attempt, enum life life, const char *reason)
-{
-    attempt->report.holder.life = life;
-    attempt->report.reason = reason;
-    return LOCK_HELD;
-}
-
-static void
-link_close(struct attempt *attempt)
-{
-    os_close(&attempt->found);
-    os_close(&attempt->directory);
-}
-
-static int
-link_open(struct attempt *attempt)
-{
-    link_close(attempt);
-    int error = os_open_directory(attempt->lock->directory, &attempt->directory);
-    if (error == 0) {
-        attempt->ground = owner_ground(&attempt->directory);
-    }
-    return error;
-}
-
-/* ---- Removals and break_lock() keep off each other ----
- *
- * By the directory's flock. But programs lock directories for reasons of their
- * own (flock DIRECTORY COMMAND), for hours: when the shared lock is refused, marks
- * on the directory tell whether a break_lock() is at work. Each side sets its mark
- * before it looks for the other's, so at least one sees the other. */
-
-static int
-begin_removal(const struct os_file *directory)
-{
-    int error = os_flock(directory, OS_SHARED);
-    if (error != EWOULDBLOCK) {
-        return os_flock_is_unsupported(error) ? 0 : error;
-    }
-    error = os_mark(directory, OS_REMOVER);
-    if (error == 0 && (error = os_find_mark(directory, OS_BREAKER)) == 0) {
-        return 0;
-    }
-    os_unmark(directory, OS_REMOVER);
-    return EWOULDBLOCK; /* in doubt, it is a break_lock() */
-}
-
-static void
-end_removal(const struct os_file *directory)
-{
-    os_unmark(directory, OS_REMOVER);
-    os_flock(directory, OS_UNLOCK);
-}
-
-static int
-begin_condemning(const struct os_file *directory)
-{
-    os_mark(directory, OS_BREAKER);
-    int error = os_flock(directory, OS_EXCLUSIVE);
-    if (error != 0) {
-        return os_flock_is_unsupported(error) ? 0 : error;
-    }
-    return os_find_mark(directory, OS_REMOVER) == EWOULDBLOCK ? EWOULDBLOCK : 0;
-}
-
-static void
-end_condemning(const struct os_file *directory)
-{
-    os_flock(directory, OS_UNLOCK);
-    os_unmark(directory, OS_BREAKER);
-}
-
-/* Others hold these locks for microseconds, unless they are stopped, or mean ill. */
-static int
-patiently(int (*lock)(const struct os_file *file), const struct os_file *file)
-{
-    int64_t limit = 0;
-    int error;
-    while ((error = lock(file)) == EWOULDBLOCK) {
-        if (limit == 0) {
-            limit = os_now() + PATIENCE;
-        } else if (os_now() >= limit) {
-            break;
-        }
-        os_pause(PATIENT_PAUSE);
-    }
-    return error;
-}
 
 /* ---- Claim ---- */
 
@@ -129,7 +25,7 @@ refuse_link(struct attempt *attempt, int error)
         error == ENOSYS) {
         attempt->report.reason = "this file system refuses hard links; MkdirFileLock needs none";
     }
-    fail(&attempt->report, error, "link the unique file");
+    place_fail(&attempt->report, error, "link the unique file");
 }
 
 /* Some FUSE file systems number hard links apart: there nobody could ever tell
@@ -184,13 +80,13 @@ link_claim(struct attempt *attempt)
     const struct lock *lock = attempt->lock;
     struct owned *claim = table_new(lock->mechanism, attempt->owner, lock->lock_file);
     if (claim == NULL) {
-        return fail(&attempt->report, ENOMEM, "allocate");
+        return place_fail(&attempt->report, ENOMEM, "allocate");
     }
     int error = owner_create(&attempt->directory, attempt->ground, lock->host, attempt->owner,
                              &claim->beacon, claim->unique_name);
     if (error != 0) {
         table_drop(claim);
-        fail(&attempt->report, error, "create the unique file");
+        place_fail(&attempt->report, error, "create the unique file");
         return error == ENOENT ? LOCK_FREE : LOCK_FAILED;
     }
     /* In the table before the link is made: whoever of us sees the lock file
@@ -212,63 +108,6 @@ link_claim(struct attempt *attempt)
 
 /* ---- Look ---- */
 
-static enum outcome
-cannot_open(struct attempt *attempt, int error)
-{
-    switch (error) {
-    case ENOENT:
-    case ENAMETOOLONG:
-        return LOCK_FREE;
-    case ELOOP:
-    case EMLINK: /* what some systems say for ELOOP here */
-        return hold(attempt, LIFE_UNKNOWN, "its lock file is a symbolic link, made by no lock");
-    case ENXIO:
-    case ENODEV:
-        return hold(attempt, LIFE_UNKNOWN, "its lock file is a socket or device, made by no lock");
-    case EACCES:
-    case EPERM:
-        attempt->report.error = error;
-        return hold(attempt, LIFE_UNKNOWN, "its lock file cannot be looked at");
-    default:
-        return fail(&attempt->report, error, "open the lock file");
-    }
-}
-
-/* Opens the lock file, watches it, and makes sure that the path still names what
- * was opened: from then on no change goes unnoticed. */
-static int
-open_lock_file(struct attempt *attempt, bool watched, struct os_status *status)
-{
-    const struct lock *lock = attempt->lock;
-    int error = ENOENT;
-    for (int i = 0; error == ENOENT && i < LOOK_ATTEMPTS; i++) {
-        os_close(&attempt->found);
-        error = os_open(&attempt->directory, lock->file, OS_READ, &attempt->found, status);
-        if (error != 0) {
-            return error;
-        }
-        if (watched && attempt->ground.local) {
-            wait_watch(&attempt->wait, lock->lock_file, status->kind);
-        }
-        error = owner_check(&attempt->directory, lock->file, attempt->found.inode);
-    }
-    return error;
-}
-
-static enum outcome
-is_one_of_ours(struct attempt *attempt, struct owner owner)
-{
-    if (owner.token == attempt->owner.token) {
-        return LOCK_OWNED;
-    }
-    struct holder *holder = &attempt->report.holder;
-    holder->known = true;
-    holder->thread = owner.thread != 0;
-    holder->name = (struct owner_name){.thread = owner.thread, .process = os_process()};
-    memcpy(holder->name.host, attempt->lock->host, OS_HOST_SIZE);
-    return hold(attempt, LIFE_ALIVE, NULL);
-}
-
 /* Some FUSE file systems give two kernel inodes to two hard links: then a beacon
  * is seen by the name alone that it was taken by. */
 static int
@@ -286,22 +125,14 @@ look_by_unique_name(struct attempt *attempt)
     return error;
 }
 
-static struct os_identity
-link_recognise(struct attempt *attempt)
-{
-    struct os_identity identity;
-    int error = os_identify(&attempt->directory, attempt->lock->file, &identity);
-    return error == 0 ? identity : (struct os_identity){{0, 0}, 0};
-}
-
 /* The beacon was granted to us: does that prove anything? */
 static enum outcome
 judge_dark(struct attempt *attempt)
 {
     struct owner_name name;
-    struct os_identity there = link_recognise(attempt);
+    struct os_identity there = place_recognise(attempt);
     if (there.inode.number != 0 && os_is_identical(there, attempt->foreign)) {
-        return hold(attempt, LIFE_UNKNOWN, not_ours); /* a directory is long to search */
+        return place_hold(attempt, LIFE_UNKNOWN, not_ours); /* a directory is long to search */
     }
     int error = owner_find(&attempt->directory, attempt->found.inode, attempt->found_name);
     if (error == ENOENT) {
@@ -310,17 +141,17 @@ judge_dark(struct attempt *attempt)
             return LOCK_FREE; /* released while we searched */
         }
         attempt->foreign = there;
-        return hold(attempt, LIFE_UNKNOWN, not_ours);
+        return place_hold(attempt, LIFE_UNKNOWN, not_ours);
     }
     if (error != 0) {
-        return fail(&attempt->report, error, "list the directory");
+        return place_fail(&attempt->report, error, "list the directory");
     }
     if (!owner_parse(attempt->found_name, &name) || !owner_is_provable(&name, attempt->ground)) {
-        return hold(attempt, LIFE_UNKNOWN,
-                    "only the machine that its owner ran on could tell whether it is alive");
+        return place_hold(attempt, LIFE_UNKNOWN,
+                          "only the machine that its owner ran on could tell whether it is alive");
     }
     if (!attempt->ground.local && look_by_unique_name(attempt) != 0) {
-        return hold(attempt, LIFE_UNKNOWN, NULL);
+        return place_hold(attempt, LIFE_UNKNOWN, NULL);
     }
     attempt->report.holder.life = LIFE_DEAD;
     return LOCK_STALE;
@@ -331,12 +162,12 @@ judge_beacon(struct attempt *attempt)
 {
     int error = os_flock(&attempt->found, OS_SHARED);
     if (error == EWOULDBLOCK) {
-        return hold(attempt, LIFE_ALIVE, NULL);
+        return place_hold(attempt, LIFE_ALIVE, NULL);
     }
     if (error != 0) {
         return os_flock_is_unsupported(error)
-                   ? hold(attempt, LIFE_UNKNOWN, "this file system has no locks to tell by")
-                   : fail(&attempt->report, error, "look at the lock file");
+                   ? place_hold(attempt, LIFE_UNKNOWN, "this file system has no locks to tell by")
+                   : place_fail(&attempt->report, error, "look at the lock file");
     }
     /* Said outright: a fork may have copied the descriptor, which would keep it. */
     os_flock(&attempt->found, OS_UNLOCK);
@@ -346,17 +177,12 @@ judge_beacon(struct attempt *attempt)
 static enum outcome
 judge(struct attempt *attempt, const struct os_status *status)
 {
-    struct owner owner;
-    uint64_t serial;
-    if (table_find(attempt_key(attempt), &owner, &serial)) {
-        return is_one_of_ours(attempt, owner);
-    }
     if (status->kind == OS_DIRECTORY) {
         os_close(&attempt->found); /* the removal of one that is open makes no event */
-        return hold(attempt, LIFE_UNKNOWN, "its lock file is a directory");
+        return place_hold(attempt, LIFE_UNKNOWN, "its lock file is a directory");
     }
     if (status->kind != OS_REGULAR) {
-        return hold(attempt, LIFE_UNKNOWN, "its lock file is a special file");
+        return place_hold(attempt, LIFE_UNKNOWN, "its lock file is a special file");
     }
     return judge_beacon(attempt);
 }
@@ -365,18 +191,15 @@ static enum outcome
 link_look(struct attempt *attempt, bool watched)
 {
     struct os_status status;
-    attempt->report = (struct report){0};
-    int error = open_lock_file(attempt, watched, &status);
-    if (error != 0) {
-        return cannot_open(attempt, error);
+    enum outcome outcome = place_find(attempt, watched, &status);
+    if (outcome != LOCK_STALE) {
+        return outcome;
     }
-    if (watched) {
-        wait_for_inode(&attempt->wait, status.inode);
-        if (attempt->ground.local) {
-            os_mark(&attempt->found, OS_WAITER); /* refused, it costs a turn, not the lock */
-        }
+    if (watched && attempt->ground.local) {
+        os_mark(&attempt->found, OS_WAITER); /* refused, it costs a turn, not the lock */
     }
-    return judge(attempt, &status);
+    outcome = place_look_up(attempt);
+    return outcome == LOCK_FREE ? judge(attempt, &status) : outcome;
 }
 
 static void
@@ -399,9 +222,9 @@ remove_stale(struct attempt *attempt)
 {
     const struct os_file *directory = &attempt->directory;
     const char *file = attempt->lock->file;
-    if (begin_removal(directory) != 0) {
+    if (place_begin_removal(directory) != 0) {
         wait_hurry(&attempt->wait); /* a break_lock() is at work */
-        return hold(attempt, LIFE_DEAD, "its directory is locked by another program");
+        return place_hold(attempt, LIFE_DEAD, "its directory is locked by another program");
     }
     /* Between the look and the beacon another breaker may have been here. */
     int error = owner_check(directory, file, attempt->found.inode);
@@ -411,7 +234,7 @@ remove_stale(struct attempt *attempt)
     if (error == 0) {
         owner_remove(directory, attempt->found_name, attempt->found.inode);
     }
-    end_removal(directory);
+    place_end_removal(directory);
     switch (error) {
     case 0:
     case ENOENT:
@@ -420,9 +243,9 @@ remove_stale(struct attempt *attempt)
     case EACCES:
     case EBUSY:
         attempt->report.error = error;
-        return hold(attempt, LIFE_DEAD, "its lock file cannot be removed");
+        return place_hold(attempt, LIFE_DEAD, "its lock file cannot be removed");
     default:
-        return fail(&attempt->report, error, "remove the stale lock file");
+        return place_fail(&attempt->report, error, "remove the stale lock file");
     }
 }
 
@@ -457,13 +280,13 @@ cannot_take_beacon(struct attempt *attempt, int error)
         return LOCK_FREE;
     case EWOULDBLOCK:
         wait_hurry(&attempt->wait); /* it lives, or another breaks it right now */
-        return hold(attempt, LIFE_UNKNOWN, NULL);
+        return place_hold(attempt, LIFE_UNKNOWN, NULL);
     case EACCES:
     case EPERM:
         attempt->report.error = error;
-        return hold(attempt, LIFE_UNKNOWN, "its owner cannot be proven dead");
+        return place_hold(attempt, LIFE_UNKNOWN, "its owner cannot be proven dead");
     default:
-        return fail(&attempt->report, error, "take the beacon of the stale lock file");
+        return place_fail(&attempt->report, error, "take the beacon of the stale lock file");
     }
 }
 
@@ -509,32 +332,6 @@ link_break_stale(struct attempt *attempt)
 
 /* ---- What is owned ---- */
 
-/* Programs close descriptors behind our back (daemons close all). Returns ENOENT
- * if what they stood for is not there any more. */
-static int
-reopen_directory(struct owned *owned)
-{
-    struct os_inode inode = owned->directory.inode;
-    struct os_file directory;
-    char path[OS_PATH_SIZE];
-    size_t length = (size_t)(owned->file - owned->lock_file);
-    if (length >= sizeof path) {
-        return ENAMETOOLONG;
-    }
-    memcpy(path, owned->lock_file, length);
-    path[length] = '\0';
-    int error = os_open_directory(path, &directory);
-    if (error != 0) {
-        return error == ENOTDIR ? ENOENT : error;
-    }
-    if (!os_same(directory.inode, inode)) {
-        os_close(&directory);
-        return ENOENT;
-    }
-    table_replace(&owned->directory, directory);
-    return 0;
-}
-
 /* By the unique name, which is ours alone: the inode's number may have been
  * given to another lock since the descriptor went that pinned it. */
 static int
@@ -551,7 +348,7 @@ relight_beacon(struct owned *owned)
         return ENOENT;
     }
     /* Refused, another may be proving us dead just now. That is soon over. */
-    error = patiently(owner_take_beacon, &file);
+    error = place_patiently(owner_take_beacon, &file);
     if (error != 0 && (owned->local || !os_flock_is_unsupported(error))) {
         os_close(&file);
         return error;
@@ -563,7 +360,7 @@ relight_beacon(struct owned *owned)
 static int
 mend(struct owned *owned)
 {
-    int error = os_is_open(&owned->directory) ? 0 : reopen_directory(owned);
+    int error = os_is_open(&owned->directory) ? 0 : place_reopen(owned);
     if (error == 0 && !os_is_open(&owned->beacon)) {
         error = relight_beacon(owned);
     }
@@ -587,18 +384,18 @@ link_confirm(struct owned *owned, struct report *report)
     }
     return error == 0        ? LOCK_OWNED
            : error == ENOENT ? LOCK_BROKEN
-                             : fail(report, error, "look at the lock file");
+                             : place_fail(report, error, "look at the lock file");
 }
 
 static enum outcome
 still_owned(const struct owned *owned, struct report *report, int error, const char *doing)
 {
-    end_removal(&owned->directory);
+    place_end_removal(&owned->directory);
     report->owned = true;
     if (error == EWOULDBLOCK) {
         report->reason = "another program has it locked";
     }
-    return fail(report, error, doing);
+    return place_fail(report, error, doing);
 }
 
 /* The lock file first, the unique file second: cut in the middle, the other order
@@ -609,7 +406,7 @@ link_release(struct owned *owned, struct report *report, bool *awaited)
     const struct os_file *directory = &owned->directory;
     int error = mend(owned);
     if (error == 0) {
-        error = patiently(begin_removal, directory);
+        error = place_patiently(place_begin_removal, directory);
     }
     if (error == 0) {
         error = owner_check(directory, owned->file, owned->beacon.inode);
@@ -629,7 +426,7 @@ link_release(struct owned *owned, struct report *report, bool *awaited)
     error = owner_remove(directory, owned->unique_name, owned->beacon.inode);
     table_drop(owned);
     return error == 0 || error == ENOENT ? LOCK_RELEASED
-                                         : fail(report, error, "remove the unique file");
+                                         : place_fail(report, error, "remove the unique file");
 }
 
 /* ---- break_lock() ---- */
@@ -680,16 +477,16 @@ static enum outcome
 link_condemn(struct attempt *attempt, const struct os_identity *waited_for)
 {
     uint64_t serial = 0;
-    int error = patiently(begin_condemning, &attempt->directory);
+    int error = place_patiently(place_begin_condemning, &attempt->directory);
     if (error != 0) {
-        end_condemning(&attempt->directory);
+        place_end_condemning(&attempt->directory);
         attempt->report.reason = "its directory is locked by another program";
-        return fail(&attempt->report, error, "lock the directory");
+        return place_fail(&attempt->report, error, "lock the directory");
     }
     error = condemn(attempt, waited_for, &serial);
-    end_condemning(&attempt->directory);
+    place_end_condemning(&attempt->directory);
     if (error != 0 && !owner_is_absent(error)) {
-        return fail(&attempt->report, error, "remove the lock file");
+        return place_fail(&attempt->report, error, "remove the lock file");
     }
     if (error == 0) {
         drop_condemned(serial);
@@ -699,12 +496,12 @@ link_condemn(struct attempt *attempt, const struct os_identity *waited_for)
 }
 
 const struct mechanism link_mechanism = {
-    .open = link_open,
-    .close = link_close,
+    .open = place_open,
+    .close = place_close,
     .claim = link_claim,
     .look = link_look,
     .identify = link_identify,
-    .recognise = link_recognise,
+    .recognise = place_recognise,
     .break_stale = link_break_stale,
     .confirm = link_confirm,
     .release = link_release,

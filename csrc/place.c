@@ -1,0 +1,223 @@
+#include "place.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PATIENCE OS_SECOND
+#define PATIENT_PAUSE (OS_MILLISECOND / 2)
+#define LOOK_ATTEMPTS 100
+
+enum outcome
+place_fail(struct report *report, int error, const char *doing)
+{
+    report->error = error;
+    report->doing = doing;
+    return LOCK_FAILED;
+}
+
+enum outcome
+place_hold(struct attempt *attempt, enum life life, const char *reason)
+{
+    attempt->report.holder.life = life;
+    attempt->report.reason = reason;
+    return LOCK_HELD;
+}
+
+void
+place_close(struct attempt *attempt)
+{
+    os_close(&attempt->found);
+    os_close(&attempt->directory);
+}
+
+int
+place_open(struct attempt *attempt)
+{
+    place_close(attempt);
+    int error = os_open_directory(attempt->lock->directory, &attempt->directory);
+    if (error == 0) {
+        attempt->ground = owner_ground(&attempt->directory);
+    }
+    return error;
+}
+
+/* ---- What is there ---- */
+
+static enum outcome
+cannot_open(struct attempt *attempt, int error)
+{
+    switch (error) {
+    case ENOENT:
+    case ENAMETOOLONG:
+        return LOCK_FREE;
+    case ELOOP:
+    case EMLINK: /* what some systems say for ELOOP here */
+        return place_hold(attempt, LIFE_UNKNOWN,
+                          "its lock file is a symbolic link, made by no lock");
+    case ENXIO:
+    case ENODEV:
+        return place_hold(attempt, LIFE_UNKNOWN,
+                          "its lock file is a socket or device, made by no lock");
+    case EACCES:
+    case EPERM:
+        attempt->report.error = error;
+        return place_hold(attempt, LIFE_UNKNOWN, "its lock file cannot be looked at");
+    default:
+        return place_fail(&attempt->report, error, "open the lock file");
+    }
+}
+
+/* Opens the lock file, watches it, and makes sure that the path still names what
+ * was opened: from then on no change goes unnoticed. */
+static int
+open_lock_file(struct attempt *attempt, bool watched, struct os_status *status)
+{
+    const struct lock *lock = attempt->lock;
+    int error = ENOENT;
+    for (int i = 0; error == ENOENT && i < LOOK_ATTEMPTS; i++) {
+        os_close(&attempt->found);
+        error = os_open(&attempt->directory, lock->file, OS_READ, &attempt->found, status);
+        if (error != 0) {
+            return error;
+        }
+        if (watched && attempt->ground.local) {
+            wait_watch(&attempt->wait, lock->lock_file, status->kind);
+        }
+        error = owner_check(&attempt->directory, lock->file, attempt->found.inode);
+    }
+    return error;
+}
+
+enum outcome
+place_find(struct attempt *attempt, bool watched, struct os_status *status)
+{
+    attempt->report = (struct report){0};
+    int error = open_lock_file(attempt, watched, status);
+    if (error != 0) {
+        return cannot_open(attempt, error);
+    }
+    if (watched) {
+        wait_for_inode(&attempt->wait, status->inode);
+    }
+    return LOCK_STALE;
+}
+
+static enum outcome
+is_one_of_ours(struct attempt *attempt, struct owner owner)
+{
+    if (owner.token == attempt->owner.token) {
+        return LOCK_OWNED;
+    }
+    struct holder *holder = &attempt->report.holder;
+    holder->known = true;
+    holder->thread = owner.thread != 0;
+    holder->name = (struct owner_name){.thread = owner.thread, .process = os_process()};
+    memcpy(holder->name.host, attempt->lock->host, OS_HOST_SIZE);
+    return place_hold(attempt, LIFE_ALIVE, NULL);
+}
+
+enum outcome
+place_look_up(struct attempt *attempt)
+{
+    struct owner owner;
+    uint64_t serial;
+    return table_find(attempt_key(attempt), &owner, &serial) ? is_one_of_ours(attempt, owner)
+                                                             : LOCK_FREE;
+}
+
+struct os_identity
+place_recognise(struct attempt *attempt)
+{
+    struct os_identity identity;
+    int error = os_identify(&attempt->directory, attempt->lock->file, &identity);
+    return error == 0 ? identity : (struct os_identity){{0, 0}, 0};
+}
+
+/* Programs close descriptors behind our back (daemons close all). Returns ENOENT
+ * if what they stood for is not there any more. */
+int
+place_reopen(struct owned *owned)
+{
+    struct os_inode inode = owned->directory.inode;
+    struct os_file directory;
+    char path[OS_PATH_SIZE];
+    size_t length = (size_t)(owned->file - owned->lock_file);
+    if (length >= sizeof path) {
+        return ENAMETOOLONG;
+    }
+    memcpy(path, owned->lock_file, length);
+    path[length] = '\0';
+    int error = os_open_directory(path, &directory);
+    if (error != 0) {
+        return error == ENOTDIR ? ENOENT : error;
+    }
+    if (!os_same(directory.inode, inode)) {
+        os_close(&directory);
+        return ENOENT;
+    }
+    table_replace(&owned->directory, directory);
+    return 0;
+}
+
+/* ---- Removals and break_lock() keep off each other ----
+ *
+ * By the directory's flock. But programs lock directories for reasons of their
+ * own (flock DIRECTORY COMMAND), for hours: when the shared lock is refused, marks
+ * on the directory tell whether a break_lock() is at work. Each side sets its mark
+ * before it looks for the other's, so at least one sees the other. */
+
+int
+place_begin_removal(const struct os_file *directory)
+{
+    int error = os_flock(directory, OS_SHARED);
+    if (error != EWOULDBLOCK) {
+        return os_flock_is_unsupported(error) ? 0 : error;
+    }
+    error = os_mark(directory, OS_REMOVER);
+    if (error == 0 && (error = os_find_mark(directory, OS_BREAKER)) == 0) {
+        return 0;
+    }
+    os_unmark(directory, OS_REMOVER);
+    return EWOULDBLOCK; /* in doubt, it is a break_lock() */
+}
+
+void
+place_end_removal(const struct os_file *directory)
+{
+    os_unmark(directory, OS_REMOVER);
+    os_flock(directory, OS_UNLOCK);
+}
+
+int
+place_begin_condemning(const struct os_file *directory)
+{
+    os_mark(directory, OS_BREAKER);
+    int error = os_flock(directory, OS_EXCLUSIVE);
+    if (error != 0) {
+        return os_flock_is_unsupported(error) ? 0 : error;
+    }
+    return os_find_mark(directory, OS_REMOVER) == EWOULDBLOCK ? EWOULDBLOCK : 0;
+}
+
+void
+place_end_condemning(const struct os_file *directory)
+{
+    os_flock(directory, OS_UNLOCK);
+    os_unmark(directory, OS_BREAKER);
+}
+
+int
+place_patiently(int (*lock)(const struct os_file *file), const struct os_file *file)
+{
+    int64_t limit = 0;
+    int error;
+    while ((error = lock(file)) == EWOULDBLOCK) {
+        if (limit == 0) {
+            limit = os_now() + PATIENCE;
+        } else if (os_now() >= limit) {
+            break;
+        }
+        os_pause(PATIENT_PAUSE);
+    }
+    return error;
+}
