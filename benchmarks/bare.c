@@ -81,6 +81,61 @@ link_release(lock *self)
     MUST(close(self->directory));
 }
 
+static void
+mkdir_acquire(lock *self)
+{
+    struct stat status;
+    struct statfs file_system;
+    int inside;
+    MUST(self->directory = open(self->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    MUST(fstat(self->directory, &status));
+    MUST(fcntl(self->directory, F_SETSIG, TAG));
+    MUST(fstatfs(self->directory, &file_system));
+    MUST(mkdirat(self->directory, UNIQUE_NAME, 0755));
+    MUST(inside =
+             openat(self->directory, UNIQUE_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    MUST(fstat(inside, &status));
+    MUST(fcntl(inside, F_SETSIG, TAG));
+    MUST(self->beacon = openat(inside, UNIQUE_NAME,
+                               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+    MUST(fstat(self->beacon, &status));
+    MUST(fcntl(self->beacon, F_SETSIG, TAG));
+    MUST(flock(self->beacon, LOCK_EX | LOCK_NB));
+    MUST(fstatat(inside, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
+    MUST(fstatat(self->directory, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
+    MUST(renameat2(self->directory, UNIQUE_NAME, self->directory, LOCK_FILE, RENAME_NOREPLACE));
+    MUST(fcntl(inside, F_GETSIG));
+    MUST(close(inside));
+}
+
+static void
+mkdir_release(lock *self)
+{
+    struct stat status;
+    int inside;
+    struct flock range = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = INT64_C(1) << 61, .l_len = 1};
+    MUST(fcntl(self->directory, F_GETSIG));
+    MUST(fcntl(self->beacon, F_GETSIG));
+    MUST(flock(self->directory, LOCK_SH | LOCK_NB));
+    MUST(fstatat(self->directory, LOCK_FILE, &status, AT_SYMLINK_NOFOLLOW));
+    MUST(fcntl(self->beacon, F_OFD_GETLK, &range));
+    MUST(inside =
+             openat(self->directory, LOCK_FILE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    MUST(fstat(inside, &status));
+    MUST(fcntl(inside, F_SETSIG, TAG));
+    MUST(renameat2(self->directory, LOCK_FILE, self->directory, UNIQUE_NAME, RENAME_NOREPLACE));
+    MUST(fstatat(inside, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
+    MUST(unlinkat(inside, UNIQUE_NAME, 0));
+    MUST(unlinkat(self->directory, UNIQUE_NAME, AT_REMOVEDIR));
+    MUST(fcntl(inside, F_GETSIG));
+    MUST(close(inside));
+    MUST(fcntl(self->beacon, F_GETSIG));
+    MUST(close(self->beacon));
+    MUST(fcntl(self->directory, F_GETSIG));
+    MUST(close(self->directory));
+}
+
 typedef struct {
     const char *name;
     void (*acquire)(lock *);
@@ -89,6 +144,7 @@ typedef struct {
 
 static const mechanism MECHANISMS[] = {
     {"link", link_acquire, link_release},
+    {"mkdir", mkdir_acquire, mkdir_release},
 };
 
 static const mechanism *

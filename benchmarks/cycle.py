@@ -9,7 +9,8 @@ from pathlib import Path
 
 from harness import WORKER, Child, Row, Settings, median_and_spread
 
-MECHANISMS = {"LinkFileLock": "link"}  # what bare.c calls the mechanism of a lock class
+# What bare.c calls the mechanism of a lock class.
+MECHANISMS = {"LinkFileLock": "link", "MkdirFileLock": "mkdir"}
 
 
 def bare_command(settings: Settings, directory: Path) -> list[object]:

@@ -16,7 +16,7 @@
 typedef struct {
     struct errors errors;
     PyTypeObject *Owner;
-    PyTypeObject *LockBase, *LinkFileLock;
+    PyTypeObject *LockBase, *LinkFileLock, *MkdirFileLock;
     PyObject *abspath;
 } State;
 
@@ -140,7 +140,10 @@ make_lock_file(const State *state, PyObject *encoded)
 static const struct mechanism *
 mechanism_of(const State *state, PyObject *self)
 {
-    return PyType_IsSubtype(Py_TYPE(self), state->LinkFileLock) ? &link_mechanism : NULL;
+    PyTypeObject *type = Py_TYPE(self);
+    return PyType_IsSubtype(type, state->LinkFileLock)    ? &link_mechanism
+           : PyType_IsSubtype(type, state->MkdirFileLock) ? &mkdir_mechanism
+                                                          : NULL;
 }
 
 static int
@@ -794,12 +797,13 @@ get_unique_name(PyObject *self, void *closure)
         lock_unique_name(&attempt, name);
         attempt_end(&attempt);
     Py_END_ALLOW_THREADS
-    PyObject *directory = decode(lock->directory);
+    bool inside = lock->mechanism != NULL && lock->mechanism->unique_file_is_inside;
+    PyObject *place = decode(inside ? lock->lock_file : lock->directory);
     PyObject *base = decode(name);
-    if (directory != NULL && base != NULL) {
-        value = PyUnicode_Concat(directory, base);
+    if (place != NULL && base != NULL) {
+        value = PyUnicode_FromFormat(inside ? "%U/%U" : "%U%U", place, base);
     }
-    Py_XDECREF(directory);
+    Py_XDECREF(place);
     Py_XDECREF(base);
     return end(&attempt, value);
 }
@@ -973,6 +977,13 @@ PyDoc_STRVAR(link_doc,
              "Making one touches no file. Excludes whatever uses the same lock file, on\n"
              "network file systems too. A lock whose owner has died is recovered.");
 
+PyDoc_STRVAR(mkdir_doc,
+             "MkdirFileLock(path, threaded=True, timeout=None)\n--\n\n"
+             "A lock on path whose lock file is a directory with a file of its owner's in it.\n"
+             "\n"
+             "The arguments are those of LinkFileLock. For file systems that have no hard\n"
+             "links. It and LinkFileLock exclude each other on one path.");
+
 static PyType_Slot base_slots[] = {
     {Py_tp_doc, (void *)base_doc},
     {Py_tp_new, PyType_GenericNew},
@@ -1005,6 +1016,17 @@ static PyType_Spec link_spec = {
     .slots = link_slots,
 };
 
+static PyType_Slot mkdir_slots[] = {
+    {Py_tp_doc, (void *)mkdir_doc},
+    {0, NULL},
+};
+
+static PyType_Spec mkdir_spec = {
+    .name = "lockfile.MkdirFileLock",
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = mkdir_slots,
+};
+
 static PyStructSequence_Field owner_fields[] = {
     {"hostname", "the host that the owner runs on, or None"},
     {"pid", "its process's number there, or None"},
@@ -1023,19 +1045,20 @@ static PyStructSequence_Desc owner_description = {
 /* ---- The module ---- */
 
 static bool
+add_type(PyObject *module, PyTypeObject **place, PyType_Spec *spec, PyTypeObject *base)
+{
+    *place = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
+    return *place != NULL && PyModule_AddType(module, *place) == 0;
+}
+
+static bool
 add_types(PyObject *module, State *state)
 {
     state->Owner = PyStructSequence_NewType(&owner_description);
-    if (state->Owner == NULL || PyModule_AddType(module, state->Owner) < 0) {
-        return false;
-    }
-    state->LockBase = (PyTypeObject *)PyType_FromModuleAndSpec(module, &base_spec, NULL);
-    if (state->LockBase == NULL || PyModule_AddType(module, state->LockBase) < 0) {
-        return false;
-    }
-    state->LinkFileLock =
-        (PyTypeObject *)PyType_FromModuleAndSpec(module, &link_spec, (PyObject *)state->LockBase);
-    return state->LinkFileLock != NULL && PyModule_AddType(module, state->LinkFileLock) == 0;
+    return state->Owner != NULL && PyModule_AddType(module, state->Owner) == 0 &&
+           add_type(module, &state->LockBase, &base_spec, NULL) &&
+           add_type(module, &state->LinkFileLock, &link_spec, state->LockBase) &&
+           add_type(module, &state->MkdirFileLock, &mkdir_spec, state->LockBase);
 }
 
 /* Once per process, also when an embedding program starts Python again. */
@@ -1096,6 +1119,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->Owner);
     Py_VISIT(state->LockBase);
     Py_VISIT(state->LinkFileLock);
+    Py_VISIT(state->MkdirFileLock);
     Py_VISIT(state->abspath);
     return 0;
 }
@@ -1108,6 +1132,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->Owner);
     Py_CLEAR(state->LockBase);
     Py_CLEAR(state->LinkFileLock);
+    Py_CLEAR(state->MkdirFileLock);
     Py_CLEAR(state->abspath);
     return 0;
 }

@@ -58,6 +58,7 @@ attempt_begin(struct attempt *attempt, struct lock *lock, int64_t deadline)
     attempt->owner = owner_caller(lock->threaded);
     attempt->directory.descriptor = -1;
     attempt->found.descriptor = -1;
+    attempt->beacon.descriptor = -1;
     wait_begin(&attempt->wait, deadline);
 }
 

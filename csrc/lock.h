@@ -68,6 +68,8 @@ struct lock {
     char lock_file[];
 };
 
+struct shape;
+
 /* One call of a method by one owner. */
 struct attempt {
     struct lock *lock;
@@ -83,11 +85,15 @@ struct attempt {
     struct os_identity seen;    /* ... and this is what it went to sleep for first */
     struct owner_ground ground; /* from here on: for as long as the place is open */
     struct os_file directory;
-    struct os_file found; /* the lock file in the way, when last looked at */
+    struct os_file found;  /* the lock file in the way, when last looked at */
+    struct os_file beacon; /* its unique file, where that is another file */
+    const struct shape *shape;
     char found_name[OWNER_NAME_SIZE];
 };
 
 struct mechanism {
+    bool unique_file_is_inside; /* the lock file, or beside it */
+
     /* Reaches the place where the lock is, and leaves it. 0 or an errno value. */
     int (*open)(struct attempt *attempt);
     void (*close)(struct attempt *attempt);
@@ -123,6 +129,7 @@ struct mechanism {
 };
 
 extern const struct mechanism link_mechanism;
+extern const struct mechanism mkdir_mechanism;
 
 /* NULL: out of memory. lock_file is absolute. */
 struct lock *lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file,
@@ -147,7 +154,7 @@ enum outcome lock_identify(struct attempt *attempt);
  * and releases unless another thread of the same owner has entered meanwhile. */
 bool lock_leave(struct attempt *attempt);
 
-/* The caller's unique name for this lock: the real one while it owns. */
+/* The caller's unique name for this lock, in its directory: the real one while it owns. */
 void lock_unique_name(struct attempt *attempt, char name[OWNER_NAME_SIZE]);
 
 /* The beacon's descriptor; -1: not owned. */

@@ -110,12 +110,15 @@ int os_open_directory(const char *path, struct os_file *directory);
 int os_create(const struct os_file *directory, const char *name, struct os_file *file);
 int os_open(const struct os_file *directory, const char *name, enum os_access access,
             struct os_file *file, struct os_status *status);
+int os_make_directory(const struct os_file *directory, const char *name, struct os_file *made);
 bool os_is_open(const struct os_file *file);
 void os_close(struct os_file *file); /* unless the number is not ours any more */
 int os_status(const struct os_file *file, struct os_status *status);
 int os_status_at(const struct os_file *directory, const char *name, struct os_status *status);
 int os_identify(const struct os_file *directory, const char *name, struct os_identity *identity);
 int os_link(const struct os_file *directory, const char *existing, const char *name);
+int os_rename(const struct os_file *directory, const char *from, const char *to); /* if free */
+bool os_rename_is_unsupported(int error);
 int os_unlink(const struct os_file *directory, const char *name);
 int os_remove_directory(const struct os_file *directory, const char *name);
 bool os_is_local(const struct os_file *directory); /* excludes and proves, for this kernel alone */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/inotify.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -77,6 +78,12 @@ os_is_local(const struct os_file *directory)
         return true;
     }
     return false;
+}
+
+int
+system_rename(int directory, const char *from, const char *to)
+{
+    return renameat2(directory, from, directory, to, RENAME_NOREPLACE) == 0 ? 0 : errno;
 }
 
 void

@@ -40,6 +40,13 @@ os_is_local(const struct os_file *directory)
     return false;
 }
 
+int
+system_rename(int directory, const char *from, const char *to)
+{
+    (void)directory, (void)from, (void)to;
+    return ENOSYS;
+}
+
 void
 system_find_birth(int directory, const char *name, struct os_identity *identity)
 {

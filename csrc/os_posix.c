@@ -19,6 +19,7 @@
 
 /* Readable by all, so that others can look; writable by nobody else. */
 #define UNIQUE_MODE 0644
+#define DIRECTORY_MODE 0755
 
 #ifdef PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
 #define FORK_LOCK_INITIALIZER PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
@@ -378,6 +379,26 @@ os_create(const struct os_file *directory, const char *name, struct os_file *fil
 }
 
 int
+os_make_directory(const struct os_file *directory, const char *name, struct os_file *made)
+{
+    struct stat found;
+    if (mkdirat(directory->descriptor, name, DIRECTORY_MODE) != 0) {
+        return errno;
+    }
+    int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+    int error = open_registered(directory->descriptor, name, flags, made, &found);
+    if (error == 0 && (found.st_mode & 0777) != DIRECTORY_MODE &&
+        fchmod(made->descriptor, DIRECTORY_MODE) != 0) {
+        error = errno;
+        os_close(made);
+    }
+    if (error != 0) {
+        os_remove_directory(directory, name);
+    }
+    return error;
+}
+
+int
 os_open(const struct os_file *directory, const char *name, enum os_access access,
         struct os_file *file, struct os_status *status)
 {
@@ -430,6 +451,18 @@ os_link(const struct os_file *directory, const char *existing, const char *name)
 {
     int at = directory->descriptor;
     return linkat(at, existing, at, name, 0) == 0 ? 0 : errno;
+}
+
+int
+os_rename(const struct os_file *directory, const char *from, const char *to)
+{
+    return system_rename(directory->descriptor, from, to);
+}
+
+bool
+os_rename_is_unsupported(int error)
+{
+    return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP;
 }
 
 int

@@ -25,6 +25,9 @@ int system_highest_watch(void);
  * time of birth where that is kept. */
 void system_find_birth(int directory, const char *name, struct os_identity *identity);
 
+/* Renames, but replaces nothing: EEXIST. Where it cannot promise that, EINVAL or ENOSYS. */
+int system_rename(int directory, const char *from, const char *to);
+
 /* Random enough to spread out names and pauses; false: not to be had. */
 bool system_random(uint64_t *number);
 

@@ -8,7 +8,6 @@
 
 /* .N: small numbers first, then random ones, which nobody can have taken in advance. */
 #define SMALL_NUMBERS 3
-#define CREATE_ATTEMPTS 100
 #define KERNEL_DIGITS 16
 #define NUMBER_DIGITS 10
 
@@ -238,19 +237,83 @@ reap(const struct os_file *directory, const char *name, struct owner_ground grou
     return reaped;
 }
 
+/* What else than its unique file is in a directory? */
+struct contents {
+    unsigned count;
+    char name[OWNER_NAME_SIZE];
+};
+
+static bool
+visit_contents(void *context, const char *text)
+{
+    struct contents *contents = context;
+    /* .nfs: what a network client keeps of a removed file that is still open */
+    if (strcmp(text, ".") != 0 && strcmp(text, "..") != 0 && strncmp(text, ".nfs", 4) != 0) {
+        contents->count++;
+        snprintf(contents->name, OWNER_NAME_SIZE, "%s", text);
+    }
+    return contents->count < 2;
+}
+
+int
+owner_find_inside(const struct os_file *directory, char name[OWNER_NAME_SIZE])
+{
+    struct contents contents = {0};
+    int error = os_list(directory, visit_contents, &contents);
+    if (error == 0 && contents.count != 1) {
+        error = contents.count == 0 ? ENOENT : ENOTEMPTY;
+    }
+    if (error == 0) {
+        memcpy(name, contents.name, OWNER_NAME_SIZE);
+    }
+    return error;
+}
+
+/* host NULL: any. */
 static bool
 is_reapable(const char *text, struct owner_ground ground, const char *host)
 {
     struct owner_name name;
-    return owner_parse(text, &name) && strcmp(name.host, host) == 0 &&
+    return owner_parse(text, &name) && (host == NULL || strcmp(name.host, host) == 0) &&
            owner_is_provable(&name, ground);
 }
 
-/* Lights the beacon of a file just made. EWOULDBLOCK: somebody looks at it, so
- * its name is not ours to remove any more. ENOENT: it was reaped before. */
-static int
-light_beacon(const struct os_file *directory, struct owner_ground ground, struct os_file *beacon,
-             const char *name)
+/* Removes a lock directory that was not published, or is not any more: empty, or
+ * with nothing in it but a dead owner's unique file. */
+static bool
+reap_directory(const struct os_file *directory, const char *name, struct owner_ground ground)
+{
+    struct os_file inside;
+    struct os_status status;
+    char unique_name[OWNER_NAME_SIZE];
+    if (os_open(directory, name, OS_READ, &inside, &status) != 0) {
+        return false;
+    }
+    int error = status.kind == OS_DIRECTORY ? owner_find_inside(&inside, unique_name) : ENOTDIR;
+    bool emptied = error == ENOENT || (error == 0 && is_reapable(unique_name, ground, NULL) &&
+                                       reap(&inside, unique_name, ground));
+    bool reaped = emptied && owner_check(directory, name, inside.inode) == 0 &&
+                  os_remove_directory(directory, name) == 0;
+    os_close(&inside);
+    return reaped;
+}
+
+bool
+owner_reap(const struct os_file *directory, const char *name, struct owner_ground ground,
+           const char *host)
+{
+    struct os_status status;
+    if (!is_reapable(name, ground, host) || os_status_at(directory, name, &status) != 0 ||
+        status.user != os_user()) {
+        return false;
+    }
+    return status.kind == OS_DIRECTORY ? reap_directory(directory, name, ground)
+                                       : reap(directory, name, ground);
+}
+
+int
+owner_light(const struct os_file *directory, struct owner_ground ground, struct os_file *beacon,
+            const char *name)
 {
     int error = os_flock(beacon, OS_EXCLUSIVE);
     if (error == 0 || (os_flock_is_unsupported(error) && !ground.local && ground.kernel == 0)) {
@@ -271,17 +334,24 @@ suffix_number(unsigned attempt)
     return attempt <= SMALL_NUMBERS ? attempt : (os_random() >> 32) + SMALL_NUMBERS + 1;
 }
 
+bool
+owner_try_name(unsigned attempt, const struct os_file *directory, const char *host,
+               struct owner owner, uint64_t kernel, char name[OWNER_NAME_SIZE])
+{
+    owner_format(name, host, owner, kernel, suffix_number(attempt));
+    return !table_names(directory->inode, name);
+}
+
 int
 owner_create(const struct os_file *directory, struct owner_ground ground, const char *host,
              struct owner owner, struct os_file *beacon, char name[OWNER_NAME_SIZE])
 {
-    for (unsigned attempt = 0; attempt < CREATE_ATTEMPTS; attempt++) {
-        owner_format(name, host, owner, ground.kernel, suffix_number(attempt));
-        if (table_names(directory->inode, name)) {
-            continue; /* another lock of ours in this directory */
+    for (unsigned attempt = 0; attempt < OWNER_ATTEMPTS; attempt++) {
+        if (!owner_try_name(attempt, directory, host, owner, ground.kernel, name)) {
+            continue;
         }
         int error = os_create(directory, name, beacon);
-        if (error == EEXIST && is_reapable(name, ground, host) && reap(directory, name, ground)) {
+        if (error == EEXIST && owner_reap(directory, name, ground, host)) {
             error = os_create(directory, name, beacon);
         }
         if (error == EEXIST) {
@@ -290,7 +360,7 @@ owner_create(const struct os_file *directory, struct owner_ground ground, const 
         if (error != 0) {
             return error;
         }
-        error = light_beacon(directory, ground, beacon, name);
+        error = owner_light(directory, ground, beacon, name);
         if (os_flock_is_unsupported(error) && ground.kernel != 0) {
             ground.kernel = 0; /* no beacon, so no .K that would promise one */
         } else if (error != EWOULDBLOCK && error != ENOENT) {
@@ -337,9 +407,7 @@ static bool
 visit_to_sweep(void *context, const char *text)
 {
     struct search *search = context;
-    if (is_reapable(text, search->ground, search->host)) {
-        reap(search->directory, text, search->ground);
-    }
+    owner_reap(search->directory, text, search->ground, search->host);
     return true;
 }
 

@@ -56,6 +56,18 @@ bool owner_parse(const char *text, struct owner_name *name);
 /* Whether a beacon that is granted here proves this name's owner dead. */
 bool owner_is_provable(const struct owner_name *name, struct owner_ground ground);
 
+/* How many names a claim tries. */
+#define OWNER_ATTEMPTS 100
+
+/* The name for an attempt, counted from 0. False: another lock of ours has it. */
+bool owner_try_name(unsigned attempt, const struct os_file *directory, const char *host,
+                    struct owner owner, uint64_t kernel, char name[OWNER_NAME_SIZE]);
+
+/* Lights the beacon of a file just made, or closes it. EWOULDBLOCK: somebody looks
+ * at it, so its name is not ours to remove any more. ENOENT: it was reaped before. */
+int owner_light(const struct os_file *directory, struct owner_ground ground, struct os_file *beacon,
+                const char *name);
+
 /* Makes the caller's unique file, under the first name that is free, and lights
  * its beacon. EEXIST: no name was to be had. */
 int owner_create(const struct os_file *directory, struct owner_ground ground, const char *host,
@@ -73,11 +85,19 @@ int owner_remove(const struct os_file *directory, const char *name, struct os_in
 /* The unique name of an inode; ENOENT: it has none of our form. */
 int owner_find(const struct os_file *directory, struct os_inode inode, char name[OWNER_NAME_SIZE]);
 
+/* The one name in a lock directory; ENOENT: it is empty; ENOTEMPTY: there are more. */
+int owner_find_inside(const struct os_file *directory, char name[OWNER_NAME_SIZE]);
+
 /* Takes the beacon of a dead owner, so that breakers take turns. Also succeeds
  * only if nobody looks at it; EWOULDBLOCK: its owner lives. */
 int owner_take_beacon(const struct os_file *file);
 
-/* Removes the unique files in the directory whose owners are proven dead and own nothing. */
+/* Removes what a dead owner left under one of its names, if it owns nothing: its
+ * unique file, or a lock directory that holds nothing else. False: left alone. */
+bool owner_reap(const struct os_file *directory, const char *name, struct owner_ground ground,
+                const char *host);
+
+/* Does so for every name in the directory. */
 void owner_sweep(const struct os_file *directory, struct owner_ground ground, const char *host);
 
 #endif

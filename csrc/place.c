@@ -26,6 +26,7 @@ place_hold(struct attempt *attempt, enum life life, const char *reason)
 void
 place_close(struct attempt *attempt)
 {
+    os_close(&attempt->beacon);
     os_close(&attempt->found);
     os_close(&attempt->directory);
 }
@@ -123,6 +124,85 @@ place_look_up(struct attempt *attempt)
     uint64_t serial;
     return table_find(attempt_key(attempt), &owner, &serial) ? is_one_of_ours(attempt, owner)
                                                              : LOCK_FREE;
+}
+
+enum outcome
+place_look_at_beacon(struct attempt *attempt, const struct os_file *file)
+{
+    int error = os_flock(file, OS_SHARED);
+    if (error == EWOULDBLOCK) {
+        return place_hold(attempt, LIFE_ALIVE, NULL);
+    }
+    if (error != 0) {
+        return os_flock_is_unsupported(error)
+                   ? place_hold(attempt, LIFE_UNKNOWN, "this file system has no locks to tell by")
+                   : place_fail(&attempt->report, error, "look at the lock file");
+    }
+    /* Said outright: a fork may have copied the descriptor, which would keep it. */
+    os_flock(file, OS_UNLOCK);
+    return LOCK_STALE;
+}
+
+enum outcome
+place_judge_name(struct attempt *attempt)
+{
+    struct owner_name name;
+    if (!owner_parse(attempt->found_name, &name) || !owner_is_provable(&name, attempt->ground)) {
+        return place_hold(attempt, LIFE_UNKNOWN,
+                          "only the machine that its owner ran on could tell whether it is alive");
+    }
+    attempt->report.holder.life = LIFE_DEAD;
+    return LOCK_STALE;
+}
+
+bool
+place_enter(const struct attempt *attempt, struct owned *claim, struct os_inode inode)
+{
+    claim->inode = inode;
+    claim->directory.inode = attempt->directory.inode;
+    return table_enter(claim);
+}
+
+enum outcome
+place_own(struct attempt *attempt, struct owned *claim)
+{
+    table_replace(&claim->directory, attempt->directory);
+    attempt->directory.descriptor = -1;
+    claim->local = attempt->ground.local;
+    claim->depth = attempt->entering;
+    table_keep(claim);
+    return LOCK_OWNED;
+}
+
+int
+place_relight(struct owned *owned, const struct os_file *directory)
+{
+    struct os_file file;
+    int error = place_open_beacon(directory, owned->unique_name, owned->beacon.inode, &file);
+    if (error != 0) {
+        return error;
+    }
+    /* Refused, another may be proving us dead just now. That is soon over. */
+    error = place_patiently(owner_take_beacon, &file);
+    if (error != 0 && (owned->local || !os_flock_is_unsupported(error))) {
+        os_close(&file);
+        return error;
+    }
+    table_replace(&owned->beacon, file);
+    return 0;
+}
+
+int
+place_open_beacon(const struct os_file *directory, const char *name, struct os_inode inode,
+                  struct os_file *file)
+{
+    struct os_status status;
+    int error = os_open(directory, name, OS_WRITE, file, &status);
+    if (error == 0 && !os_same(status.inode, inode)) {
+        error = ENOENT;
+        os_close(file);
+    }
+    return error;
 }
 
 struct os_identity

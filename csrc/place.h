@@ -39,4 +39,59 @@ void place_end_condemning(const struct os_file *directory);
  * stopped, or mean ill: for a second. */
 int place_patiently(int (*take)(const struct os_file *file), const struct os_file *file);
 
+/* ---- The shapes of a lock file ----
+ *
+ * A class of locks makes lock files of one shape. But whoever meets one must know
+ * how to judge and to remove it, whichever class made it. */
+
+struct shape {
+    /* Judges what was found, and is not in the table: STALE with found_name, HELD,
+     * FREE, FAILED. Marked: lets the owner know that somebody waits. */
+    enum outcome (*judge)(struct attempt *attempt, bool marked);
+
+    /* Takes the beacon of what was found stale, and says on which file it is held. */
+    int (*take_beacon)(struct attempt *attempt, struct os_file **beacon);
+
+    /* Removes a lock file, which was checked, and its unique file. Freed: the lock
+     * file is gone, whatever is left of the rest. May have to close the beacon. */
+    int (*remove)(const struct os_file *directory, const char *file, const char *unique_name,
+                  struct os_file *beacon, bool *freed);
+
+    /* Lights the beacon of what is owned again, after its descriptor was lost. */
+    int (*relight)(struct owned *owned);
+
+    /* Removes whatever is at the lock file's name. */
+    int (*condemn)(const struct os_file *directory, const char *file);
+};
+
+extern const struct shape link_shape;
+extern const struct shape mkdir_shape;
+
+/* As in struct mechanism. */
+enum outcome link_claim(struct attempt *attempt);
+enum outcome mkdir_claim(struct attempt *attempt);
+
+/* ---- What they have in common ---- */
+
+/* In the table before the lock file is published: whoever of us sees it must not
+ * wait for ourselves. inode: the lock file's. False: the process is at its end. */
+bool place_enter(const struct attempt *attempt, struct owned *claim, struct os_inode inode);
+
+/* It is published: the directory goes to the claim. */
+enum outcome place_own(struct attempt *attempt, struct owned *claim);
+
+/* Does the beacon of what was found, seen on this file, say that its owner lives?
+ * HELD, FAILED; STALE: it is dark, which may prove something. */
+enum outcome place_look_at_beacon(struct attempt *attempt, const struct os_file *file);
+
+/* Does that prove something about who is called found_name? STALE, HELD. */
+enum outcome place_judge_name(struct attempt *attempt);
+
+/* Opens a file to take its beacon, unless its inode is another; else ENOENT. */
+int place_open_beacon(const struct os_file *directory, const char *name, struct os_inode inode,
+                      struct os_file *file);
+
+/* Lights the beacon of what is owned again, on its unique file in this directory. */
+int place_relight(struct owned *owned, const struct os_file *directory);
+
 #endif

@@ -112,8 +112,8 @@ struct query {
 static bool
 is_at(const struct owned *owned, const struct table_key *key)
 {
-    return os_same(owned->beacon.inode, key->inode) &&
-           os_same(owned->directory.inode, key->directory) && strcmp(owned->file, key->file) == 0;
+    return os_same(owned->inode, key->inode) && os_same(owned->directory.inode, key->directory) &&
+           strcmp(owned->file, key->file) == 0;
 }
 
 static bool

@@ -19,7 +19,8 @@ struct owned {
     const struct mechanism *mechanism;
     struct owner owner;
     struct os_file directory; /* the lock file's, which may be renamed while we own */
-    struct os_file beacon;    /* the unique file; its inode is the lock's identity */
+    struct os_file beacon;    /* the unique file */
+    struct os_inode inode;    /* the lock file's */
     bool local;               /* its file system is: waiters leave marks */
     unsigned depth;           /* of with blocks */
     const char *file;         /* the lock file's name in its directory */

@@ -5,6 +5,8 @@
 ...     ...  # nobody else is in here
 """
 
+import sys
+
 from lockfile._lockfile import (
     AlreadyLocked,
     Error,
@@ -13,13 +15,17 @@ from lockfile._lockfile import (
     LockError,
     LockFailed,
     LockTimeout,
+    MkdirFileLock,
     NotLocked,
     NotMyLock,
     Owner,
     UnlockError,
 )
 
-FileLock = LinkFileLock
+if sys.platform == "win32":
+    FileLock = MkdirFileLock
+else:
+    FileLock = LinkFileLock
 LockFile = FileLock
 
 __all__ = [
@@ -32,6 +38,7 @@ __all__ = [
     "LockFailed",
     "LockFile",
     "LockTimeout",
+    "MkdirFileLock",
     "NotLocked",
     "NotMyLock",
     "Owner",

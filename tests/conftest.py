@@ -11,7 +11,7 @@ import lockfile
 import support
 
 # Every mechanism; a test that asks for `lock_class` runs once with each.
-LOCK_CLASSES = [lockfile.LinkFileLock]
+LOCK_CLASSES = [lockfile.LinkFileLock, lockfile.MkdirFileLock]
 
 
 def pytest_configure(config):

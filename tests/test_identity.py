@@ -703,7 +703,7 @@ def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp
             "pipe": lambda: os.pipe()[0],
             "other directory": lambda: os.open("/", os.O_RDONLY),
             "same directory": lambda: os.open(os.path.dirname(path), os.O_RDONLY),
-            "lock file": lambda: os.open(contended.lock_file, os.O_WRONLY),
+            "lock file": lambda: os.open(contended.unique_name, os.O_WRONLY),
         }
         libc = ctypes.CDLL(None)
         eventfd, inotify = libc.eventfd, libc.inotify_init
@@ -714,8 +714,9 @@ def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp
 
 
         def files():
-            targets = [os.readlink(f"/proc/self/fd/{number}") for number in range(3, highest)]
-            return [target.removesuffix(" (deleted)") for target in targets]
+            """What each number stands for; eventfd and inotify have one inode, but not one name."""
+            names = [os.readlink(f"/proc/self/fd/{number}")[:15] for number in range(3, highest)]
+            return names, [os.fstat(number).st_ino for number in range(3, highest)]
 
         before = files()
         if sys.argv[2] == "file":
