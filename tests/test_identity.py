@@ -714,7 +714,7 @@ def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp
 
 
         def files():
-            """What each number stands for; eventfd and inotify have one inode, but not one name."""
+            # Eventfds and inotify have one inode, but not one name.
             names = [os.readlink(f"/proc/self/fd/{number}")[:15] for number in range(3, highest)]
             return names, [os.fstat(number).st_ino for number in range(3, highest)]
 
