@@ -1,0 +1,959 @@
+/* LockBase, with all methods and attributes of all lock classes.
+ *
+ * What a lock does is told in lock.h; here its outcomes become return values and
+ * exceptions. The GIL is released once per method, around all that touches the
+ * file system. */
+#include "face.h"
+
+#include <structmember.h>
+
+#include <math.h>
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *dict;
+    PyObject *weak_references;
+    /* Guarded by os_lock(), as is all below; NULL until __init__ was called. */
+    struct lock *lock;
+    bool has_timeout;
+    double timeout;
+    /* with blocks of a subclass in Python that brings its own acquire and release */
+    struct nesting *nestings;
+} LockObject;
+
+/* How deep an owner's with blocks are nested. */
+struct nesting {
+    struct nesting *next;
+    uint64_t token;
+    unsigned depth;
+};
+
+static const struct errors *
+errors_of(PyObject *self)
+{
+    return &state_of(self)->errors;
+}
+
+static PyObject *
+decode(const char *text)
+{
+    return PyUnicode_DecodeFSDefault(text);
+}
+
+/* ---- Arguments ---- */
+
+/* Seconds, or None. */
+static bool
+read_timeout(PyObject *value, bool *given, double *seconds)
+{
+    *given = value != Py_None;
+    if (!*given) {
+        return true;
+    }
+    *seconds = PyFloat_AsDouble(value);
+    if (*seconds == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_SetString(PyExc_ValueError, "timeout is too large; float('inf') waits for ever");
+        } else if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "timeout must be a number of seconds or None, not %R",
+                         (PyObject *)Py_TYPE(value));
+        }
+        return false;
+    }
+    if (isnan(*seconds)) {
+        PyErr_SetString(PyExc_ValueError, "timeout must not be nan");
+        return false;
+    }
+    return true;
+}
+
+/* 0: now. Rounded up, since a wait must not end early. */
+static int64_t
+deadline_in(double seconds)
+{
+    if (seconds <= 0) {
+        return 0;
+    }
+    double nanoseconds = ceil(seconds * 1e9);
+    return nanoseconds >= 9.2e18 - (double)os_now() ? OS_NEVER : os_now() + (int64_t)nanoseconds;
+}
+
+/* The path as bytes for the file system; NULL with an exception. */
+static PyObject *
+encode_path(PyObject *path)
+{
+    PyObject *encoded;
+    if (!PyUnicode_FSConverter(path, &encoded)) {
+        return NULL;
+    }
+    if (PyBytes_Size(encoded) == 0) {
+        Py_DECREF(encoded);
+        PyErr_SetString(PyExc_ValueError, "path must not be empty");
+        return NULL;
+    }
+    return encoded;
+}
+
+/* abspath(path) + ".lock" as bytes. */
+static PyObject *
+make_lock_file(const State *state, PyObject *encoded)
+{
+    PyObject *absolute = PyObject_CallFunctionObjArgs(state->abspath, encoded, NULL);
+    if (absolute == NULL) {
+        return NULL;
+    }
+    PyObject *lock_file = PyBytes_FromFormat("%s.lock", PyBytes_AsString(absolute));
+    Py_DECREF(absolute);
+    return lock_file;
+}
+
+/* ---- LockBase: making and unmaking ---- */
+
+static const struct mechanism *
+mechanism_of(const State *state, PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    return PyType_IsSubtype(type, state->LinkFileLock)    ? &link_mechanism
+           : PyType_IsSubtype(type, state->MkdirFileLock) ? &mkdir_mechanism
+                                                          : NULL;
+}
+
+static int
+initialise(PyObject *self, PyObject *path, PyObject *lock_file, bool threaded, PyObject *timeout)
+{
+    LockObject *object = (LockObject *)self;
+    bool has_timeout;
+    double seconds = 0;
+    if (!read_timeout(timeout, &has_timeout, &seconds)) {
+        return -1;
+    }
+    struct lock *lock = lock_new(mechanism_of(state_of(self), self), PyBytes_AsString(path),
+                                 PyBytes_AsString(lock_file), threaded);
+    if (lock == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    os_lock();
+    struct lock *former = object->lock;
+    object->lock = lock;
+    object->has_timeout = has_timeout;
+    object->timeout = seconds;
+    os_unlock();
+    if (former != NULL) {
+        lock_drop(former);
+    }
+    return 0;
+}
+
+static int
+base_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"path", "threaded", "timeout", NULL};
+    PyObject *given, *timeout = Py_None, *threaded = Py_True;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO", names, &given, &threaded, &timeout)) {
+        return -1;
+    }
+    int truth = PyObject_IsTrue(threaded);
+    PyObject *path = truth < 0 ? NULL : encode_path(given);
+    PyObject *lock_file = path == NULL ? NULL : make_lock_file(state_of(self), path);
+    int result = lock_file == NULL ? -1 : initialise(self, path, lock_file, truth, timeout);
+    Py_XDECREF(path);
+    Py_XDECREF(lock_file);
+    return result;
+}
+
+static int
+base_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((LockObject *)self)->dict);
+    return 0;
+}
+
+static int
+base_clear(PyObject *self)
+{
+    Py_CLEAR(((LockObject *)self)->dict);
+    return 0;
+}
+
+/* A lock object that goes away releases nothing. */
+static void
+base_dealloc(PyObject *self)
+{
+    LockObject *object = (LockObject *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (object->weak_references != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    Py_CLEAR(object->dict);
+    if (object->lock != NULL) {
+        lock_drop(object->lock);
+    }
+    while (object->nestings != NULL) {
+        struct nesting *next = object->nestings->next;
+        PyMem_Free(object->nestings);
+        object->nestings = next;
+    }
+    freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    free_object(self);
+    Py_DECREF(type);
+}
+
+/* ---- Calling what lock.h offers ---- */
+
+/* Raises a message about the object's type. */
+static void
+complain(PyObject *exception, PyObject *self, const char *format, const char *method)
+{
+    PyObject *name = PyType_GetName(Py_TYPE(self));
+    if (name != NULL) {
+        PyErr_Format(exception, format, name, method);
+        Py_DECREF(name);
+    }
+}
+
+/* The object's lock, shared: __init__ may be called again meanwhile. NULL with an exception. */
+static struct lock *
+share_lock(PyObject *self)
+{
+    os_lock();
+    struct lock *lock = ((LockObject *)self)->lock;
+    if (lock != NULL) {
+        lock->references++;
+    }
+    os_unlock();
+    if (lock == NULL) {
+        complain(PyExc_RuntimeError, self, "%U.__init__() was not called", "");
+    }
+    return lock;
+}
+
+static bool
+begin(PyObject *self, struct attempt *attempt, const char *method, int64_t deadline)
+{
+    struct lock *lock = share_lock(self);
+    if (lock == NULL) {
+        return false;
+    }
+    if (lock->mechanism == NULL) {
+        complain(PyExc_NotImplementedError, self, "%U does not implement %s()", method);
+        lock_drop(lock);
+        return false;
+    }
+    attempt_begin(attempt, lock, deadline);
+    return true;
+}
+
+/* LOCK_INTERRUPTED: a signal's handler has raised. */
+static enum outcome
+run(struct attempt *attempt, enum outcome (*operation)(struct attempt *attempt))
+{
+    enum outcome outcome;
+    bool raised = false;
+    do {
+        Py_BEGIN_ALLOW_THREADS
+            outcome = operation(attempt);
+            if (outcome != LOCK_INTERRUPTED) {
+                attempt_end(attempt);
+            }
+        Py_END_ALLOW_THREADS
+        if (outcome == LOCK_INTERRUPTED && PyErr_CheckSignals() != 0) {
+            attempt_end(attempt);
+            raised = true;
+        }
+    } while (outcome == LOCK_INTERRUPTED && !raised);
+    return outcome;
+}
+
+static PyObject *
+end(const struct attempt *attempt, PyObject *result)
+{
+    lock_drop(attempt->lock);
+    return result;
+}
+
+/* ---- LockBase: attributes that may be assigned ---- */
+
+/* As programs do with the classic package's.
+ * What they are then lives in __dict__ and changes nothing but what they say. */
+static PyObject *
+assigned(PyObject *self, const char *name)
+{
+    if (((LockObject *)self)->dict == NULL) {
+        return NULL;
+    }
+    PyObject *dict = PyObject_GenericGetDict(self, NULL);
+    PyObject *key = PyUnicode_FromString(name);
+    PyObject *value = NULL;
+    if (dict != NULL && key != NULL && PyDict_Contains(dict, key) == 1) {
+        value = PyObject_GetItem(dict, key);
+    }
+    Py_XDECREF(dict);
+    Py_XDECREF(key);
+    return value;
+}
+
+static int
+assign(PyObject *self, PyObject *value, void *name)
+{
+    PyObject *dict = PyObject_GenericGetDict(self, NULL);
+    if (dict == NULL) {
+        return -1;
+    }
+    int result =
+        value != NULL ? PyDict_SetItemString(dict, name, value) : PyDict_DelItemString(dict, name);
+    Py_DECREF(dict);
+    if (value == NULL && result < 0 && PyErr_ExceptionMatches(PyExc_KeyError)) {
+        PyErr_Format(PyExc_AttributeError, "%s was not assigned", (const char *)name);
+    }
+    return result;
+}
+
+/* What the constructor was given. */
+static PyObject *
+constructor_timeout(const LockObject *object)
+{
+    os_lock();
+    bool given = object->has_timeout;
+    double seconds = object->timeout;
+    os_unlock();
+    return given ? PyFloat_FromDouble(seconds) : Py_NewRef(Py_None);
+}
+
+static PyObject *
+get_timeout(PyObject *self, void *closure)
+{
+    PyObject *value = assigned(self, closure);
+    return value != NULL || PyErr_Occurred() ? value : constructor_timeout((LockObject *)self);
+}
+
+static int
+set_timeout(PyObject *self, PyObject *value, void *closure)
+{
+    bool given;
+    double seconds;
+    return value == NULL || read_timeout(value, &given, &seconds) ? assign(self, value, closure)
+                                                                  : -1;
+}
+
+/* ---- From with to acquire() and release() ----
+ *
+ * The methods that with calls may be a subclass's, so they cannot be given another
+ * argument. But a block must be counted at the very moment when the lock is seen to
+ * be owned: another thread of the same owner may leave its own block just then. */
+
+static _Thread_local const PyObject *entered; /* the object that with is acquiring */
+static _Thread_local const PyObject *left;    /* the object that with is releasing */
+
+/* Whether with has called, for the first call on that object only. */
+static bool
+is_called_by_with(const PyObject **slot, const PyObject *self)
+{
+    bool called = *slot == self;
+    if (called) {
+        *slot = NULL;
+    }
+    return called;
+}
+
+/* ---- LockBase: methods ---- */
+
+static bool
+read_acquire_arguments(PyObject *self, PyObject *args, PyObject *kwargs, int64_t *deadline)
+{
+    static char *names[] = {"timeout", NULL};
+    PyObject *timeout = Py_None;
+    bool given;
+    double seconds = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:acquire", names, &timeout) ||
+        !read_timeout(timeout, &given, &seconds)) {
+        return false;
+    }
+    if (!given) {
+        PyObject *own = get_timeout(self, "timeout");
+        if (own == NULL || !read_timeout(own, &given, &seconds)) {
+            Py_XDECREF(own);
+            return false;
+        }
+        Py_DECREF(own);
+    }
+    *deadline = given ? deadline_in(seconds) : OS_NEVER;
+    return true;
+}
+
+PyDoc_STRVAR(acquire_doc,
+             "acquire($self, /, timeout=None)\n--\n\n"
+             "Lock the path, waiting while another owner holds it.\n"
+             "\n"
+             "timeout: seconds to wait. None: what the constructor was given, and if\n"
+             "that is None too, for ever; float('inf') says for ever outright. Zero or\n"
+             "less: do not wait.\n"
+             "\n"
+             "Returns None, also when the caller owns the lock already: that is not\n"
+             "counted, one release() unlocks. A lock whose owner is proven dead is\n"
+             "recovered on the way.\n"
+             "\n"
+             "Raises AlreadyLocked (held, and timeout <= 0), LockTimeout (still held\n"
+             "after timeout seconds), LockFailed (the lock file cannot be made; the\n"
+             "OSError is its __cause__). A signal handler that raises ends the wait,\n"
+             "and nothing is left behind.");
+
+static PyObject *
+base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    struct attempt attempt;
+    int64_t deadline;
+    if (!read_acquire_arguments(self, args, kwargs, &deadline) ||
+        !begin(self, &attempt, "acquire", deadline)) {
+        return NULL;
+    }
+    attempt.entering = is_called_by_with(&entered, self);
+    enum outcome outcome = run(&attempt, lock_acquire);
+    if (outcome == LOCK_OWNED) {
+        return end(&attempt, Py_NewRef(Py_None));
+    }
+    return end(&attempt, outcome == LOCK_INTERRUPTED
+                             ? NULL
+                             : raise_not_acquired(errors_of(self), &attempt, outcome));
+}
+
+PyDoc_STRVAR(release_doc,
+             "release($self, /)\n--\n\n"
+             "Unlock the path.\n"
+             "\n"
+             "Raises NotLocked (nobody holds it, or it was broken and is free again),\n"
+             "NotMyLock (another owner holds it: another process, or another thread\n"
+             "unless threaded is false), UnlockError (the file system failed; the\n"
+             "message says whether the lock is still owned).");
+
+static PyObject *
+base_release(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct attempt attempt;
+    if (!begin(self, &attempt, "release", 0)) {
+        return NULL;
+    }
+    attempt.leaving = is_called_by_with(&left, self);
+    switch (run(&attempt, lock_release)) {
+    case LOCK_RELEASED:
+        return end(&attempt, Py_NewRef(Py_None));
+    case LOCK_FREE:
+        return end(&attempt, raise_not_locked(errors_of(self), &attempt));
+    case LOCK_FAILED:
+        return end(&attempt, attempt.report.releasing
+                                 ? raise_failed_release(errors_of(self), &attempt)
+                                 : raise_failed_look(errors_of(self), &attempt));
+    default:
+        return end(&attempt, raise_not_mine(errors_of(self), &attempt));
+    }
+}
+
+PyDoc_STRVAR(is_locked_doc,
+             "is_locked($self, /)\n--\n\n"
+             "Whether anybody holds the lock.\n"
+             "\n"
+             "False when its owner is proven dead, and in a directory that does not\n"
+             "exist. Raises UnlockError if the file system fails.");
+
+PyDoc_STRVAR(i_am_locking_doc,
+             "i_am_locking($self, /)\n--\n\n"
+             "Whether the caller holds the lock: this process and, when threaded, this\n"
+             "thread, by this lock object or by another on the same path.\n"
+             "\n"
+             "Raises UnlockError if the file system fails.");
+
+static PyObject *
+look(PyObject *self, const char *method, bool mine)
+{
+    struct attempt attempt;
+    if (!begin(self, &attempt, method, 0)) {
+        return NULL;
+    }
+    enum outcome outcome = run(&attempt, lock_look);
+    if (outcome == LOCK_FAILED) {
+        return end(&attempt, raise_failed_look(errors_of(self), &attempt));
+    }
+    bool answer = outcome == LOCK_OWNED || (!mine && outcome == LOCK_HELD);
+    return end(&attempt, PyBool_FromLong(answer));
+}
+
+static PyObject *
+base_is_locked(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return look(self, "is_locked", false);
+}
+
+static PyObject *
+base_i_am_locking(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return look(self, "i_am_locking", true);
+}
+
+PyDoc_STRVAR(break_lock_doc,
+             "break_lock($self, /)\n--\n\n"
+             "Remove the lock, whoever owns it.\n"
+             "\n"
+             "After a LockTimeout of this object, that is the lock which it waited for\n"
+             "all the time: if another has taken its place, nothing is removed. Otherwise\n"
+             "it is the lock that is there now. Does nothing if there is none.\n"
+             "\n"
+             "A live owner is not told before its release(), which then raises NotLocked\n"
+             "or NotMyLock. Raises UnlockError if the lock file cannot be removed.");
+
+static PyObject *
+base_break_lock(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct attempt attempt;
+    if (!begin(self, &attempt, "break_lock", 0)) {
+        return NULL;
+    }
+    if (run(&attempt, lock_break) == LOCK_FREE) {
+        return end(&attempt, Py_NewRef(Py_None));
+    }
+    return end(&attempt, raise_failed_break(errors_of(self), &attempt));
+}
+
+PyDoc_STRVAR(owner_doc, "owner($self, /)\n--\n\n"
+                        "Who holds the lock, as an Owner, or None if nobody does.\n"
+                        "\n"
+                        "Its fields are None where they are not known, as for a lock file that\n"
+                        "another program made. Raises UnlockError if the file system fails.");
+
+static PyObject *
+make_owner(const State *state, const struct holder *holder)
+{
+    const struct owner_name *name = &holder->name;
+    PyObject *fields[4] = {NULL, NULL, NULL, NULL};
+    if (holder->known) {
+        fields[0] = decode(name->host);
+        fields[1] = PyLong_FromLong(name->process);
+        fields[2] = name->thread != 0 ? PyLong_FromUnsignedLongLong(name->thread) : NULL;
+    }
+    fields[3] = holder->life == LIFE_UNKNOWN ? NULL : PyBool_FromLong(holder->life == LIFE_ALIVE);
+    PyObject *owner = PyErr_Occurred() ? NULL : PyStructSequence_New(state->Owner);
+    for (Py_ssize_t i = 0; i < 4; i++) {
+        if (owner == NULL) {
+            Py_XDECREF(fields[i]);
+        } else {
+            PyStructSequence_SetItem(owner, i, fields[i] ? fields[i] : Py_NewRef(Py_None));
+        }
+    }
+    return owner;
+}
+
+static PyObject *
+base_owner(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct attempt attempt;
+    if (!begin(self, &attempt, "owner", 0)) {
+        return NULL;
+    }
+    switch (run(&attempt, lock_identify)) {
+    case LOCK_FREE:
+        return end(&attempt, Py_NewRef(Py_None));
+    case LOCK_FAILED:
+        return end(&attempt, raise_failed_look(errors_of(self), &attempt));
+    default:
+        return end(&attempt, make_owner(state_of(self), &attempt.report.holder));
+    }
+}
+
+PyDoc_STRVAR(fileno_doc,
+             "fileno($self, /)\n--\n\n"
+             "The descriptor that keeps the caller's lock alive, so that a program that\n"
+             "closes all others can spare it.\n"
+             "\n"
+             "Raises NotLocked or NotMyLock unless the caller holds the lock, and\n"
+             "UnlockError if the file system fails.");
+
+static PyObject *
+base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct attempt attempt;
+    if (!begin(self, &attempt, "fileno", 0)) {
+        return NULL;
+    }
+    switch (run(&attempt, lock_identify)) {
+    case LOCK_OWNED: {
+        int descriptor = lock_descriptor(&attempt);
+        return end(&attempt, descriptor >= 0 ? PyLong_FromLong(descriptor)
+                                             : raise_not_locked(errors_of(self), &attempt));
+    }
+    case LOCK_FAILED:
+        return end(&attempt, raise_failed_look(errors_of(self), &attempt));
+    case LOCK_HELD:
+        return end(&attempt, raise_not_mine(errors_of(self), &attempt));
+    default:
+        return end(&attempt, raise_not_locked(errors_of(self), &attempt));
+    }
+}
+
+/* ---- LockBase: with ---- */
+
+/* The nesting of with blocks is kept with the lock that is owned, or, for a
+ * subclass with a scheme of its own, in the object. */
+static bool
+has_own_scheme(PyObject *self)
+{
+    os_lock();
+    const struct lock *lock = ((LockObject *)self)->lock;
+    bool own = lock == NULL || lock->mechanism == NULL;
+    os_unlock();
+    return own;
+}
+
+/* Guarded by os_lock(). */
+static struct nesting **
+find_nesting(LockObject *object, uint64_t token)
+{
+    struct nesting **link = &object->nestings;
+    while (*link != NULL && (*link)->token != token) {
+        link = &(*link)->next;
+    }
+    return link;
+}
+
+static uint64_t
+nesting_token(const LockObject *object)
+{
+    return owner_caller(object->lock == NULL || object->lock->threaded).token;
+}
+
+/* Uses fresh, or frees it. */
+static void
+nest_in_object(LockObject *object, struct nesting *fresh)
+{
+    os_lock();
+    struct nesting **link = find_nesting(object, nesting_token(object));
+    if (*link == NULL) {
+        *fresh = (struct nesting){NULL, nesting_token(object), 0};
+        *link = fresh;
+        fresh = NULL;
+    }
+    (*link)->depth++;
+    os_unlock();
+    PyMem_Free(fresh);
+}
+
+static bool
+unnest_in_object(LockObject *object)
+{
+    struct nesting *ended = NULL;
+    os_lock();
+    struct nesting **link = find_nesting(object, nesting_token(object));
+    bool outermost = *link == NULL || --(*link)->depth == 0;
+    if (outermost && *link != NULL) {
+        ended = *link;
+        *link = ended->next;
+    }
+    os_unlock();
+    PyMem_Free(ended);
+    return outermost;
+}
+
+static PyObject *
+base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    /* Before the lock is acquired: nothing may fail once it is. */
+    struct nesting *fresh = PyMem_Malloc(sizeof *fresh);
+    if (fresh == NULL) {
+        return PyErr_NoMemory();
+    }
+    const PyObject *before = entered;
+    entered = self;
+    PyObject *acquired = PyObject_CallMethod(self, "acquire", NULL);
+    entered = before;
+    if (acquired == NULL) {
+        PyMem_Free(fresh);
+        return NULL;
+    }
+    Py_DECREF(acquired);
+    if (has_own_scheme(self)) {
+        nest_in_object((LockObject *)self, fresh);
+    } else {
+        PyMem_Free(fresh);
+    }
+    return Py_NewRef(self);
+}
+
+/* Counts one block less. True: it was the outermost. */
+static bool
+leave(PyObject *self)
+{
+    struct attempt attempt;
+    bool outermost;
+    if (has_own_scheme(self)) {
+        return unnest_in_object((LockObject *)self);
+    }
+    attempt_begin(&attempt, share_lock(self), 0);
+    Py_BEGIN_ALLOW_THREADS
+        outermost = lock_leave(&attempt);
+        attempt_end(&attempt);
+    Py_END_ALLOW_THREADS
+    lock_drop(attempt.lock);
+    return outermost;
+}
+
+static PyObject *
+base_exit(PyObject *self, PyObject *Py_UNUSED(exception))
+{
+    if (!leave(self)) {
+        return Py_NewRef(Py_None);
+    }
+    const PyObject *before = left;
+    left = self;
+    PyObject *released = PyObject_CallMethod(self, "release", NULL);
+    left = before;
+    if (released == NULL) {
+        return NULL;
+    }
+    Py_DECREF(released);
+    return Py_NewRef(Py_None);
+}
+
+/* ---- LockBase: attributes ---- */
+
+static PyObject *
+share_text(PyObject *self, size_t offset)
+{
+    struct lock *lock = share_lock(self);
+    if (lock == NULL) {
+        return NULL;
+    }
+    PyObject *text = decode((const char *)lock + offset);
+    lock_drop(lock);
+    return text;
+}
+
+static PyObject *
+get_path(PyObject *self, void *Py_UNUSED(closure))
+{
+    struct lock *lock = share_lock(self);
+    if (lock == NULL) {
+        return NULL;
+    }
+    PyObject *path = decode(lock->path);
+    lock_drop(lock);
+    return path;
+}
+
+static PyObject *
+get_lock_file(PyObject *self, void *Py_UNUSED(closure))
+{
+    return share_text(self, offsetof(struct lock, lock_file));
+}
+
+static PyObject *
+get_hostname(PyObject *self, void *Py_UNUSED(closure))
+{
+    return share_text(self, offsetof(struct lock, host));
+}
+
+static PyObject *
+get_unique_name(PyObject *self, void *closure)
+{
+    struct attempt attempt;
+    char name[OWNER_NAME_SIZE];
+    PyObject *value = assigned(self, closure);
+    if (value != NULL || PyErr_Occurred()) {
+        return value;
+    }
+    struct lock *lock = share_lock(self);
+    if (lock == NULL) {
+        return NULL;
+    }
+    attempt_begin(&attempt, lock, 0);
+    Py_BEGIN_ALLOW_THREADS
+        lock_unique_name(&attempt, name);
+        attempt_end(&attempt);
+    Py_END_ALLOW_THREADS
+    bool inside = lock->mechanism != NULL && lock->mechanism->unique_file_is_inside;
+    PyObject *place = decode(inside ? lock->lock_file : lock->directory);
+    PyObject *base = decode(name);
+    if (place != NULL && base != NULL) {
+        value = PyUnicode_FromFormat(inside ? "%U/%U" : "%U%U", place, base);
+    }
+    Py_XDECREF(place);
+    Py_XDECREF(base);
+    return end(&attempt, value);
+}
+
+static PyObject *
+get_pid(PyObject *self, void *closure)
+{
+    PyObject *value = assigned(self, closure);
+    return value != NULL || PyErr_Occurred() ? value : PyLong_FromLong(os_process());
+}
+
+static PyObject *
+get_threaded(PyObject *self, void *Py_UNUSED(closure))
+{
+    struct lock *lock = share_lock(self);
+    if (lock == NULL) {
+        return NULL;
+    }
+    bool threaded = lock->threaded;
+    lock_drop(lock);
+    return PyBool_FromLong(threaded);
+}
+
+static PyObject *
+base_repr(PyObject *self)
+{
+    PyObject *type = PyType_GetName(Py_TYPE(self));
+    PyObject *unique_name = NULL, *path = NULL, *text = NULL;
+    if (type != NULL && ((LockObject *)self)->lock == NULL) {
+        text = PyUnicode_FromFormat("<%U: never initialised>", type);
+    } else if (type != NULL && (unique_name = get_unique_name(self, "unique_name")) != NULL &&
+               (path = get_path(self, NULL)) != NULL) {
+        text = PyUnicode_FromFormat("<%U: %R -- %R>", type, unique_name, path);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(unique_name);
+    Py_XDECREF(path);
+    return text;
+}
+
+/* ---- LockBase: copy and pickle ---- */
+
+PyDoc_STRVAR(reduce_doc,
+             "__reduce__($self, /)\n--\n\n"
+             "For copy and pickle: what the constructor was given, the lock file that it\n"
+             "meant, and __dict__. A copy owns nothing by itself.");
+
+static PyObject *
+base_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *result = NULL;
+    PyObject *path = get_path(self, NULL);
+    PyObject *lock_file = path ? get_lock_file(self, NULL) : NULL;
+    PyObject *threaded = lock_file ? get_threaded(self, NULL) : NULL;
+    PyObject *timeout = threaded ? constructor_timeout((LockObject *)self) : NULL;
+    PyObject *dict = timeout ? PyObject_GenericGetDict(self, NULL) : NULL;
+    PyObject *copyreg = dict ? PyImport_ImportModule("copyreg") : NULL;
+    PyObject *make = copyreg ? PyObject_GetAttrString(copyreg, "__newobj__") : NULL;
+    if (make != NULL) {
+        result = Py_BuildValue("O(O)(OOOOO)", make, (PyObject *)Py_TYPE(self), path, threaded,
+                               timeout, lock_file, dict);
+    }
+    Py_XDECREF(path);
+    Py_XDECREF(lock_file);
+    Py_XDECREF(threaded);
+    Py_XDECREF(timeout);
+    Py_XDECREF(dict);
+    Py_XDECREF(copyreg);
+    Py_XDECREF(make);
+    return result;
+}
+
+PyDoc_STRVAR(setstate_doc, "__setstate__($self, state, /)\n--\n\nFor copy and pickle.");
+
+static PyObject *
+base_setstate(PyObject *self, PyObject *state)
+{
+    PyObject *path, *lock_file, *timeout, *dict;
+    int threaded, result = -1;
+    if (!PyTuple_Check(state)) {
+        PyErr_SetString(PyExc_TypeError, "the state of a lock is a tuple");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(state, "O&pOO&O!", PyUnicode_FSConverter, &path, &threaded, &timeout,
+                          PyUnicode_FSConverter, &lock_file, &PyDict_Type, &dict)) {
+        return NULL;
+    }
+    if (PyBytes_AsString(lock_file)[0] != '/') {
+        PyErr_SetString(PyExc_ValueError, "the lock file of a lock is absolute");
+    } else {
+        result = initialise(self, path, lock_file, threaded, timeout);
+    }
+    Py_DECREF(path);
+    Py_DECREF(lock_file);
+    PyObject *own = result == 0 ? PyObject_GenericGetDict(self, NULL) : NULL;
+    if (own == NULL) {
+        return NULL;
+    }
+    result = PyDict_Update(own, dict);
+    Py_DECREF(own);
+    return result == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+/* ---- The types ---- */
+
+PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\n"
+                        "acquire(), with the constructor's timeout; the value is the lock itself.");
+
+PyDoc_STRVAR(exit_doc, "__exit__($self, /, *exception)\n--\n\n"
+                       "release(), unless an outer with block of the same owner still runs.");
+
+static PyMethodDef base_methods[] = {
+    {"acquire", (PyCFunction)(void (*)(void))base_acquire, METH_VARARGS | METH_KEYWORDS,
+     acquire_doc},
+    {"release", base_release, METH_NOARGS, release_doc},
+    {"is_locked", base_is_locked, METH_NOARGS, is_locked_doc},
+    {"i_am_locking", base_i_am_locking, METH_NOARGS, i_am_locking_doc},
+    {"break_lock", base_break_lock, METH_NOARGS, break_lock_doc},
+    {"owner", base_owner, METH_NOARGS, owner_doc},
+    {"fileno", base_fileno, METH_NOARGS, fileno_doc},
+    {"__enter__", base_enter, METH_NOARGS, enter_doc},
+    {"__exit__", base_exit, METH_VARARGS, exit_doc},
+    {"__reduce__", base_reduce, METH_NOARGS, reduce_doc},
+    {"__setstate__", base_setstate, METH_O, setstate_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef base_attributes[] = {
+    {"path", get_path, NULL, "What is protected, as given to the constructor; a str.", NULL},
+    {"lock_file", get_lock_file, NULL,
+     "The lock file: abspath(path) + '.lock', fixed when the "
+     "lock object was made.",
+     NULL},
+    {"unique_name", get_unique_name, assign,
+     "The caller's own file beside the lock file, absolute: HOSTNAME-THREADID-PID.", "unique_name"},
+    {"hostname", get_hostname, NULL, "This host's name, as in unique_name.", NULL},
+    {"pid", get_pid, assign, "The calling process's number.", "pid"},
+    {"threaded", get_threaded, NULL, "Whether each thread is an owner of its own.", NULL},
+    {"timeout", get_timeout, set_timeout,
+     "Seconds that acquire() and with wait by default; None: for ever.", "timeout"},
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef base_members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(LockObject, dict), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(LockObject, weak_references), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+PyDoc_STRVAR(base_doc,
+             "LockBase(path, threaded=True, timeout=None)\n--\n\n"
+             "What all locks have in common, to be subclassed in Python: a subclass\n"
+             "implements acquire(timeout=None), release(), is_locked(), i_am_locking()\n"
+             "and break_lock(); what it does not, raises NotImplementedError. with blocks\n"
+             "call the subclass's acquire() and release(). Making one touches no file.\n"
+             "\n"
+             "path: what to protect (str, bytes or os.PathLike); it need not exist.\n"
+             "threaded: whether each thread is an owner of its own, or the process is one.\n"
+             "timeout: seconds that acquire() and with wait by default; None: for ever.");
+
+static PyType_Slot base_slots[] = {
+    {Py_tp_doc, (void *)base_doc},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_init, base_init},
+    {Py_tp_dealloc, base_dealloc},
+    {Py_tp_traverse, base_traverse},
+    {Py_tp_clear, base_clear},
+    {Py_tp_repr, base_repr},
+    {Py_tp_methods, base_methods},
+    {Py_tp_getset, base_attributes},
+    {Py_tp_members, base_members},
+    {0, NULL},
+};
+
+PyType_Spec base_spec = {
+    .name = "lockfile.LockBase",
+    .basicsize = sizeof(LockObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = base_slots,
+};

@@ -1,0 +1,25 @@
+/* What the files that know Python share: the module's state, and its one base type.
+ *
+ * Mechanisms differ below lock.h; in Python, a lock class is LockBase with another
+ * mechanism, so all methods are LockBase's (base.c). */
+#ifndef LOCKFILE_FACE_H
+#define LOCKFILE_FACE_H
+
+#include <Python.h>
+
+#include "errors.h"
+#include "lock.h"
+
+typedef struct {
+    struct errors errors;
+    PyTypeObject *Owner;
+    PyTypeObject *LockBase, *LinkFileLock, *MkdirFileLock;
+    PyObject *abspath;
+} State;
+
+/* The module's state, from any object of its types or of subclasses. */
+State *state_of(PyObject *self);
+
+extern PyType_Spec base_spec;
+
+#endif
