@@ -6,32 +6,25 @@ from glob import glob
 
 from setuptools import Extension, setup
 
-WINDOWS = sys.platform == "win32"
-LINUX = sys.platform.startswith("linux")
-PLATFORM = ["os_win32.c"] if WINDOWS else ["os_posix.c", "os_linux.c" if LINUX else "os_other.c"]
-SOURCES = [path for path in glob("csrc/*.c") if not path.startswith("csrc/os_")]
+if not sys.platform.startswith("linux"):
+    sys.exit("lockfile knows only Linux so far: csrc/os.h says what another system has to offer")
 
 # One binary serves Python 3.11 and all later ones, but free-threaded builds know no limited API.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
-if WINDOWS:
-    compile_options, link_options = ["/std:c11", "/W4"], []
-else:
-    # A function outside the limited API must not pass as one that is declared implicitly.
-    warnings = ["-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
-    compile_options = ["-std=c11", "-pthread", "-fvisibility=hidden", *warnings]
-    link_options = ["-pthread"]
+# A function outside the limited API must not pass as one that is declared implicitly.
+WARNINGS = ["-Wall", "-Wextra", "-Werror=implicit-function-declaration"]
 
 setup(
     ext_modules=[
         Extension(
             "lockfile._lockfile",
-            sources=sorted([*SOURCES, *(f"csrc/{name}" for name in PLATFORM)]),
+            sources=sorted(glob("csrc/*.c")),
             depends=sorted(glob("csrc/*.h")),
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
             py_limited_api=LIMITED_API,
-            extra_compile_args=compile_options,
-            extra_link_args=link_options,
+            extra_compile_args=["-std=c11", "-pthread", "-fvisibility=hidden", *WARNINGS],
+            extra_link_args=["-pthread"],
         )
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED_API else {},

@@ -338,22 +338,21 @@ set_timeout(PyObject *self, PyObject *value, void *closure)
                                                                   : -1;
 }
 
-/* ---- From with to acquire() and release() ----
+/* ---- From with to release() ----
  *
- * The methods that with calls may be a subclass's, so they cannot be given another
- * argument. But a block must be counted at the very moment when the lock is seen to
- * be owned: another thread of the same owner may leave its own block just then. */
+ * What with calls may be a subclass's, so it cannot be given another argument. But
+ * another thread of the same owner may enter or leave a block of its own just then. */
 
-static _Thread_local const PyObject *entered; /* the object that with is acquiring */
-static _Thread_local const PyObject *left;    /* the object that with is releasing */
+static _Thread_local const PyObject *left;     /* the object that with is releasing */
+static _Thread_local const PyObject *acquired; /* the object that acquire() acquired last */
 
 /* Whether with has called, for the first call on that object only. */
 static bool
-is_called_by_with(const PyObject **slot, const PyObject *self)
+is_called_by_with(const PyObject *self)
 {
-    bool called = *slot == self;
+    bool called = left == self;
     if (called) {
-        *slot = NULL;
+        left = NULL;
     }
     return called;
 }
@@ -409,9 +408,9 @@ base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
         !begin(self, &attempt, "acquire", deadline)) {
         return NULL;
     }
-    attempt.entering = is_called_by_with(&entered, self);
     enum outcome outcome = run(&attempt, lock_acquire);
     if (outcome == LOCK_OWNED) {
+        acquired = self;
         return end(&attempt, Py_NewRef(Py_None));
     }
     return end(&attempt, outcome == LOCK_INTERRUPTED
@@ -435,7 +434,7 @@ base_release(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (!begin(self, &attempt, "release", 0)) {
         return NULL;
     }
-    attempt.leaving = is_called_by_with(&left, self);
+    attempt.leaving = is_called_by_with(self);
     switch (run(&attempt, lock_release)) {
     case LOCK_RELEASED:
         return end(&attempt, Py_NewRef(Py_None));
@@ -653,6 +652,55 @@ unnest_in_object(LockObject *object)
     return outermost;
 }
 
+static bool
+is_threaded(PyObject *self)
+{
+    os_lock();
+    const struct lock *lock = ((LockObject *)self)->lock;
+    bool threaded = lock == NULL || lock->threaded;
+    os_unlock();
+    return threaded;
+}
+
+/* Counts one block more. False: the lock is not owned. */
+static bool
+enter(PyObject *self)
+{
+    struct attempt attempt;
+    bool entered;
+    attempt_begin(&attempt, share_lock(self), 0);
+    Py_BEGIN_ALLOW_THREADS
+        entered = lock_enter(&attempt);
+        attempt_end(&attempt);
+    Py_END_ALLOW_THREADS
+    lock_drop(attempt.lock);
+    return entered;
+}
+
+/* acquire(), until the block is counted: another thread of the same owner may have
+ * left its own block, and so released, between the two. */
+static bool
+acquire_and_enter(PyObject *self, struct nesting *fresh)
+{
+    bool again;
+    do {
+        acquired = NULL;
+        PyObject *result = PyObject_CallMethod(self, "acquire", NULL);
+        if (result == NULL) {
+            PyMem_Free(fresh);
+            return false;
+        }
+        Py_DECREF(result);
+        if (has_own_scheme(self)) {
+            nest_in_object((LockObject *)self, fresh);
+            return true;
+        }
+        again = !enter(self) && acquired == self && !is_threaded(self);
+    } while (again);
+    PyMem_Free(fresh);
+    return true;
+}
+
 static PyObject *
 base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -661,21 +709,7 @@ base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (fresh == NULL) {
         return PyErr_NoMemory();
     }
-    const PyObject *before = entered;
-    entered = self;
-    PyObject *acquired = PyObject_CallMethod(self, "acquire", NULL);
-    entered = before;
-    if (acquired == NULL) {
-        PyMem_Free(fresh);
-        return NULL;
-    }
-    Py_DECREF(acquired);
-    if (has_own_scheme(self)) {
-        nest_in_object((LockObject *)self, fresh);
-    } else {
-        PyMem_Free(fresh);
-    }
-    return Py_NewRef(self);
+    return acquire_and_enter(self, fresh) ? Py_NewRef(self) : NULL;
 }
 
 /* Counts one block less. True: it was the outermost. */

@@ -106,7 +106,8 @@ remove_stale(struct attempt *attempt, struct os_file *beacon)
     /* Between the look and the beacon another breaker may have been here. */
     int error = owner_check(directory, file, attempt->found.inode);
     if (error == 0) {
-        error = attempt->shape->remove(directory, file, attempt->found_name, beacon, &freed);
+        error = attempt->shape->remove(directory, file, attempt->found_name, beacon,
+                                       owner_remove_dead, &freed);
     }
     place_end_removal(directory);
     return freed ? LOCK_FREE : cannot_remove_stale(attempt, error);
@@ -142,12 +143,22 @@ mend(struct owned *owned)
     return error;
 }
 
+static int
+check_own(const struct owned *owned)
+{
+    return owned->local ? owner_check(&owned->directory, owned->file, owned->inode)
+                        : owner_check_opened(&owned->directory, owned->file, owned->inode);
+}
+
 static enum outcome
 files_confirm(struct owned *owned, struct report *report)
 {
     int error = mend(owned);
     if (error == 0) {
-        error = owner_check(&owned->directory, owned->file, owned->inode);
+        error = check_own(owned);
+    }
+    if (error == 0 && !place_is_there(owned)) {
+        return LOCK_FREE;
     }
     return error == 0        ? LOCK_OWNED
            : error == ENOENT ? LOCK_BROKEN
@@ -184,7 +195,7 @@ files_release(struct owned *owned, struct report *report, bool *awaited)
         error = place_patiently(place_begin_removal, directory);
     }
     if (error == 0) {
-        error = owner_check(directory, owned->file, owned->inode);
+        error = check_own(owned);
     }
     if (error == ENOENT) {
         files_discard(owned);
@@ -195,12 +206,16 @@ files_release(struct owned *owned, struct report *report, bool *awaited)
     }
     *awaited = owned->local && os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK;
     error = own_shape(owned)->remove(directory, owned->file, owned->unique_name, &owned->beacon,
-                                     &freed);
+                                     owner_remove, &freed);
+    if (!freed && error == ENOENT) {
+        files_discard(owned);
+        return LOCK_BROKEN;
+    }
     if (!freed) {
         return still_owned(owned, report, error, "remove the lock file");
     }
     table_drop(owned);
-    return error == 0 ? LOCK_RELEASED : place_fail(report, error, "remove the unique file");
+    return error == 0 ? LOCK_RELEASED : place_fail(report, error, "remove the rest of it");
 }
 
 /* ---- break_lock() ---- */
@@ -246,7 +261,9 @@ files_condemn(struct attempt *attempt, const struct os_identity *waited_for)
     int error = place_patiently(place_begin_condemning, &attempt->directory);
     if (error != 0) {
         place_end_condemning(&attempt->directory);
-        attempt->report.reason = "its directory is locked by another program";
+        if (error == EWOULDBLOCK) {
+            attempt->report.reason = "another program has it locked";
+        }
         return place_fail(&attempt->report, error, "lock the directory");
     }
     error = condemn(attempt, waited_for, &serial);

@@ -18,7 +18,7 @@ refuse_link(struct attempt *attempt, int error)
 }
 
 /* Some FUSE file systems number hard links apart: there nobody could ever tell
- * whose a lock file is. What we have just made has our file's time of birth. */
+ * whose a lock file is. Nobody breaks it meanwhile, so it is what we have made. */
 static int
 unpublish_if_numbered_apart(struct attempt *attempt, const struct owned *claim)
 {
@@ -29,10 +29,29 @@ unpublish_if_numbered_apart(struct attempt *attempt, const struct owned *claim)
     }
     if (os_identify(directory, claim->file, &lock_file) != 0 ||
         os_identify(directory, claim->unique_name, &unique) != 0 || lock_file.born != unique.born) {
-        return EEXIST; /* broken already, and perhaps claimed by another */
+        return EEXIST;
     }
     os_unlink(directory, claim->file);
     return EOPNOTSUPP;
+}
+
+static int
+link_carefully(struct attempt *attempt, const struct owned *claim)
+{
+    const struct os_file *directory = &attempt->directory;
+    if (attempt->ground.local) {
+        return os_link(directory, claim->unique_name, claim->file);
+    }
+    int error = place_patiently(place_begin_removal, directory);
+    if (error != 0) {
+        return error;
+    }
+    error = os_link(directory, claim->unique_name, claim->file);
+    if (error == 0) {
+        error = unpublish_if_numbered_apart(attempt, claim);
+    }
+    place_end_removal(directory);
+    return error;
 }
 
 /* Links the unique file, and believes the directory rather than the answer: a
@@ -41,12 +60,11 @@ unpublish_if_numbered_apart(struct attempt *attempt, const struct owned *claim)
 static int
 publish(struct attempt *attempt, const struct owned *claim)
 {
-    const struct os_file *directory = &attempt->directory;
-    int refused = os_link(directory, claim->unique_name, claim->file);
+    int refused = link_carefully(attempt, claim);
     if (refused == 0) {
-        return attempt->ground.local ? 0 : unpublish_if_numbered_apart(attempt, claim);
+        return 0;
     }
-    int error = owner_check(directory, claim->file, claim->beacon.inode);
+    int error = owner_check(&attempt->directory, claim->file, claim->beacon.inode);
     /* Not there: then what refused the link is the news. */
     return error == ENOENT ? refused : error;
 }
@@ -177,14 +195,14 @@ link_take_beacon(struct attempt *attempt, struct os_file **beacon)
  * would leave a lock file that nobody can attribute. */
 static int
 link_remove(const struct os_file *directory, const char *file, const char *unique_name,
-            struct os_file *beacon, bool *freed)
+            struct os_file *beacon, remover *remove_unique, bool *freed)
 {
     int error = os_unlink(directory, file);
     if (error != 0 && error != ENOENT) { /* gone: by a removal whose reply was lost */
         return error;
     }
     *freed = true;
-    error = owner_remove(directory, unique_name, beacon->inode);
+    error = remove_unique(directory, unique_name, beacon->inode);
     return error == ENOENT ? 0 : error;
 }
 

@@ -13,6 +13,13 @@
 /* Rounds without sleep before a lock that comes and goes counts as held. */
 #define ROUNDS 100
 
+/* What a thread waited for in vain, by a lock object. */
+struct waited {
+    struct waited *next;
+    uint64_t token;
+    struct os_identity lock; /* inode number 0: it changed hands */
+};
+
 /* ---- Lock objects ---- */
 
 struct lock *
@@ -43,6 +50,11 @@ lock_drop(struct lock *lock)
     os_lock();
     bool last = --lock->references == 0;
     os_unlock();
+    while (last && lock->waited != NULL) {
+        struct waited *next = lock->waited->next;
+        free(lock->waited);
+        lock->waited = next;
+    }
     if (last) {
         free(lock);
     }
@@ -112,9 +124,6 @@ confirm(struct attempt *attempt, struct owned *owned)
     if (outcome == LOCK_BROKEN) {
         mechanism->discard(owned);
         return LOCK_FREE;
-    }
-    if (outcome == LOCK_OWNED && attempt->entering) {
-        owned->depth++;
     }
     table_keep(owned);
     return outcome;
@@ -206,6 +215,91 @@ give_way(struct attempt *attempt)
     }
 }
 
+/* ---- What was waited for in vain ----
+ *
+ * What break_lock() may condemn: only a lock that was there during all of the wait.
+ * One that came while we waited may be that of another waiter, who has just broken
+ * the one that both waited for. Each thread remembers for itself: threads that share
+ * a lock object time out, and break, each for itself. */
+
+#define WAITED_THREADS 64
+
+/* Guarded by os_lock(). */
+static struct waited **
+find_waited(struct lock *lock, uint64_t token)
+{
+    struct waited **link = &lock->waited;
+    while (*link != NULL && (*link)->token != token) {
+        link = &(*link)->next;
+    }
+    return link;
+}
+
+static void
+forget_waited_for(struct lock *lock)
+{
+    os_lock();
+    struct waited **link = find_waited(lock, os_thread_token());
+    struct waited *waited = *link;
+    if (waited != NULL) {
+        *link = waited->next;
+    }
+    os_unlock();
+    free(waited);
+}
+
+/* Threads end without a word: of too many, the oldest is forgotten. */
+static struct waited *
+take_oldest(struct lock *lock)
+{
+    struct waited **link = &lock->waited;
+    unsigned count = 1;
+    if (*link == NULL) {
+        return NULL;
+    }
+    while ((*link)->next != NULL) {
+        link = &(*link)->next;
+        count++;
+    }
+    struct waited *oldest = count > WAITED_THREADS ? *link : NULL;
+    if (oldest != NULL) {
+        *link = NULL;
+    }
+    return oldest;
+}
+
+static void
+remember_waited_for(struct attempt *attempt)
+{
+    struct lock *lock = attempt->lock;
+    struct os_identity there = lock->mechanism->recognise(attempt);
+    forget_waited_for(lock);
+    struct waited *waited = attempt->waiting ? malloc(sizeof *waited) : NULL;
+    if (waited == NULL) {
+        return;
+    }
+    waited->token = os_thread_token();
+    waited->lock = os_is_identical(there, attempt->seen) ? there : (struct os_identity){{0, 0}, 0};
+    os_lock();
+    waited->next = lock->waited;
+    lock->waited = waited;
+    struct waited *oldest = take_oldest(lock);
+    os_unlock();
+    free(oldest);
+}
+
+static bool
+has_waited_for(struct lock *lock, struct os_identity *identity)
+{
+    os_lock();
+    const struct waited *waited = *find_waited(lock, os_thread_token());
+    if (waited != NULL) {
+        *identity = waited->lock;
+    }
+    os_unlock();
+    return waited != NULL;
+}
+
 /* ---- Acquire ---- */
 
 /* Judges what is in the way, and removes it if it is stale. */
@@ -272,29 +366,6 @@ sleep_on(struct attempt *attempt)
         leave_place(attempt); /* a network server may not let go of what is kept open */
     }
     return wait_for_change(&attempt->wait) == EINTR ? LOCK_INTERRUPTED : LOCK_FREE;
-}
-
-/* What break_lock() may condemn: only one lock that was there all the time. One
- * that came while we waited may be that of another waiter, who has just broken
- * the one that both waited for. */
-static void
-remember_waited_for(struct attempt *attempt)
-{
-    struct lock *lock = attempt->lock;
-    struct os_identity there = lock->mechanism->recognise(attempt);
-    os_lock();
-    lock->waited = attempt->waiting;
-    lock->waited_for =
-        os_is_identical(there, attempt->seen) ? there : (struct os_identity){{0, 0}, 0};
-    os_unlock();
-}
-
-static void
-forget_waited_for(struct lock *lock)
-{
-    os_lock();
-    lock->waited = false;
-    os_unlock();
 }
 
 enum outcome
@@ -426,10 +497,8 @@ enum outcome
 lock_break(struct attempt *attempt)
 {
     struct lock *lock = attempt->lock;
-    os_lock();
-    struct os_identity waited_for = lock->waited_for;
-    bool waited = lock->waited;
-    os_unlock();
+    struct os_identity waited_for;
+    bool waited = has_waited_for(lock, &waited_for);
     enum outcome outcome = open_to_look(attempt);
     if (outcome == LOCK_HELD) {
         outcome = lock->mechanism->condemn(attempt, waited ? &waited_for : NULL);
@@ -441,6 +510,17 @@ lock_break(struct attempt *attempt)
 }
 
 /* ---- with blocks ---- */
+
+bool
+lock_enter(struct attempt *attempt)
+{
+    struct owned *owned = take_own(attempt);
+    if (owned != NULL) {
+        owned->depth++;
+        table_keep(owned);
+    }
+    return owned != NULL;
+}
 
 bool
 lock_leave(struct attempt *attempt)

@@ -58,8 +58,7 @@ struct report {
 struct lock {
     const struct mechanism *mechanism; /* NULL: a subclass in Python brings its own */
     bool threaded;
-    bool waited;                   /* in vain; guarded by os_lock(), as are the next two */
-    struct os_identity waited_for; /* all the time; inode number 0: it changed hands */
+    struct waited *waited; /* what was waited for in vain; guarded by os_lock(), as is the next */
     int references;
     char host[OS_HOST_SIZE];
     char *path;       /* as given */
@@ -76,7 +75,6 @@ struct attempt {
     struct owner owner;
     struct wait wait;
     struct report report;
-    bool entering;              /* acquire() for a with block */
     bool leaving;               /* release() for the end of one */
     bool contended;             /* it was held: look before claiming */
     int64_t check_at;           /* when to let the caller look after signals */
@@ -115,7 +113,8 @@ struct mechanism {
     /* Removes the lock that was found stale: FREE, HELD, FAILED. */
     enum outcome (*break_stale)(struct attempt *attempt);
 
-    /* Is an entry of the table still true? OWNED, BROKEN, FAILED. */
+    /* Is an entry of the table still true? OWNED, BROKEN, FAILED; FREE: it is, but the
+     * lock's path leads to another place by now. */
     enum outcome (*confirm)(struct owned *owned, struct report *report);
 
     /* Drops an entry that is not true any more, and what is left of it on disk. */
@@ -148,10 +147,11 @@ enum outcome lock_break(struct attempt *attempt);   /* FREE, FAILED */
 /* Like lock_look(), and says who owns. */
 enum outcome lock_identify(struct attempt *attempt);
 
-/* with blocks nest. attempt.entering makes lock_acquire() count one more, at the
- * moment when the lock is seen to be owned. lock_leave() counts one less, unless it
- * says that this is the outermost; then lock_release() with attempt.leaving ends it,
- * and releases unless another thread of the same owner has entered meanwhile. */
+/* with blocks nest. lock_enter() counts one more; false: the lock is not owned, since
+ * another thread of the same owner has left its block meanwhile. lock_leave() counts
+ * one less, unless it says that this is the outermost; then lock_release() with
+ * attempt.leaving ends it, and releases unless another thread has entered meanwhile. */
+bool lock_enter(struct attempt *attempt);
 bool lock_leave(struct attempt *attempt);
 
 /* The caller's unique name for this lock, in its directory: the real one while it owns. */

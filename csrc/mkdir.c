@@ -175,6 +175,10 @@ mkdir_claim(struct attempt *attempt)
 static enum outcome
 judge_foreign(struct attempt *attempt)
 {
+    int error = owner_check(&attempt->directory, attempt->lock->file, attempt->found.inode);
+    if (error == ENOENT) {
+        return LOCK_FREE; /* removed while we looked into it, so it seemed empty */
+    }
     os_close(&attempt->found); /* the removal of one that is open makes no event */
     return place_hold(attempt, LIFE_UNKNOWN, "its lock file is a directory that another made");
 }
@@ -268,14 +272,19 @@ tolerate_leftover(int error)
     return error == EPERM || error == EACCES || error == ENOTEMPTY || error == ENOENT ? 0 : error;
 }
 
+/* Only the one who removed the unique file removes the directory: others may be at it
+ * too, and by then it may be another's. */
 static int
 remove_in_place(const struct os_file *directory, const char *file, struct os_file *inside,
-                const char *unique_name, struct os_file *beacon, bool *freed)
+                const char *unique_name, struct os_file *beacon, remover *remove_unique,
+                bool *freed)
 {
-    int error = owner_remove(inside, unique_name, beacon->inode);
-    if (error != 0 && error != ENOENT) {
+    int error = remove_unique(inside, unique_name, beacon->inode);
+    bool gone = error == ENOENT && remove_unique == owner_remove; /* our own, and still lit */
+    if (error != 0 && !gone) {
         return error;
     }
+    *freed = true;
     /* A network client keeps what is open under another name, in the directory. */
     os_flock(beacon, OS_UNLOCK);
     os_close(beacon);
@@ -283,13 +292,12 @@ remove_in_place(const struct os_file *directory, const char *file, struct os_fil
     if (error == 0) {
         error = os_remove_directory(directory, file);
     }
-    *freed = error == 0 || error == ENOENT;
-    return *freed ? 0 : error;
+    return error == ENOENT ? 0 : error;
 }
 
 static int
 mkdir_remove(const struct os_file *directory, const char *file, const char *unique_name,
-             struct os_file *beacon, bool *freed)
+             struct os_file *beacon, remover *remove_unique, bool *freed)
 {
     struct os_file inside;
     struct os_status status;
@@ -301,13 +309,14 @@ mkdir_remove(const struct os_file *directory, const char *file, const char *uniq
     error = rename_aside(directory, file, unique_name, aside);
     if (error == 0) {
         *freed = true;
-        error = owner_remove(&inside, unique_name, beacon->inode);
+        error = remove_unique(&inside, unique_name, beacon->inode);
         if (tolerate_leftover(error) == 0) {
             error = os_remove_directory(directory, aside);
         }
         error = tolerate_leftover(error);
     } else if (os_rename_is_unsupported(error)) {
-        error = remove_in_place(directory, file, &inside, unique_name, beacon, freed);
+        error =
+            remove_in_place(directory, file, &inside, unique_name, beacon, remove_unique, freed);
     }
     os_close(&inside);
     return error;

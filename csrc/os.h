@@ -70,6 +70,7 @@ struct os_status {
     struct os_inode inode;
     enum os_kind kind;
     uint64_t user;
+    bool shared; /* its group or others may write it */
     uint64_t links;
     uint64_t size;
 };
@@ -115,13 +116,14 @@ bool os_is_open(const struct os_file *file);
 void os_close(struct os_file *file); /* unless the number is not ours any more */
 int os_status(const struct os_file *file, struct os_status *status);
 int os_status_at(const struct os_file *directory, const char *name, struct os_status *status);
+int os_status_of(const char *path, struct os_status *status); /* follows links */
 int os_identify(const struct os_file *directory, const char *name, struct os_identity *identity);
 int os_link(const struct os_file *directory, const char *existing, const char *name);
 int os_rename(const struct os_file *directory, const char *from, const char *to); /* if free */
 bool os_rename_is_unsupported(int error);
 int os_unlink(const struct os_file *directory, const char *name);
 int os_remove_directory(const struct os_file *directory, const char *name);
-bool os_is_local(const struct os_file *directory); /* excludes and proves, for this kernel alone */
+int os_is_local(const struct os_file *directory, bool *local); /* for this kernel alone */
 
 /* Calls visit for every name until it returns false. */
 int os_list(const struct os_file *directory, bool (*visit)(void *context, const char *name),

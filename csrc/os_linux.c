@@ -54,14 +54,10 @@ system_random(uint64_t *number)
     return getrandom(number, sizeof *number, GRND_NONBLOCK) == (ssize_t)sizeof *number;
 }
 
-bool
-os_is_local(const struct os_file *directory)
+static bool
+is_local_type(uint32_t type)
 {
-    struct statfs found;
-    if (fstatfs(directory->descriptor, &found) != 0) {
-        return false;
-    }
-    switch ((uint32_t)found.f_type) {
+    switch (type) {
     case 0x0000EF53: /* ext2, ext3, ext4 */
     case 0x58465342: /* xfs */
     case 0x9123683E: /* btrfs */
@@ -78,6 +74,17 @@ os_is_local(const struct os_file *directory)
         return true;
     }
     return false;
+}
+
+int
+os_is_local(const struct os_file *directory, bool *local)
+{
+    struct statfs found;
+    if (fstatfs(directory->descriptor, &found) != 0) {
+        return errno;
+    }
+    *local = is_local_type((uint32_t)found.f_type);
+    return 0;
 }
 
 int

@@ -305,6 +305,7 @@ fill_status(const struct stat *found, struct os_status *status)
                 : S_ISDIR(found->st_mode) ? OS_DIRECTORY
                                           : OS_OTHER,
         .user = (uint64_t)found->st_uid,
+        .shared = (found->st_mode & 0022) != 0,
         .links = (uint64_t)found->st_nlink,
         .size = (uint64_t)found->st_size,
     };
@@ -387,6 +388,9 @@ os_make_directory(const struct os_file *directory, const char *name, struct os_f
     }
     int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
     int error = open_registered(directory->descriptor, name, flags, made, &found);
+    if (error == ENOENT || error == ENOTDIR || error == ELOOP) {
+        return ENOENT; /* removed already; what is there now is another's */
+    }
     if (error == 0 && (found.st_mode & 0777) != DIRECTORY_MODE &&
         fchmod(made->descriptor, DIRECTORY_MODE) != 0) {
         error = errno;
@@ -427,6 +431,17 @@ os_status_at(const struct os_file *directory, const char *name, struct os_status
 {
     struct stat found;
     if (fstatat(directory->descriptor, name, &found, AT_SYMLINK_NOFOLLOW) != 0) {
+        return errno;
+    }
+    fill_status(&found, status);
+    return 0;
+}
+
+int
+os_status_of(const char *path, struct os_status *status)
+{
+    struct stat found;
+    if (stat(path, &found) != 0) {
         return errno;
     }
     fill_status(&found, status);

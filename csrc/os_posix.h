@@ -1,5 +1,5 @@
 /* Between os_posix.c, which holds what all POSIX systems have, and the one file
- * that knows this system: os_linux.c, or os_other.c, which offers the least. */
+ * that knows this system: os_linux.c. */
 #ifndef LOCKFILE_OS_POSIX_H
 #define LOCKFILE_OS_POSIX_H
 

@@ -42,20 +42,20 @@ digest(uint64_t hash, const void *data, size_t size)
     return hash;
 }
 
-struct owner_ground
-owner_ground(const struct os_file *directory)
+int
+owner_ground(const struct os_file *directory, struct owner_ground *ground)
 {
     char boot[64];
-    if (os_is_local(directory)) {
-        return (struct owner_ground){.local = true};
-    }
-    if (os_boot(boot, sizeof boot) != 0) {
-        return (struct owner_ground){.local = false};
+    *ground = (struct owner_ground){.local = false};
+    int error = os_is_local(directory, &ground->local);
+    if (error != 0 || ground->local || os_boot(boot, sizeof boot) != 0) {
+        return error;
     }
     uint64_t device = directory->inode.device;
     uint64_t kernel = digest(UINT64_C(0xCBF29CE484222325), boot, strlen(boot));
     kernel = digest(kernel, &device, sizeof device);
-    return (struct owner_ground){.kernel = kernel != 0 ? kernel : 1};
+    ground->kernel = kernel != 0 ? kernel : 1;
+    return 0;
 }
 
 bool
@@ -183,6 +183,31 @@ owner_check(const struct os_file *directory, const char *name, struct os_inode i
         return owner_is_absent(error) ? ENOENT : error;
     }
     return os_same(status.inode, inode) ? 0 : ENOENT;
+}
+
+int
+owner_check_opened(const struct os_file *directory, const char *name, struct os_inode inode)
+{
+    struct os_file file;
+    struct os_status status;
+    int error = os_open(directory, name, OS_READ, &file, &status);
+    if (error != 0) {
+        return owner_is_absent(error) ? ENOENT : error;
+    }
+    os_close(&file);
+    return os_same(status.inode, inode) ? 0 : ENOENT;
+}
+
+int
+owner_remove_dead(const struct os_file *directory, const char *name, struct os_inode inode)
+{
+    struct os_status status;
+    int error = os_status_at(directory, name, &status);
+    if (error != 0) {
+        return error;
+    }
+    bool harmless = status.kind == OS_REGULAR && (status.size == 0 || !status.shared);
+    return harmless && os_same(status.inode, inode) ? os_unlink(directory, name) : ENOENT;
 }
 
 int
@@ -387,11 +412,17 @@ visit_to_find(void *context, const char *text)
     struct search *search = context;
     struct owner_name name;
     /* Never by the number that the directory tells: overlay layers number apart. */
-    if (!owner_parse(text, &name) || owner_check(search->directory, text, search->inode) != 0) {
+    if (!owner_parse(text, &name)) {
         return true;
     }
+    search->error = owner_check(search->directory, text, search->inode);
+    if (search->error == ENOENT) {
+        return true;
+    }
+    if (search->error != 0) {
+        return false; /* not seen is not foreign */
+    }
     snprintf(search->name, OWNER_NAME_SIZE, "%s", text);
-    search->error = 0;
     return false;
 }
 

@@ -46,7 +46,7 @@ struct owner_ground {
 
 struct owner owner_caller(bool threaded);
 void owner_host(char host[OS_HOST_SIZE]);
-struct owner_ground owner_ground(const struct os_file *directory);
+int owner_ground(const struct os_file *directory, struct owner_ground *ground);
 
 /* number 0: without .N */
 void owner_format(char name[OWNER_NAME_SIZE], const char *host, struct owner owner, uint64_t kernel,
@@ -79,7 +79,14 @@ bool owner_is_absent(int error);
 /* Does name still stand for inode? 0, ENOENT if not, or what kept us from seeing. */
 int owner_check(const struct os_file *directory, const char *name, struct os_inode inode);
 
-/* Removes name if it still stands for inode. */
+/* The same, by opening it: a network file system may answer a check from what it
+ * remembers, but not an open. */
+int owner_check_opened(const struct os_file *directory, const char *name, struct os_inode inode);
+
+/* The same for a dead owner's. Its unique file may hold what it wrote into the lock
+ * file, but nobody else could have written it: a file that others may write, they
+ * may also have linked to where a lock file goes, for us to remove. */
+int owner_remove_dead(const struct os_file *directory, const char *name, struct os_inode inode);
 int owner_remove(const struct os_file *directory, const char *name, struct os_inode inode);
 
 /* The unique name of an inode; ENOENT: it has none of our form. */

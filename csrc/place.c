@@ -36,10 +36,7 @@ place_open(struct attempt *attempt)
 {
     place_close(attempt);
     int error = os_open_directory(attempt->lock->directory, &attempt->directory);
-    if (error == 0) {
-        attempt->ground = owner_ground(&attempt->directory);
-    }
-    return error;
+    return error != 0 ? error : owner_ground(&attempt->directory, &attempt->ground);
 }
 
 /* ---- What is there ---- */
@@ -59,6 +56,8 @@ cannot_open(struct attempt *attempt, int error)
     case ENODEV:
         return place_hold(attempt, LIFE_UNKNOWN,
                           "its lock file is a socket or device, made by no lock");
+    case EWOULDBLOCK: /* a lease, which a server may have given to a client of its own */
+        return place_hold(attempt, LIFE_UNKNOWN, "its lock file is leased by another program");
     case EACCES:
     case EPERM:
         attempt->report.error = error;
@@ -169,7 +168,6 @@ place_own(struct attempt *attempt, struct owned *claim)
     table_replace(&claim->directory, attempt->directory);
     attempt->directory.descriptor = -1;
     claim->local = attempt->ground.local;
-    claim->depth = attempt->entering;
     table_keep(claim);
     return LOCK_OWNED;
 }
@@ -213,20 +211,37 @@ place_recognise(struct attempt *attempt)
     return error == 0 ? identity : (struct os_identity){{0, 0}, 0};
 }
 
-/* Programs close descriptors behind our back (daemons close all). Returns ENOENT
- * if what they stood for is not there any more. */
+/* The path of the directory of what is owned. */
+static bool
+spell_directory(const struct owned *owned, char path[OS_PATH_SIZE])
+{
+    size_t length = (size_t)(owned->file - owned->lock_file);
+    if (length >= OS_PATH_SIZE) {
+        return false;
+    }
+    memcpy(path, owned->lock_file, length);
+    path[length] = '\0';
+    return true;
+}
+
+bool
+place_is_there(const struct owned *owned)
+{
+    char path[OS_PATH_SIZE];
+    struct os_status status;
+    return spell_directory(owned, path) && os_status_of(path, &status) == 0 &&
+           os_same(status.inode, owned->directory.inode);
+}
+
 int
 place_reopen(struct owned *owned)
 {
     struct os_inode inode = owned->directory.inode;
     struct os_file directory;
     char path[OS_PATH_SIZE];
-    size_t length = (size_t)(owned->file - owned->lock_file);
-    if (length >= sizeof path) {
+    if (!spell_directory(owned, path)) {
         return ENAMETOOLONG;
     }
-    memcpy(path, owned->lock_file, length);
-    path[length] = '\0';
     int error = os_open_directory(path, &directory);
     if (error != 0) {
         return error == ENOTDIR ? ENOENT : error;
@@ -271,12 +286,16 @@ place_end_removal(const struct os_file *directory)
 int
 place_begin_condemning(const struct os_file *directory)
 {
-    os_mark(directory, OS_BREAKER);
+    int unmarked = os_mark(directory, OS_BREAKER);
+    if (unmarked != 0 && !os_flock_is_unsupported(unmarked)) {
+        return unmarked;
+    }
     int error = os_flock(directory, OS_EXCLUSIVE);
     if (error != 0) {
         return os_flock_is_unsupported(error) ? 0 : error;
     }
-    return os_find_mark(directory, OS_REMOVER) == EWOULDBLOCK ? EWOULDBLOCK : 0;
+    /* Where there are no marks, nobody goes by them. */
+    return unmarked != 0 || os_find_mark(directory, OS_REMOVER) == 0 ? 0 : EWOULDBLOCK;
 }
 
 void

@@ -22,6 +22,9 @@ enum outcome place_look_up(struct attempt *attempt);
 
 struct os_identity place_recognise(struct attempt *attempt);
 
+/* Does the path still lead to the directory of what is owned? */
+bool place_is_there(const struct owned *owned);
+
 /* Opens the directory of what is owned anew, if it is still the one; else ENOENT. */
 int place_reopen(struct owned *owned);
 
@@ -44,6 +47,9 @@ int place_patiently(int (*take)(const struct os_file *file), const struct os_fil
  * A class of locks makes lock files of one shape. But whoever meets one must know
  * how to judge and to remove it, whichever class made it. */
 
+/* owner_remove(), or owner_remove_dead() for what is another's. */
+typedef int remover(const struct os_file *directory, const char *name, struct os_inode inode);
+
 struct shape {
     /* Judges what was found, and is not in the table: STALE with found_name, HELD,
      * FREE, FAILED. Marked: lets the owner know that somebody waits. */
@@ -52,10 +58,11 @@ struct shape {
     /* Takes the beacon of what was found stale, and says on which file it is held. */
     int (*take_beacon)(struct attempt *attempt, struct os_file **beacon);
 
-    /* Removes a lock file, which was checked, and its unique file. Freed: the lock
-     * file is gone, whatever is left of the rest. May have to close the beacon. */
+    /* Removes a lock file, which was checked, and its unique file, by remove_unique().
+     * Freed: the lock file is gone, whatever is left of the rest. May have to close
+     * the beacon. */
     int (*remove)(const struct os_file *directory, const char *file, const char *unique_name,
-                  struct os_file *beacon, bool *freed);
+                  struct os_file *beacon, remover *remove_unique, bool *freed);
 
     /* Lights the beacon of what is owned again, after its descriptor was lost. */
     int (*relight)(struct owned *owned);

@@ -5,6 +5,7 @@ import fcntl
 import itertools
 import os
 import shutil
+import signal
 import socket
 import stat
 import threading
@@ -342,7 +343,7 @@ def test_another_look_at_a_dead_owner_is_only_in_the_way(lock, path):
         waiting.start()
     waiting.join(PATIENCE)
     assert lock.is_locked()
-    lock.break_lock()
+    LinkFileLock(path).break_lock()
 
 
 # Taken names
@@ -944,3 +945,30 @@ def test_break_lock_does_not_wait_for_ever_for_the_directory(lock, tmp_path):
             assert not lock.is_locked()
     lock.break_lock()
     assert names(tmp_path) == []
+
+
+# What others may have put in our way
+
+
+def test_file_that_others_may_write_is_not_removed_with_a_stale_lock(lock, path, tmp_path):
+    """Whoever may write it may have linked it to where the lock file goes."""
+    data = tmp_path / "shared--20241101"
+    data.write_text("data")
+    data.chmod(0o666)
+    os.link(data, lock.lock_file)
+    with lock:
+        pass
+    assert data.read_text() == "data"
+    assert names(tmp_path) == [data.name]
+    data.unlink()
+
+
+def test_leased_lock_file_is_held(lock):
+    Path(lock.lock_file).touch()
+    with open(lock.lock_file) as file:
+        fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)  # ignored, unlike the default
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        assert lock.is_locked()
+        with pytest.raises(LockTimeout, match="leased"):
+            lock.acquire(timeout=0.05)
+    lock.break_lock()

@@ -907,3 +907,113 @@ def test_lock_object_that_goes_away_releases_nothing(lock_class, path):
     lock_class(path).release()
     with pytest.raises(UnlockError):
         lock_class(path).release()
+
+
+# What a subclass may do between with and the lock
+
+
+def assert_only_the_outermost_unlocks(lock, between=lambda: None):
+    with lock:
+        with lock:
+            between()
+        assert lock.i_am_locking()
+    assert not lock.is_locked()
+
+
+def test_subclass_that_retries_nests(lock_class, path):
+    class Retrying(lock_class):
+        def acquire(self, timeout=None):
+            while True:
+                try:
+                    return super().acquire(0.01)
+                except LockTimeout:
+                    retried.set()
+
+    retried = threading.Event()
+    lock = Retrying(path)
+    with OtherThread() as thread:
+        thread.run(lock_class(path).acquire)
+        released = threading.Timer(
+            0, lambda: retried.wait() and thread.run(lock_class(path).release)
+        )
+        released.start()
+        assert_only_the_outermost_unlocks(lock)
+        released.join()
+
+
+def test_subclass_that_looks_before_it_acquires_nests(lock_class, path):
+    class Guarding(lock_class):
+        def acquire(self, timeout=None):
+            if not self.i_am_locking():
+                super().acquire(timeout)
+
+    assert_only_the_outermost_unlocks(Guarding(path))
+
+
+def test_acquire_that_fails_after_all_is_no_block(lock_class, path):
+    class Failing(lock_class):
+        fails = True
+
+        def acquire(self, timeout=None):
+            super().acquire(timeout)
+            if self.fails:
+                raise KeyboardInterrupt
+
+    lock = Failing(path)
+    with pytest.raises(KeyboardInterrupt):
+        lock.__enter__()
+    lock.fails = False
+    assert_only_the_outermost_unlocks(lock)
+
+
+def test_threads_of_one_owner_that_enter_and_leave_are_always_protected(lock_class, path):
+    lock = lock_class(path, threaded=False)
+    other = LinkFileLock(path)
+    unprotected = []
+
+    def enter_and_leave():
+        for _ in range(300):
+            with lock:
+                if not lock.is_locked():
+                    unprotected.append(threading.get_ident())
+
+    threads = [threading.Thread(target=enter_and_leave) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert unprotected == []
+    assert not other.is_locked()
+
+
+def test_threads_that_share_a_lock_object_do_not_break_each_others_locks(lock_class, path):
+    lock = lock_class(path)
+    with OtherThread() as stuck, OtherThread() as first, OtherThread() as second:
+        stuck.run(lock_class(path).acquire)
+        for waiter in (first, second):
+            with pytest.raises(LockTimeout):
+                waiter.run(lock.acquire, timeout=0.05)
+        first.run(lock.break_lock)
+        first.run(lock.acquire)
+        second.run(lock.break_lock)
+        assert first.run(lock.i_am_locking)
+        first.run(lock.release)
+        with pytest.raises(NotLocked):
+            stuck.run(lock_class(path).release)
+
+
+@pytest.mark.leaves_files
+def test_lock_of_a_replaced_directory_is_not_that_of_the_path(lock_class, tmp_path):
+    directory, moved = tmp_path / "directory", tmp_path / "moved"
+    directory.mkdir()
+    lock = lock_class(directory / "README")
+    lock.acquire()
+    directory.rename(moved)
+    directory.mkdir()
+    with holder(lock_class, directory / "README"):
+        assert not lock.i_am_locking()
+        with pytest.raises(AlreadyLocked):
+            lock.acquire(timeout=0)
+    assert names(moved)
+    lock.release()
+    assert names(moved) == []

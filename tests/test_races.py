@@ -272,7 +272,7 @@ def test_breaker_that_is_stopped_keeps_nobody_but_the_lock(path, tmp_path):
         waiting.start()
     waiting.join(PATIENCE)
     assert lock.is_locked()
-    lock.break_lock()
+    LinkFileLock(path).break_lock()
     assert names(tmp_path) == []
 
 
