@@ -116,37 +116,42 @@ posix_enter(int descriptor, struct os_file *file)
 static bool
 is_registered(const struct os_file *file)
 {
-    os_lock();
-    bool entered = file->descriptor >= 0 && registered[file->descriptor] == file->serial;
-    os_unlock();
-    return entered;
+    return file->descriptor >= 0 && registered[file->descriptor] == file->serial;
 }
 
-static void
+/* False: the number has another meaning by now. */
+static bool
 forget(const struct os_file *file)
 {
     os_lock();
-    registered[file->descriptor] = 0;
+    bool known = is_registered(file);
+    if (known) {
+        registered[file->descriptor] = 0;
+    }
     os_unlock();
+    return known;
 }
 
 bool
 os_is_open(const struct os_file *file)
 {
-    return is_registered(file) && system_is_tagged(file->descriptor);
+    os_lock();
+    bool known = is_registered(file);
+    os_unlock();
+    return known && system_is_tagged(file->descriptor);
 }
 
 void
 os_close(struct os_file *file)
 {
-    if (is_registered(file)) {
-        posix_hold_off_forks();
-        forget(file);
-        if (system_is_tagged(file->descriptor)) {
-            close(file->descriptor);
-        }
-        posix_allow_forks();
+    if (file->descriptor < 0) {
+        return;
     }
+    posix_hold_off_forks();
+    if (forget(file) && system_is_tagged(file->descriptor)) {
+        close(file->descriptor);
+    }
+    posix_allow_forks();
     file->descriptor = -1;
 }
 
