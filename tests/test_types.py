@@ -9,6 +9,7 @@ import itertools
 import os
 import pickle
 import socket
+import subprocess
 import sys
 import threading
 import tracemalloc
@@ -825,3 +826,17 @@ def test_references_do_not_leak(lock_class, path, use):
         use(lock_class, path)
     for count_before, count_after in zip(before, counts(), strict=True):
         assert abs(count_after - count_before) < 100
+
+
+@pytest.mark.parametrize(
+    ("platform", "name"),
+    [("win32", "MkdirFileLock"), ("linux", "LinkFileLock"), ("darwin", "LinkFileLock")],
+)
+def test_file_lock_is_the_class_for_the_platform(platform, name):
+    code = f"""
+import os, sys
+sys.platform = {platform!r}
+import lockfile
+assert lockfile.FileLock is lockfile.LockFile is lockfile.{name}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
