@@ -75,6 +75,7 @@ open_lock_file(struct attempt *attempt, bool watched, struct os_status *status)
     const struct lock *lock = attempt->lock;
     int error = ENOENT;
     for (int i = 0; error == ENOENT && i < LOOK_ATTEMPTS; i++) {
+        os_close(&attempt->beacon); /* a round may look more than once */
         os_close(&attempt->found);
         error = os_open(&attempt->directory, lock->file, OS_READ, &attempt->found, status);
         if (error != 0) {
