@@ -1,5 +1,6 @@
 /* The module: its types, its state, and what is left to do when Python ends. */
 #include "face.h"
+#include "sqlite.h"
 
 #include <errno.h>
 
@@ -63,6 +64,33 @@ static PyType_Spec mkdir_spec = {
     .slots = mkdir_slots,
 };
 
+PyDoc_STRVAR(sqlite_doc,
+             "SQLiteFileLock(path, threaded=True, timeout=None, *, database=None)\n--\n\n"
+             "A lock on path that is a row in an SQLite database.\n"
+             "\n"
+             "The first three arguments are those of LinkFileLock. It does not exclude that\n"
+             "or MkdirFileLock: those know nothing of the database.\n"
+             "\n"
+             "database: where the row is (str, bytes or os.PathLike); None: .lockfile.sqlite3\n"
+             "in path's directory. It is made if need be; if it is a database already, one\n"
+             "table is added to it, and its others are left alone. Locks with different\n"
+             "databases do not exclude each other.");
+
+static PyType_Slot sqlite_slots[] = {
+    {Py_tp_doc, (void *)sqlite_doc},
+    {Py_tp_init, sqlite_init},
+    {Py_tp_getset, (PyGetSetDef[]){{"database", get_database, NULL,
+                                    "The database that the lock is in, absolute.", NULL},
+                                   {NULL, NULL, NULL, NULL, NULL}}},
+    {0, NULL},
+};
+
+static PyType_Spec sqlite_spec = {
+    .name = "lockfile.SQLiteFileLock",
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = sqlite_slots,
+};
+
 static PyStructSequence_Field owner_fields[] = {
     {"hostname", "the host that the owner runs on, or None"},
     {"pid", "its process's number there, or None"},
@@ -94,7 +122,8 @@ add_types(PyObject *module, State *state)
     return state->Owner != NULL && PyModule_AddType(module, state->Owner) == 0 &&
            add_type(module, &state->LockBase, &base_spec, NULL) &&
            add_type(module, &state->LinkFileLock, &link_spec, state->LockBase) &&
-           add_type(module, &state->MkdirFileLock, &mkdir_spec, state->LockBase);
+           add_type(module, &state->MkdirFileLock, &mkdir_spec, state->LockBase) &&
+           add_type(module, &state->SQLiteFileLock, &sqlite_spec, state->LockBase);
 }
 
 /* Once per process, also when an embedding program starts Python again. */
@@ -156,19 +185,40 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->LockBase);
     Py_VISIT(state->LinkFileLock);
     Py_VISIT(state->MkdirFileLock);
+    Py_VISIT(state->SQLiteFileLock);
     Py_VISIT(state->abspath);
     return 0;
+}
+
+/* The module goes with the interpreter, after the handlers of atexit, or because
+ * somebody has thrown it away, which releases nothing. Other interpreters may end
+ * before the process does; what it owns is the process's. */
+static bool
+is_at_the_end(void)
+{
+    PyObject *is_finalizing = PySys_GetObject("is_finalizing");
+    PyObject *answer = is_finalizing ? PyObject_CallNoArgs(is_finalizing) : NULL;
+    bool ending = answer != NULL && PyObject_IsTrue(answer) == 1;
+    Py_XDECREF(answer);
+    PyErr_Clear();
+    return ending && PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
 }
 
 static int
 module_clear(PyObject *module)
 {
     State *state = PyModule_GetState(module);
+    if (state->databases != NULL && is_at_the_end()) {
+        sqlite_release_all(databases_of(state->databases));
+    }
+    /* Not visited above: so no collection of garbage pulls connections apart before. */
+    Py_CLEAR(state->databases);
     errors_clear(&state->errors);
     Py_CLEAR(state->Owner);
     Py_CLEAR(state->LockBase);
     Py_CLEAR(state->LinkFileLock);
     Py_CLEAR(state->MkdirFileLock);
+    Py_CLEAR(state->SQLiteFileLock);
     Py_CLEAR(state->abspath);
     return 0;
 }

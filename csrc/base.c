@@ -5,9 +5,12 @@
  * file system. */
 #include "face.h"
 
+#include "sqlite.h"
+
 #include <structmember.h>
 
 #include <math.h>
+#include <string.h>
 
 typedef struct {
     PyObject_HEAD
@@ -80,7 +83,7 @@ deadline_in(double seconds)
 
 /* The path as bytes for the file system; NULL with an exception. */
 static PyObject *
-encode_path(PyObject *path)
+encode_path(PyObject *path, const char *name)
 {
     PyObject *encoded;
     if (!PyUnicode_FSConverter(path, &encoded)) {
@@ -88,17 +91,23 @@ encode_path(PyObject *path)
     }
     if (PyBytes_Size(encoded) == 0) {
         Py_DECREF(encoded);
-        PyErr_SetString(PyExc_ValueError, "path must not be empty");
+        PyErr_Format(PyExc_ValueError, "%s must not be empty", name);
         return NULL;
     }
     return encoded;
+}
+
+static PyObject *
+make_absolute(const State *state, PyObject *encoded)
+{
+    return PyObject_CallFunctionObjArgs(state->abspath, encoded, NULL);
 }
 
 /* abspath(path) + ".lock" as bytes. */
 static PyObject *
 make_lock_file(const State *state, PyObject *encoded)
 {
-    PyObject *absolute = PyObject_CallFunctionObjArgs(state->abspath, encoded, NULL);
+    PyObject *absolute = make_absolute(state, encoded);
     if (absolute == NULL) {
         return NULL;
     }
@@ -113,22 +122,49 @@ static const struct mechanism *
 mechanism_of(const State *state, PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    return PyType_IsSubtype(type, state->LinkFileLock)    ? &link_mechanism
-           : PyType_IsSubtype(type, state->MkdirFileLock) ? &mkdir_mechanism
-                                                          : NULL;
+    return PyType_IsSubtype(type, state->LinkFileLock)     ? &link_mechanism
+           : PyType_IsSubtype(type, state->MkdirFileLock)  ? &mkdir_mechanism
+           : PyType_IsSubtype(type, state->SQLiteFileLock) ? &sqlite_mechanism
+                                                           : NULL;
 }
 
+/* The connections of this interpreter, from the first lock on that wants them. */
+static bool
+need_databases(State *state)
+{
+    if (state->databases == NULL) {
+        PyObject *databases = databases_new();
+        if (state->databases == NULL) {
+            state->databases = databases;
+        } else {
+            Py_XDECREF(databases); /* another thread was faster */
+        }
+    }
+    return state->databases != NULL;
+}
+
+/* What a lock object is made from; path and the two files as bytes. */
+struct making {
+    PyObject *path, *lock_file, *database;
+    bool threaded;
+    PyObject *timeout;
+};
+
 static int
-initialise(PyObject *self, PyObject *path, PyObject *lock_file, bool threaded, PyObject *timeout)
+initialise(PyObject *self, const struct making *making)
 {
     LockObject *object = (LockObject *)self;
+    State *state = state_of(self);
+    const struct mechanism *mechanism = mechanism_of(state, self);
     bool has_timeout;
     double seconds = 0;
-    if (!read_timeout(timeout, &has_timeout, &seconds)) {
+    if (!read_timeout(making->timeout, &has_timeout, &seconds) ||
+        (mechanism == &sqlite_mechanism && !need_databases(state))) {
         return -1;
     }
-    struct lock *lock = lock_new(mechanism_of(state_of(self), self), PyBytes_AsString(path),
-                                 PyBytes_AsString(lock_file), threaded);
+    struct lock *lock = lock_new(
+        mechanism, PyBytes_AsString(making->path), PyBytes_AsString(making->lock_file),
+        making->database != NULL ? PyBytes_AsString(making->database) : "", making->threaded);
     if (lock == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -145,21 +181,69 @@ initialise(PyObject *self, PyObject *path, PyObject *lock_file, bool threaded, P
     return 0;
 }
 
+/* The database that was named, absolute, or the usual one beside the lock file. */
+static PyObject *
+make_database(const State *state, PyObject *given, PyObject *lock_file)
+{
+    if (given == Py_None) {
+        const char *text = PyBytes_AsString(lock_file);
+        PyObject *directory = PyBytes_FromStringAndSize(text, strrchr(text, '/') - text + 1);
+        PyObject *usual = directory != NULL ? PyBytes_FromFormat("%s.lockfile.sqlite3",
+                                                                 PyBytes_AsString(directory))
+                                            : NULL;
+        Py_XDECREF(directory);
+        return usual;
+    }
+    PyObject *encoded = encode_path(given, "database");
+    PyObject *database = encoded != NULL ? make_absolute(state, encoded) : NULL;
+    Py_XDECREF(encoded);
+    return database;
+}
+
+/* database NULL: the class has none. */
+static int
+construct(PyObject *self, PyObject *path, PyObject *threaded, PyObject *timeout, PyObject *database)
+{
+    const State *state = state_of(self);
+    struct making making = {.timeout = timeout};
+    int truth = PyObject_IsTrue(threaded);
+    int result = -1;
+    making.threaded = truth > 0;
+    making.path = truth < 0 ? NULL : encode_path(path, "path");
+    making.lock_file = making.path == NULL ? NULL : make_lock_file(state, making.path);
+    if (database != NULL && making.lock_file != NULL) {
+        making.database = make_database(state, database, making.lock_file);
+    }
+    if (making.lock_file != NULL && !PyErr_Occurred()) {
+        result = initialise(self, &making);
+    }
+    Py_XDECREF(making.path);
+    Py_XDECREF(making.lock_file);
+    Py_XDECREF(making.database);
+    return result;
+}
+
 static int
 base_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"path", "threaded", "timeout", NULL};
-    PyObject *given, *timeout = Py_None, *threaded = Py_True;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO", names, &given, &threaded, &timeout)) {
+    PyObject *path, *timeout = Py_None, *threaded = Py_True;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO", names, &path, &threaded, &timeout)) {
         return -1;
     }
-    int truth = PyObject_IsTrue(threaded);
-    PyObject *path = truth < 0 ? NULL : encode_path(given);
-    PyObject *lock_file = path == NULL ? NULL : make_lock_file(state_of(self), path);
-    int result = lock_file == NULL ? -1 : initialise(self, path, lock_file, truth, timeout);
-    Py_XDECREF(path);
-    Py_XDECREF(lock_file);
-    return result;
+    return construct(self, path, threaded, timeout, NULL);
+}
+
+int
+sqlite_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"path", "threaded", "timeout", "database", NULL};
+    PyObject *path, *timeout = Py_None, *threaded = Py_True, *database = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO$O", names, &path, &threaded, &timeout,
+                                     &database)) {
+        return -1;
+    }
+    return construct(self, path, threaded, timeout, database);
 }
 
 static int
@@ -230,48 +314,69 @@ share_lock(PyObject *self)
     return lock;
 }
 
+/* One call of a method. */
+struct call {
+    struct attempt attempt;
+    struct caller caller;
+};
+
+/* Shares the lock until end(). False with an exception: the object has none. */
 static bool
-begin(PyObject *self, struct attempt *attempt, const char *method, int64_t deadline)
+begin_any(PyObject *self, struct call *call, int64_t deadline)
 {
     struct lock *lock = share_lock(self);
     if (lock == NULL) {
         return false;
     }
-    if (lock->mechanism == NULL) {
-        complain(PyExc_NotImplementedError, self, "%U does not implement %s()", method);
-        lock_drop(lock);
+    attempt_begin(&call->attempt, lock, deadline);
+    PyObject *databases = state_of(self)->databases;
+    call->caller = (struct caller){.databases = databases ? databases_of(databases) : NULL};
+    call->attempt.caller = &call->caller;
+    return true;
+}
+
+static PyObject *
+end(struct call *call, PyObject *result)
+{
+    Py_CLEAR(call->caller.error);
+    lock_drop(call->attempt.lock);
+    return result;
+}
+
+static bool
+begin(PyObject *self, struct call *call, const char *method, int64_t deadline)
+{
+    if (!begin_any(self, call, deadline)) {
         return false;
     }
-    attempt_begin(attempt, lock, deadline);
+    if (call->attempt.lock->mechanism == NULL) {
+        complain(PyExc_NotImplementedError, self, "%U does not implement %s()", method);
+        end(call, NULL);
+        return false;
+    }
     return true;
 }
 
 /* LOCK_INTERRUPTED: a signal's handler has raised. */
 static enum outcome
-run(struct attempt *attempt, enum outcome (*operation)(struct attempt *attempt))
+run(struct call *call, enum outcome (*operation)(struct attempt *attempt))
 {
+    struct attempt *attempt = &call->attempt;
     enum outcome outcome;
     bool raised = false;
     do {
-        Py_BEGIN_ALLOW_THREADS
-            outcome = operation(attempt);
-            if (outcome != LOCK_INTERRUPTED) {
-                attempt_end(attempt);
-            }
-        Py_END_ALLOW_THREADS
+        caller_leave(&call->caller);
+        outcome = operation(attempt);
+        if (outcome != LOCK_INTERRUPTED) {
+            attempt_end(attempt);
+        }
+        caller_return(&call->caller);
         if (outcome == LOCK_INTERRUPTED && PyErr_CheckSignals() != 0) {
             attempt_end(attempt);
             raised = true;
         }
     } while (outcome == LOCK_INTERRUPTED && !raised);
     return outcome;
-}
-
-static PyObject *
-end(const struct attempt *attempt, PyObject *result)
-{
-    lock_drop(attempt->lock);
-    return result;
 }
 
 /* ---- LockBase: attributes that may be assigned ---- */
@@ -402,20 +507,20 @@ PyDoc_STRVAR(acquire_doc,
 static PyObject *
 base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    struct attempt attempt;
+    struct call call;
     int64_t deadline;
     if (!read_acquire_arguments(self, args, kwargs, &deadline) ||
-        !begin(self, &attempt, "acquire", deadline)) {
+        !begin(self, &call, "acquire", deadline)) {
         return NULL;
     }
-    enum outcome outcome = run(&attempt, lock_acquire);
+    enum outcome outcome = run(&call, lock_acquire);
     if (outcome == LOCK_OWNED) {
         acquired = self;
-        return end(&attempt, Py_NewRef(Py_None));
+        return end(&call, Py_NewRef(Py_None));
     }
-    return end(&attempt, outcome == LOCK_INTERRUPTED
-                             ? NULL
-                             : raise_not_acquired(errors_of(self), &attempt, outcome));
+    return end(&call, outcome == LOCK_INTERRUPTED
+                          ? NULL
+                          : raise_not_acquired(errors_of(self), &call.attempt, outcome));
 }
 
 PyDoc_STRVAR(release_doc,
@@ -430,22 +535,22 @@ PyDoc_STRVAR(release_doc,
 static PyObject *
 base_release(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct attempt attempt;
-    if (!begin(self, &attempt, "release", 0)) {
+    struct call call;
+    if (!begin(self, &call, "release", 0)) {
         return NULL;
     }
-    attempt.leaving = is_called_by_with(self);
-    switch (run(&attempt, lock_release)) {
+    call.attempt.leaving = is_called_by_with(self);
+    switch (run(&call, lock_release)) {
     case LOCK_RELEASED:
-        return end(&attempt, Py_NewRef(Py_None));
+        return end(&call, Py_NewRef(Py_None));
     case LOCK_FREE:
-        return end(&attempt, raise_not_locked(errors_of(self), &attempt));
+        return end(&call, raise_not_locked(errors_of(self), &call.attempt));
     case LOCK_FAILED:
-        return end(&attempt, attempt.report.releasing
-                                 ? raise_failed_release(errors_of(self), &attempt)
-                                 : raise_failed_look(errors_of(self), &attempt));
+        return end(&call, call.attempt.report.releasing
+                              ? raise_failed_release(errors_of(self), &call.attempt)
+                              : raise_failed_look(errors_of(self), &call.attempt));
     default:
-        return end(&attempt, raise_not_mine(errors_of(self), &attempt));
+        return end(&call, raise_not_mine(errors_of(self), &call.attempt));
     }
 }
 
@@ -466,16 +571,16 @@ PyDoc_STRVAR(i_am_locking_doc,
 static PyObject *
 look(PyObject *self, const char *method, bool mine)
 {
-    struct attempt attempt;
-    if (!begin(self, &attempt, method, 0)) {
+    struct call call;
+    if (!begin(self, &call, method, 0)) {
         return NULL;
     }
-    enum outcome outcome = run(&attempt, lock_look);
+    enum outcome outcome = run(&call, lock_look);
     if (outcome == LOCK_FAILED) {
-        return end(&attempt, raise_failed_look(errors_of(self), &attempt));
+        return end(&call, raise_failed_look(errors_of(self), &call.attempt));
     }
     bool answer = outcome == LOCK_OWNED || (!mine && outcome == LOCK_HELD);
-    return end(&attempt, PyBool_FromLong(answer));
+    return end(&call, PyBool_FromLong(answer));
 }
 
 static PyObject *
@@ -504,14 +609,14 @@ PyDoc_STRVAR(break_lock_doc,
 static PyObject *
 base_break_lock(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct attempt attempt;
-    if (!begin(self, &attempt, "break_lock", 0)) {
+    struct call call;
+    if (!begin(self, &call, "break_lock", 0)) {
         return NULL;
     }
-    if (run(&attempt, lock_break) == LOCK_FREE) {
-        return end(&attempt, Py_NewRef(Py_None));
+    if (run(&call, lock_break) == LOCK_FREE) {
+        return end(&call, Py_NewRef(Py_None));
     }
-    return end(&attempt, raise_failed_break(errors_of(self), &attempt));
+    return end(&call, raise_failed_break(errors_of(self), &call.attempt));
 }
 
 PyDoc_STRVAR(owner_doc, "owner($self, /)\n--\n\n"
@@ -545,17 +650,17 @@ make_owner(const State *state, const struct holder *holder)
 static PyObject *
 base_owner(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct attempt attempt;
-    if (!begin(self, &attempt, "owner", 0)) {
+    struct call call;
+    if (!begin(self, &call, "owner", 0)) {
         return NULL;
     }
-    switch (run(&attempt, lock_identify)) {
+    switch (run(&call, lock_identify)) {
     case LOCK_FREE:
-        return end(&attempt, Py_NewRef(Py_None));
+        return end(&call, Py_NewRef(Py_None));
     case LOCK_FAILED:
-        return end(&attempt, raise_failed_look(errors_of(self), &attempt));
+        return end(&call, raise_failed_look(errors_of(self), &call.attempt));
     default:
-        return end(&attempt, make_owner(state_of(self), &attempt.report.holder));
+        return end(&call, make_owner(state_of(self), &call.attempt.report.holder));
     }
 }
 
@@ -570,22 +675,22 @@ PyDoc_STRVAR(fileno_doc,
 static PyObject *
 base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct attempt attempt;
-    if (!begin(self, &attempt, "fileno", 0)) {
+    struct call call;
+    if (!begin(self, &call, "fileno", 0)) {
         return NULL;
     }
-    switch (run(&attempt, lock_identify)) {
+    switch (run(&call, lock_identify)) {
     case LOCK_OWNED: {
-        int descriptor = lock_descriptor(&attempt);
-        return end(&attempt, descriptor >= 0 ? PyLong_FromLong(descriptor)
-                                             : raise_not_locked(errors_of(self), &attempt));
+        int descriptor = lock_descriptor(&call.attempt);
+        return end(&call, descriptor >= 0 ? PyLong_FromLong(descriptor)
+                                          : raise_not_locked(errors_of(self), &call.attempt));
     }
     case LOCK_FAILED:
-        return end(&attempt, raise_failed_look(errors_of(self), &attempt));
+        return end(&call, raise_failed_look(errors_of(self), &call.attempt));
     case LOCK_HELD:
-        return end(&attempt, raise_not_mine(errors_of(self), &attempt));
+        return end(&call, raise_not_mine(errors_of(self), &call.attempt));
     default:
-        return end(&attempt, raise_not_locked(errors_of(self), &attempt));
+        return end(&call, raise_not_locked(errors_of(self), &call.attempt));
     }
 }
 
@@ -666,14 +771,13 @@ is_threaded(PyObject *self)
 static bool
 enter(PyObject *self)
 {
-    struct attempt attempt;
-    bool entered;
-    attempt_begin(&attempt, share_lock(self), 0);
-    Py_BEGIN_ALLOW_THREADS
-        entered = lock_enter(&attempt);
-        attempt_end(&attempt);
-    Py_END_ALLOW_THREADS
-    lock_drop(attempt.lock);
+    struct call call;
+    begin_any(self, &call, 0);
+    caller_leave(&call.caller);
+    bool entered = lock_enter(&call.attempt);
+    attempt_end(&call.attempt);
+    caller_return(&call.caller);
+    end(&call, NULL);
     return entered;
 }
 
@@ -716,17 +820,16 @@ base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 static bool
 leave(PyObject *self)
 {
-    struct attempt attempt;
-    bool outermost;
+    struct call call;
     if (has_own_scheme(self)) {
         return unnest_in_object((LockObject *)self);
     }
-    attempt_begin(&attempt, share_lock(self), 0);
-    Py_BEGIN_ALLOW_THREADS
-        outermost = lock_leave(&attempt);
-        attempt_end(&attempt);
-    Py_END_ALLOW_THREADS
-    lock_drop(attempt.lock);
+    begin_any(self, &call, 0);
+    caller_leave(&call.caller);
+    bool outermost = lock_leave(&call.attempt);
+    attempt_end(&call.attempt);
+    caller_return(&call.caller);
+    end(&call, NULL);
     return outermost;
 }
 
@@ -779,6 +882,18 @@ get_lock_file(PyObject *self, void *Py_UNUSED(closure))
     return share_text(self, offsetof(struct lock, lock_file));
 }
 
+PyObject *
+get_database(PyObject *self, void *Py_UNUSED(closure))
+{
+    struct lock *lock = share_lock(self);
+    if (lock == NULL) {
+        return NULL;
+    }
+    PyObject *database = decode(lock->database);
+    lock_drop(lock);
+    return database;
+}
+
 static PyObject *
 get_hostname(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -788,21 +903,17 @@ get_hostname(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_unique_name(PyObject *self, void *closure)
 {
-    struct attempt attempt;
+    struct call call;
     char name[OWNER_NAME_SIZE];
     PyObject *value = assigned(self, closure);
-    if (value != NULL || PyErr_Occurred()) {
+    if (value != NULL || PyErr_Occurred() || !begin_any(self, &call, 0)) {
         return value;
     }
-    struct lock *lock = share_lock(self);
-    if (lock == NULL) {
-        return NULL;
-    }
-    attempt_begin(&attempt, lock, 0);
-    Py_BEGIN_ALLOW_THREADS
-        lock_unique_name(&attempt, name);
-        attempt_end(&attempt);
-    Py_END_ALLOW_THREADS
+    const struct lock *lock = call.attempt.lock;
+    caller_leave(&call.caller);
+    lock_unique_name(&call.attempt, name);
+    attempt_end(&call.attempt);
+    caller_return(&call.caller);
     bool inside = lock->mechanism != NULL && lock->mechanism->unique_file_is_inside;
     PyObject *place = decode(inside ? lock->lock_file : lock->directory);
     PyObject *base = decode(name);
@@ -811,7 +922,7 @@ get_unique_name(PyObject *self, void *closure)
     }
     Py_XDECREF(place);
     Py_XDECREF(base);
-    return end(&attempt, value);
+    return end(&call, value);
 }
 
 static PyObject *
@@ -863,17 +974,19 @@ base_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
     PyObject *result = NULL;
     PyObject *path = get_path(self, NULL);
     PyObject *lock_file = path ? get_lock_file(self, NULL) : NULL;
-    PyObject *threaded = lock_file ? get_threaded(self, NULL) : NULL;
+    PyObject *database = lock_file ? get_database(self, NULL) : NULL;
+    PyObject *threaded = database ? get_threaded(self, NULL) : NULL;
     PyObject *timeout = threaded ? constructor_timeout((LockObject *)self) : NULL;
     PyObject *dict = timeout ? PyObject_GenericGetDict(self, NULL) : NULL;
     PyObject *copyreg = dict ? PyImport_ImportModule("copyreg") : NULL;
     PyObject *make = copyreg ? PyObject_GetAttrString(copyreg, "__newobj__") : NULL;
     if (make != NULL) {
-        result = Py_BuildValue("O(O)(OOOOO)", make, (PyObject *)Py_TYPE(self), path, threaded,
-                               timeout, lock_file, dict);
+        result = Py_BuildValue("O(O)(OOOOOO)", make, (PyObject *)Py_TYPE(self), path, threaded,
+                               timeout, lock_file, dict, database);
     }
     Py_XDECREF(path);
     Py_XDECREF(lock_file);
+    Py_XDECREF(database);
     Py_XDECREF(threaded);
     Py_XDECREF(timeout);
     Py_XDECREF(dict);
@@ -884,26 +997,39 @@ base_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(setstate_doc, "__setstate__($self, state, /)\n--\n\nFor copy and pickle.");
 
+/* A lock in a database has one, and no other lock has. */
+static bool
+is_fit(PyObject *self, const struct making *making)
+{
+    const char *database = PyBytes_AsString(making->database);
+    bool wanted = mechanism_of(state_of(self), self) == &sqlite_mechanism;
+    return PyBytes_AsString(making->lock_file)[0] == '/' && database[0] == (wanted ? '/' : '\0');
+}
+
 static PyObject *
 base_setstate(PyObject *self, PyObject *state)
 {
-    PyObject *path, *lock_file, *timeout, *dict;
+    struct making making;
+    PyObject *dict;
     int threaded, result = -1;
     if (!PyTuple_Check(state)) {
         PyErr_SetString(PyExc_TypeError, "the state of a lock is a tuple");
         return NULL;
     }
-    if (!PyArg_ParseTuple(state, "O&pOO&O!", PyUnicode_FSConverter, &path, &threaded, &timeout,
-                          PyUnicode_FSConverter, &lock_file, &PyDict_Type, &dict)) {
+    if (!PyArg_ParseTuple(state, "O&pOO&O!O&", PyUnicode_FSConverter, &making.path, &threaded,
+                          &making.timeout, PyUnicode_FSConverter, &making.lock_file, &PyDict_Type,
+                          &dict, PyUnicode_FSConverter, &making.database)) {
         return NULL;
     }
-    if (PyBytes_AsString(lock_file)[0] != '/') {
-        PyErr_SetString(PyExc_ValueError, "the lock file of a lock is absolute");
+    making.threaded = threaded != 0;
+    if (is_fit(self, &making)) {
+        result = initialise(self, &making);
     } else {
-        result = initialise(self, path, lock_file, threaded, timeout);
+        PyErr_SetString(PyExc_ValueError, "the files of a lock are absolute");
     }
-    Py_DECREF(path);
-    Py_DECREF(lock_file);
+    Py_DECREF(making.path);
+    Py_DECREF(making.lock_file);
+    Py_DECREF(making.database);
     PyObject *own = result == 0 ? PyObject_GenericGetDict(self, NULL) : NULL;
     if (own == NULL) {
         return NULL;

@@ -134,7 +134,9 @@ describe_failure(const struct report *report)
 {
     char buffer[256];
     const char *reason = report->reason;
-    PyObject *message = decode(os_message(report->error, buffer, sizeof buffer));
+    PyObject *message = report->cause != NULL
+                            ? PyObject_Str(report->cause)
+                            : decode(os_message(report->error, buffer, sizeof buffer));
     if (message == NULL) {
         return NULL;
     }
@@ -145,10 +147,13 @@ describe_failure(const struct report *report)
 }
 
 static PyObject *
-os_error(const struct attempt *attempt)
+cause_of(const struct attempt *attempt)
 {
     char buffer[256];
     int error = attempt->report.error;
+    if (attempt->report.cause != NULL) {
+        return Py_NewRef(attempt->report.cause);
+    }
     PyObject *message = decode(os_message(error, buffer, sizeof buffer));
     PyObject *file = decode(attempt->lock->lock_file);
     PyObject *exception = NULL;
@@ -160,7 +165,8 @@ os_error(const struct attempt *attempt)
     return exception;
 }
 
-/* Raises type(text), chained to the OSError if a system call had failed. Takes
+/* Raises type(text), chained to the OSError if a system call had failed, or to what a
+ * module of Python's had raised. Takes
  * the text, which may be NULL, over. Always returns NULL. */
 static PyObject *
 raise_text(PyObject *type, const struct attempt *attempt, PyObject *text)
@@ -174,7 +180,7 @@ raise_text(PyObject *type, const struct attempt *attempt, PyObject *text)
         return NULL;
     }
     if (attempt->report.error != 0) {
-        PyObject *cause = os_error(attempt);
+        PyObject *cause = cause_of(attempt);
         if (cause == NULL) {
             Py_DECREF(exception);
             return NULL;

@@ -151,7 +151,7 @@ check_own(const struct owned *owned)
 }
 
 static enum outcome
-files_confirm(struct owned *owned, struct report *report)
+files_confirm(struct attempt *attempt, struct owned *owned)
 {
     int error = mend(owned);
     if (error == 0) {
@@ -162,7 +162,7 @@ files_confirm(struct owned *owned, struct report *report)
     }
     return error == 0        ? LOCK_OWNED
            : error == ENOENT ? LOCK_BROKEN
-                             : place_fail(report, error, "look at the lock file");
+                             : place_fail(&attempt->report, error, "look at the lock file");
 }
 
 /* The lock file is not ours any more: nor shall the unique file be. */
@@ -186,8 +186,9 @@ still_owned(const struct owned *owned, struct report *report, int error, const c
 
 /* The beacon goes last. */
 static enum outcome
-files_release(struct owned *owned, struct report *report, bool *awaited)
+files_release(struct attempt *attempt, struct owned *owned, bool *awaited)
 {
+    struct report *report = &attempt->report;
     const struct os_file *directory = &owned->directory;
     bool freed = false;
     int error = mend(owned);

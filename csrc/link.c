@@ -85,7 +85,7 @@ enum outcome
 link_claim(struct attempt *attempt)
 {
     const struct lock *lock = attempt->lock;
-    struct owned *claim = table_new(lock->mechanism, attempt->owner, lock->lock_file);
+    struct owned *claim = table_new(lock->mechanism, attempt->owner, lock_name(lock), "");
     if (claim == NULL) {
         return place_fail(&attempt->report, ENOMEM, "allocate");
     }

@@ -23,11 +23,14 @@ struct waited {
 /* ---- Lock objects ---- */
 
 struct lock *
-lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file, bool threaded)
+lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file,
+         const char *database, bool threaded)
 {
     size_t path_size = strlen(path) + 1;
     size_t file_size = strlen(lock_file) + 1;
-    struct lock *lock = calloc(1, sizeof *lock + file_size + file_size + path_size);
+    size_t database_size = strlen(database) + 1;
+    size_t size = file_size + file_size + path_size + database_size;
+    struct lock *lock = calloc(1, sizeof *lock + size);
     if (lock == NULL) {
         return NULL;
     }
@@ -41,6 +44,8 @@ lock_new(const struct mechanism *mechanism, const char *path, const char *lock_f
     memcpy(lock->directory, lock_file, (size_t)(lock->file - lock->lock_file));
     lock->path = lock->directory + file_size;
     memcpy(lock->path, path, path_size);
+    lock->database = lock->path + path_size;
+    memcpy(lock->database, database, database_size);
     return lock;
 }
 
@@ -120,7 +125,7 @@ static enum outcome
 confirm(struct attempt *attempt, struct owned *owned)
 {
     const struct mechanism *mechanism = attempt->lock->mechanism;
-    enum outcome outcome = mechanism->confirm(owned, &attempt->report);
+    enum outcome outcome = mechanism->confirm(attempt, owned);
     if (outcome == LOCK_BROKEN) {
         mechanism->discard(owned);
         return LOCK_FREE;
@@ -133,7 +138,7 @@ confirm(struct attempt *attempt, struct owned *owned)
 static enum outcome
 look_up(struct attempt *attempt)
 {
-    struct owned *owned = table_take(attempt->lock->lock_file, attempt->owner);
+    struct owned *owned = table_take(lock_name(attempt->lock), attempt->owner);
     return owned == NULL ? LOCK_FREE : confirm(attempt, owned);
 }
 
@@ -386,7 +391,9 @@ lock_acquire(struct attempt *attempt)
             rounds = 0;
             outcome = sleep_on(attempt);
         }
-        if (outcome == LOCK_HELD) {
+        if (outcome == LOCK_HELD && attempt->report.busy) {
+            outcome = LOCK_FAILED;
+        } else if (outcome == LOCK_HELD) {
             attempt->lock->mechanism->identify(attempt);
             remember_waited_for(attempt);
         }
@@ -444,7 +451,7 @@ lock_identify(struct attempt *attempt)
 static struct owned *
 take_own(struct attempt *attempt)
 {
-    struct owned *owned = table_take(attempt->lock->lock_file, attempt->owner);
+    struct owned *owned = table_take(lock_name(attempt->lock), attempt->owner);
     if (owned == NULL && lock_look(attempt) == LOCK_OWNED) {
         owned = table_take_key(attempt_key(attempt), attempt->owner);
     }
@@ -469,7 +476,7 @@ release(struct attempt *attempt, struct owned *owned)
         table_keep(owned); /* another thread of this owner has entered meanwhile */
         return LOCK_RELEASED;
     }
-    enum outcome outcome = attempt->lock->mechanism->release(owned, &attempt->report, &awaited);
+    enum outcome outcome = attempt->lock->mechanism->release(attempt, owned, &awaited);
     attempt->report.releasing = outcome == LOCK_FAILED;
     if (outcome == LOCK_FAILED && attempt->report.owned) {
         table_keep(owned);
@@ -539,7 +546,7 @@ lock_leave(struct attempt *attempt)
 void
 lock_unique_name(struct attempt *attempt, char name[OWNER_NAME_SIZE])
 {
-    struct owned *owned = table_take(attempt->lock->lock_file, attempt->owner);
+    struct owned *owned = table_take(lock_name(attempt->lock), attempt->owner);
     if (owned != NULL) {
         memcpy(name, owned->unique_name, OWNER_NAME_SIZE);
         table_keep(owned);
@@ -566,10 +573,12 @@ void
 lock_release_all(void)
 {
     struct owned *owned;
-    while ((owned = table_take_last()) != NULL) {
-        struct report report = {0};
+    table_close();
+    while ((owned = table_take_last(NULL)) != NULL) {
+        struct attempt attempt = {0};
         bool awaited;
-        if (owned->mechanism->release(owned, &report, &awaited) == LOCK_FAILED && report.owned) {
+        if (owned->mechanism->release(&attempt, owned, &awaited) == LOCK_FAILED &&
+            attempt.report.owned) {
             table_drop(owned); /* the beacon goes; whoever comes next finds it stale */
         }
     }

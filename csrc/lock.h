@@ -51,6 +51,8 @@ struct report {
     const char *reason; /* why a lock is held though no live owner is in sight */
     bool releasing;     /* what failed was a release ... */
     bool owned;         /* ... and the caller still owns */
+    bool busy;          /* held or not, nobody could be asked: a failure, if it stays so */
+    void *cause;        /* the exception, of a mechanism that calls Python; borrowed */
     struct holder holder;
 };
 
@@ -64,14 +66,22 @@ struct lock {
     char *path;       /* as given */
     char *directory;  /* the lock file's, absolute, with a slash at its end */
     const char *file; /* the lock file's name in it */
+    char *database;   /* where the lock is a row, absolute; else "" */
     char lock_file[];
 };
+
+static inline struct table_name
+lock_name(const struct lock *lock)
+{
+    return (struct table_name){lock->lock_file, lock->database};
+}
 
 struct shape;
 
 /* One call of a method by one owner. */
 struct attempt {
     struct lock *lock;
+    void *caller; /* for a mechanism that calls Python back */
     struct owner owner;
     struct wait wait;
     struct report report;
@@ -115,24 +125,25 @@ struct mechanism {
 
     /* Is an entry of the table still true? OWNED, BROKEN, FAILED; FREE: it is, but the
      * lock's path leads to another place by now. */
-    enum outcome (*confirm)(struct owned *owned, struct report *report);
+    enum outcome (*confirm)(struct attempt *attempt, struct owned *owned);
 
     /* Drops an entry that is not true any more, and what is left of it on disk. */
     void (*discard)(struct owned *owned);
 
-    /* RELEASED, BROKEN: the entry is gone; FAILED: if report->owned it is still there, and busy. */
-    enum outcome (*release)(struct owned *owned, struct report *report, bool *awaited);
+    /* RELEASED, BROKEN: the entry is gone; FAILED: if the report says owned, it is still there, and
+     * busy. */
+    enum outcome (*release)(struct attempt *attempt, struct owned *owned, bool *awaited);
 
     /* Removes the lock whoever owns it: the one that was waited for, else the one there now. */
     enum outcome (*condemn)(struct attempt *attempt, const struct os_identity *waited_for);
 };
 
 extern const struct mechanism link_mechanism;
-extern const struct mechanism mkdir_mechanism;
+extern const struct mechanism mkdir_mechanism; /* and sqlite.h has one */
 
-/* NULL: out of memory. lock_file is absolute. */
+/* NULL: out of memory. lock_file is absolute, and so is database, unless it is "". */
 struct lock *lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file,
-                      bool threaded);
+                      const char *database, bool threaded);
 void lock_drop(struct lock *lock);
 
 void attempt_begin(struct attempt *attempt, struct lock *lock, int64_t deadline);
@@ -160,7 +171,7 @@ void lock_unique_name(struct attempt *attempt, char name[OWNER_NAME_SIZE]);
 /* The beacon's descriptor; -1: not owned. */
 int lock_descriptor(struct attempt *attempt);
 
-/* At exit: releases all that this process owns. */
+/* At exit: releases all that this process owns and that needs no Python any more. */
 void lock_release_all(void);
 
 #endif

@@ -145,7 +145,7 @@ mkdir_claim(struct attempt *attempt)
 {
     const struct lock *lock = attempt->lock;
     struct os_file inside = {.descriptor = -1};
-    struct owned *claim = table_new(lock->mechanism, attempt->owner, lock->lock_file);
+    struct owned *claim = table_new(lock->mechanism, attempt->owner, lock_name(lock), "");
     if (claim == NULL) {
         return place_fail(&attempt->report, ENOMEM, "allocate");
     }
@@ -162,7 +162,7 @@ mkdir_claim(struct attempt *attempt)
     }
     withdraw(attempt, claim, &inside);
     if (os_rename_is_unsupported(error)) {
-        claim = table_new(lock->mechanism, attempt->owner, lock->lock_file);
+        claim = table_new(lock->mechanism, attempt->owner, lock_name(lock), "");
         return claim != NULL ? claim_in_place(attempt, claim)
                              : place_fail(&attempt->report, ENOMEM, "allocate");
     }

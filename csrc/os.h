@@ -64,13 +64,15 @@ os_is_identical(struct os_identity one, struct os_identity other)
     return os_same(one.inode, other.inode) && one.born == other.born;
 }
 
-enum os_kind { OS_REGULAR, OS_DIRECTORY, OS_OTHER };
+enum os_kind { OS_REGULAR, OS_DIRECTORY, OS_LINK, OS_OTHER };
 
 struct os_status {
     struct os_inode inode;
     enum os_kind kind;
     uint64_t user;
-    bool shared; /* its group or others may write it */
+    unsigned mode; /* who may do what, as the system writes it down */
+    bool shared;   /* its group or others may write it */
+    bool sticky;   /* a directory in which only owners may remove */
     uint64_t links;
     uint64_t size;
 };
@@ -107,16 +109,24 @@ void os_wait_unlocked(void);
 void os_wake_all(void);
 
 /* Files, by name relative to an open directory; symbolic links are never followed. */
+extern const struct os_file os_anywhere; /* the directory of absolute names */
 int os_open_directory(const char *path, struct os_file *directory);
 int os_create(const struct os_file *directory, const char *name, struct os_file *file);
 int os_open(const struct os_file *directory, const char *name, enum os_access access,
             struct os_file *file, struct os_status *status);
+/* A file that many use: opened to read and write, made if it is not there. */
+int os_open_shared(const struct os_file *directory, const char *name, struct os_file *file,
+                   struct os_status *status);
+int os_make_file(const struct os_file *directory, const char *name); /* empty, and not opened */
 int os_make_directory(const struct os_file *directory, const char *name, struct os_file *made);
 bool os_is_open(const struct os_file *file);
 void os_close(struct os_file *file); /* unless the number is not ours any more */
 int os_status(const struct os_file *file, struct os_status *status);
 int os_status_at(const struct os_file *directory, const char *name, struct os_status *status);
-int os_status_of(const char *path, struct os_status *status); /* follows links */
+int os_status_of(const char *path, struct os_status *status);  /* follows links */
+int os_resolve(const char *path, char resolved[OS_PATH_SIZE]); /* without any link in it */
+int os_set_mode(const struct os_file *file, unsigned mode);
+int os_touch(const struct os_file *file); /* to whoever watches it, a change */
 int os_identify(const struct os_file *directory, const char *name, struct os_identity *identity);
 int os_link(const struct os_file *directory, const char *existing, const char *name);
 int os_rename(const struct os_file *directory, const char *from, const char *to); /* if free */
@@ -132,6 +142,13 @@ int os_list(const struct os_file *directory, bool (*visit)(void *context, const 
 /* Kernel locks on an open file. Refused: EWOULDBLOCK. */
 int os_flock(const struct os_file *file, enum os_mode mode);
 bool os_flock_is_unsupported(int error);
+
+/* Kernel locks on one byte of a file, which need not be there, for an open file (and
+ * all its copies) until it is closed. Refused: EWOULDBLOCK. An exclusive one needs a
+ * file open for writing; to find out whether one would be refused needs nothing, but
+ * an open file does not see its own. */
+int os_lock_byte(const struct os_file *file, uint64_t byte, enum os_mode mode);
+int os_find_lock(const struct os_file *file, uint64_t byte);
 
 /* Marks on an open file, seen by whoever has opened it anew, until they are taken
  * back or the file is closed. Not to be used on network file systems, where they

@@ -103,18 +103,16 @@ system_find_birth(int directory, const char *name, struct os_identity *identity)
     }
 }
 
-/* ---- Marks ---- */
+/* ---- Byte locks, and marks ---- */
 
-/* Open-file-description locks on bytes far behind anything that a user writes into
- * a lock file. Shared ones, since exclusive ones need a file open for writing;
- * asking whether an exclusive one would be refused needs nothing. */
+/* Open-file-description locks: they go with the open file, not with the process. */
 static int
-mark_command(const struct os_file *file, int command, short type, enum os_mark mark)
+byte_command(const struct os_file *file, int command, short type, uint64_t byte)
 {
     struct flock range = {
         .l_type = type,
         .l_whence = SEEK_SET,
-        .l_start = (INT64_C(1) << 61) + (int)mark,
+        .l_start = (off_t)byte,
         .l_len = 1,
     };
     int result;
@@ -122,27 +120,49 @@ mark_command(const struct os_file *file, int command, short type, enum os_mark m
         result = fcntl(file->descriptor, command, &range);
     } while (result != 0 && errno == EINTR);
     if (result != 0) {
-        return errno;
+        return errno == EACCES ? EWOULDBLOCK : errno;
     }
     return command == F_OFD_GETLK && range.l_type != F_UNLCK ? EWOULDBLOCK : 0;
 }
 
 int
+os_lock_byte(const struct os_file *file, uint64_t byte, enum os_mode mode)
+{
+    static const short types[] = {
+        [OS_UNLOCK] = F_UNLCK, [OS_SHARED] = F_RDLCK, [OS_EXCLUSIVE] = F_WRLCK};
+    return byte_command(file, F_OFD_SETLK, types[mode], byte);
+}
+
+int
+os_find_lock(const struct os_file *file, uint64_t byte)
+{
+    return byte_command(file, F_OFD_GETLK, F_WRLCK, byte);
+}
+
+/* Far behind anything that a user writes into a lock file. Shared locks, since
+ * exclusive ones need a file open for writing. */
+static uint64_t
+mark_byte(enum os_mark mark)
+{
+    return (UINT64_C(1) << 61) + (uint64_t)mark;
+}
+
+int
 os_mark(const struct os_file *file, enum os_mark mark)
 {
-    return mark_command(file, F_OFD_SETLK, F_RDLCK, mark);
+    return os_lock_byte(file, mark_byte(mark), OS_SHARED);
 }
 
 void
 os_unmark(const struct os_file *file, enum os_mark mark)
 {
-    mark_command(file, F_OFD_SETLK, F_UNLCK, mark);
+    os_lock_byte(file, mark_byte(mark), OS_UNLOCK);
 }
 
 int
 os_find_mark(const struct os_file *file, enum os_mark mark)
 {
-    return mark_command(file, F_OFD_GETLK, F_WRLCK, mark);
+    return os_find_lock(file, mark_byte(mark));
 }
 
 /* ---- Watches ---- */

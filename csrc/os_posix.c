@@ -295,6 +295,8 @@ os_message(int error, char *buffer, size_t size)
 
 /* ---- Files ---- */
 
+const struct os_file os_anywhere = {.descriptor = AT_FDCWD};
+
 static struct os_inode
 inode_of(const struct stat *found)
 {
@@ -308,9 +310,12 @@ fill_status(const struct stat *found, struct os_status *status)
         .inode = inode_of(found),
         .kind = S_ISREG(found->st_mode)   ? OS_REGULAR
                 : S_ISDIR(found->st_mode) ? OS_DIRECTORY
+                : S_ISLNK(found->st_mode) ? OS_LINK
                                           : OS_OTHER,
         .user = (uint64_t)found->st_uid,
+        .mode = found->st_mode & 0777,
         .shared = (found->st_mode & 0022) != 0,
+        .sticky = (found->st_mode & S_ISVTX) != 0,
         .links = (uint64_t)found->st_nlink,
         .size = (uint64_t)found->st_size,
     };
@@ -353,7 +358,7 @@ open_registered(int directory, const char *name, int flags, struct os_file *file
     if (error == 0) {
         file->inode = inode_of(found);
     } else if (descriptor >= 0) {
-        if ((flags & O_CREAT) != 0) {
+        if ((flags & O_EXCL) != 0) {
             unlinkat(directory, name, 0);
         }
         close(descriptor);
@@ -421,6 +426,27 @@ os_open(const struct os_file *directory, const char *name, enum os_access access
 }
 
 int
+os_open_shared(const struct os_file *directory, const char *name, struct os_file *file,
+               struct os_status *status)
+{
+    struct stat found;
+    int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK;
+    int error = open_registered(directory->descriptor, name, flags, file, &found);
+    if (error == 0) {
+        fill_status(&found, status);
+    }
+    return error;
+}
+
+/* Made without being opened: who closes a database that SQLite has open, too, would
+ * take its locks away. */
+int
+os_make_file(const struct os_file *directory, const char *name)
+{
+    return mknodat(directory->descriptor, name, S_IFREG | UNIQUE_MODE, 0) == 0 ? 0 : errno;
+}
+
+int
 os_status(const struct os_file *file, struct os_status *status)
 {
     struct stat found;
@@ -451,6 +477,24 @@ os_status_of(const char *path, struct os_status *status)
     }
     fill_status(&found, status);
     return 0;
+}
+
+int
+os_resolve(const char *path, char resolved[OS_PATH_SIZE])
+{
+    return realpath(path, resolved) != NULL ? 0 : errno;
+}
+
+int
+os_set_mode(const struct os_file *file, unsigned mode)
+{
+    return fchmod(file->descriptor, mode) == 0 ? 0 : errno;
+}
+
+int
+os_touch(const struct os_file *file)
+{
+    return futimens(file->descriptor, NULL) == 0 ? 0 : errno;
 }
 
 int

@@ -35,17 +35,24 @@ is_same_owner(struct owner one, struct owner other)
 }
 
 struct owned *
-table_new(const struct mechanism *mechanism, struct owner owner, const char *lock_file)
+table_new(const struct mechanism *mechanism, struct owner owner, struct table_name name,
+          const char *row)
 {
-    size_t length = strlen(lock_file) + 1;
-    struct owned *owned = calloc(1, sizeof *owned + length);
+    size_t file_size = strlen(name.lock_file) + 1;
+    size_t database_size = strlen(name.database) + 1;
+    size_t row_size = strlen(row) + 1;
+    struct owned *owned = calloc(1, sizeof *owned + file_size + database_size + row_size);
     if (owned != NULL) {
         owned->mechanism = mechanism;
         owned->owner = owner;
         owned->directory.descriptor = -1;
         owned->beacon.descriptor = -1;
-        memcpy(owned->lock_file, lock_file, length);
+        char *database = owned->lock_file + file_size;
+        char *own_row = database + database_size;
+        memcpy(owned->lock_file, name.lock_file, file_size);
         owned->file = strrchr(owned->lock_file, '/') + 1;
+        owned->database = memcpy(database, name.database, database_size);
+        owned->row = memcpy(own_row, row, row_size);
     }
     return owned;
 }
@@ -57,7 +64,7 @@ table_enter(struct owned *owned)
     discard_parent_table();
     bool entered = !is_closed;
     if (entered) {
-        owned->busy = true;
+        owned->user = os_thread_token();
         owned->serial = ++last_serial;
         owned->next = table;
         table = owned;
@@ -70,7 +77,7 @@ void
 table_keep(struct owned *owned)
 {
     os_lock();
-    owned->busy = false;
+    owned->user = 0;
     os_wake_all();
     os_unlock();
 }
@@ -102,7 +109,8 @@ table_replace(struct os_file *lost, struct os_file found)
 
 /* What an entry is looked for by. */
 struct query {
-    const char *lock_file;
+    const struct table_name *name;
+    const struct mechanism *mechanism;
     const struct table_key *key;
     uint64_t serial;
     const struct owner *owner;
@@ -120,10 +128,12 @@ static bool
 matches(const struct owned *owned, const struct query *query)
 {
     return (query->owner == NULL || is_same_owner(owned->owner, *query->owner)) &&
-           (!query->idle || !owned->busy) &&
+           (!query->idle || owned->user == 0) &&
+           (query->mechanism == NULL || owned->mechanism == query->mechanism) &&
            (query->serial == 0 || owned->serial == query->serial) &&
            (query->key == NULL || is_at(owned, query->key)) &&
-           (query->lock_file == NULL || strcmp(owned->lock_file, query->lock_file) == 0);
+           (query->name == NULL || (strcmp(owned->lock_file, query->name->lock_file) == 0 &&
+                                    strcmp(owned->database, query->name->database) == 0));
 }
 
 static struct owned *
@@ -142,20 +152,23 @@ take(const struct query *query)
     struct owned *owned;
     os_lock();
     discard_parent_table();
-    while ((owned = find(query)) != NULL && owned->busy) {
+    uint64_t user = os_thread_token();
+    while ((owned = find(query)) != NULL && owned->user != 0 && owned->user != user) {
         os_wait_unlocked();
     }
-    if (owned != NULL) {
-        owned->busy = true;
+    if (owned != NULL && owned->user == user) {
+        owned = NULL;
+    } else if (owned != NULL) {
+        owned->user = user;
     }
     os_unlock();
     return owned;
 }
 
 struct owned *
-table_take(const char *lock_file, struct owner owner)
+table_take(struct table_name name, struct owner owner)
 {
-    return take(&(struct query){.lock_file = lock_file, .owner = &owner});
+    return take(&(struct query){.name = &name, .owner = &owner});
 }
 
 struct owned *
@@ -171,12 +184,17 @@ table_take_serial(uint64_t serial)
 }
 
 struct owned *
-table_take_last(void)
+table_take_last(const struct mechanism *mechanism)
+{
+    return take(&(struct query){.mechanism = mechanism, .idle = true});
+}
+
+void
+table_close(void)
 {
     os_lock();
     is_closed = true;
     os_unlock();
-    return take(&(struct query){.idle = true});
 }
 
 void

@@ -4,6 +4,10 @@
  * it out busy, table_keep() and table_drop() end that, and whoever wants it
  * meanwhile waits. Entries therefore need no lock of their own while system
  * calls are made on them. A forked child finds the table empty.
+ *
+ * To the thread that uses an entry, it is not there meanwhile: so it is for Python
+ * code that runs inside a call (on Python 3.11, a garbage collection may set off
+ * some), which would otherwise wait for itself.
  */
 #ifndef LOCKFILE_TABLE_H
 #define LOCKFILE_TABLE_H
@@ -14,7 +18,7 @@ struct mechanism;
 
 struct owned {
     struct owned *next;
-    bool busy;
+    uint64_t user;   /* the thread that uses it now; 0: none */
     uint64_t serial; /* inode numbers are reused, serials are not */
     const struct mechanism *mechanism;
     struct owner owner;
@@ -24,8 +28,16 @@ struct owned {
     bool local;               /* its file system is: waiters leave marks */
     unsigned depth;           /* of with blocks */
     const char *file;         /* the lock file's name in its directory */
+    const char *database;     /* where the lock is a row, else "" ... */
+    const char *row;          /* ... and what the row is called */
     char unique_name[OWNER_NAME_SIZE];
     char lock_file[]; /* absolute */
+};
+
+/* How a lock is called. */
+struct table_name {
+    const char *lock_file;
+    const char *database; /* "": none */
 };
 
 /* A lock file that was found: what it is, and where. A backup that hard-links the
@@ -38,7 +50,7 @@ struct table_key {
 
 /* An entry that is not in the table yet; NULL: out of memory. */
 struct owned *table_new(const struct mechanism *mechanism, struct owner owner,
-                        const char *lock_file);
+                        struct table_name name, const char *row);
 bool table_enter(struct owned *owned); /* false: the process is at its end */
 void table_keep(struct owned *owned);
 
@@ -49,13 +61,15 @@ void table_drop(struct owned *owned);
 void table_replace(struct os_file *lost, struct os_file found);
 
 /* What owner owns at this lock file; by another path, it is found by its key. */
-struct owned *table_take(const char *lock_file, struct owner owner);
+struct owned *table_take(struct table_name name, struct owner owner);
 struct owned *table_take_key(struct table_key key, struct owner owner);
 struct owned *table_take_serial(uint64_t serial);
 
-/* At Python's end: nothing is entered any more. Takes what no other call uses. */
-struct owned *table_take_last(void);
-void table_open(void); /* a program that embeds Python may start it again */
+/* At Python's end nothing is entered any more; a program that embeds it may start it
+ * again. What is left is taken if no other call uses it; mechanism NULL: of any. */
+void table_close(void);
+void table_open(void);
+struct owned *table_take_last(const struct mechanism *mechanism);
 
 /* Who in this process owns it: does not wait. False: nobody. */
 bool table_find(struct table_key key, struct owner *owner, uint64_t *serial);

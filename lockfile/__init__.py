@@ -19,6 +19,7 @@ from lockfile._lockfile import (
     NotLocked,
     NotMyLock,
     Owner,
+    SQLiteFileLock,
     UnlockError,
 )
 
@@ -42,5 +43,6 @@ __all__ = [
     "NotLocked",
     "NotMyLock",
     "Owner",
+    "SQLiteFileLock",
     "UnlockError",
 ]

@@ -67,3 +67,15 @@ class LockBase:
 
 class LinkFileLock(LockBase): ...
 class MkdirFileLock(LockBase): ...
+
+class SQLiteFileLock(LockBase):
+    @property
+    def database(self) -> str: ...
+    def __init__(
+        self,
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        threaded: object = True,
+        timeout: float | None = None,
+        *,
+        database: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
+    ) -> None: ...

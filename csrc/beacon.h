@@ -1,0 +1,46 @@
+/* Beacons of locks that are rows: kernel locks on single bytes of one file, which lies
+ * beside the database and is shared by all of its locks.
+ *
+ * A claim takes a byte at random, so that no two claims ever have the same one, locks
+ * it before it makes its row, and writes into the row which byte that is, and which
+ * inode the file has: in a file that was put in its place, the byte proves nothing.
+ * Who waits marks the byte behind it. A process has the file open once for all of its
+ * claims, so a release frees a byte without any event; if somebody waits, it touches
+ * the file, which is the event. When the process ends, the kernel closes the file.
+ */
+#ifndef LOCKFILE_BEACON_H
+#define LOCKFILE_BEACON_H
+
+#include "owner.h"
+
+/* Which claim it is: the number of the file's inode, and the byte. */
+struct beacon {
+    uint64_t file;
+    uint64_t byte;
+};
+
+/* The name of a database's beacon file. False: too long. */
+bool beacon_path(const char *database, char path[OS_PATH_SIZE]);
+
+/* The file, open for this process's claims; made if it is not there, with the mode of
+ * the database. It stays open until each beacon_share() has its beacon_leave(), and
+ * a while longer. ENODEV: what is there is no plain file. */
+int beacon_share(const char *path, unsigned mode, struct os_file *file,
+                 struct owner_ground *ground);
+void beacon_leave(const struct os_file *file);
+
+/* Locks a fresh byte. */
+int beacon_light(const struct os_file *file, struct beacon *beacon);
+
+/* Locks that byte again, or a dead owner's. EWOULDBLOCK: another has it. */
+int beacon_take(const struct os_file *file, struct beacon beacon);
+void beacon_darken(const struct os_file *file, struct beacon beacon);
+
+/* EWOULDBLOCK: it is lit. By another open file than this one, which does not see its own. */
+int beacon_look(const struct os_file *file, struct beacon beacon);
+
+/* Waiters mark the beacon that they wait for until they close the file. */
+void beacon_await(const struct os_file *file, struct beacon beacon);
+bool beacon_is_awaited(const struct os_file *file, struct beacon beacon);
+
+#endif

@@ -1,0 +1,753 @@
+/* Locks that are rows of a table in a database.
+ *
+ * The row is made by one statement, which leaves one that is there alone: no check
+ * comes before it. What proves an owner dead is its beacon, a byte of a file beside
+ * the database (beacon.h): never the row's age, never the process's number.
+ *
+ * Claim: light the beacon, enter it in the table, make the row.
+ * Release: remove the row, then darken the beacon, then wake who waits. A dark beacon
+ * whose row is still there is therefore a dead owner's.
+ * Break: take the beacon, so that an owner that has lost it cannot light it again
+ * meanwhile, and remove the row of that very claim. */
+#include "sqlite.h"
+#include "place.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* How long a busy database is asked again at once: by who may sleep and ask later, by
+ * who may not, and by who gives up something. */
+#define SHORT_PATIENCE (2 * OS_MILLISECOND)
+#define PATIENCE OS_SECOND
+#define LONG_PATIENCE (5 * OS_SECOND)
+#define BUSY_PAUSE (OS_MILLISECOND / 10)
+
+#define LIGHT_ATTEMPTS 10
+#define LOOK_ATTEMPTS 100
+
+static struct caller *
+caller_of(struct attempt *attempt)
+{
+    return attempt->caller;
+}
+
+static enum outcome
+fail(struct attempt *attempt, int error, const char *doing)
+{
+    if (error == EIO && caller_of(attempt) != NULL) {
+        attempt->report.cause = caller_of(attempt)->error;
+    }
+    return place_fail(&attempt->report, error, doing);
+}
+
+/* ---- Where the row is ---- */
+
+struct spot {
+    struct row_place place;
+    unsigned mode; /* the database's */
+    char database[OS_PATH_SIZE];
+    char row[OS_PATH_SIZE];
+    char beacons[OS_PATH_SIZE];
+};
+
+/* The length of a path's directory, with its slash. */
+static size_t
+directory_length(const char *path)
+{
+    return (size_t)(strrchr(path, '/') - path) + 1;
+}
+
+static bool
+is_in(const char *path, const char *directory)
+{
+    size_t length = strlen(directory);
+    return directory_length(path) == length && memcmp(path, directory, length) == 0;
+}
+
+/* A lock of the database's own directory is called by its name alone, whatever the
+ * directory is called and from wherever it is seen; others by their whole path, in
+ * which no symbolic link is left. */
+static int
+name_row(struct spot *spot, const struct lock *lock)
+{
+    char directory[OS_PATH_SIZE];
+    const char *base = "";
+    bool named = is_in(spot->database, lock->directory);
+    if (!named) {
+        int error = os_resolve(lock->directory, directory);
+        if (error != 0) {
+            return error;
+        }
+        size_t length = strlen(directory);
+        if (directory[length - 1] != '/' && length + 1 < OS_PATH_SIZE) {
+            strcpy(directory + length, "/");
+        }
+        base = directory;
+        char database[OS_PATH_SIZE];
+        error = os_resolve(spot->database, database);
+        if (error != 0 && error != ENOENT) {
+            return error;
+        }
+        named = error == 0 && is_in(database, directory);
+    }
+    int length = snprintf(spot->row, OS_PATH_SIZE, "%s%s", named ? "" : base, lock->file);
+    return length < OS_PATH_SIZE ? 0 : ENAMETOOLONG;
+}
+
+/* In a directory where others may put files beside ours (but not remove ours): a
+ * database of somebody else's there, or a link to one, was put there for us to use. */
+static int
+check_trust(const char *path, const struct os_status *found)
+{
+    char directory[OS_PATH_SIZE];
+    struct os_status status;
+    if (found->kind != OS_LINK && found->user == os_user()) {
+        return 0;
+    }
+    size_t length = directory_length(path);
+    memcpy(directory, path, length);
+    directory[length] = '\0';
+    int error = os_status_of(directory, &status);
+    return error == 0 && status.sticky ? EPERM : error;
+}
+
+/* ENOENT: there is no database. */
+static int
+find_database(struct spot *spot, const struct lock *lock)
+{
+    struct os_status status;
+    if (strlen(lock->database) >= OS_PATH_SIZE) {
+        return ENAMETOOLONG;
+    }
+    strcpy(spot->database, lock->database);
+    int error = os_status_at(&os_anywhere, spot->database, &status);
+    if (error == 0) {
+        error = check_trust(spot->database, &status);
+    }
+    if (error == 0 && status.kind == OS_LINK) {
+        error = os_resolve(lock->database, spot->database);
+        if (error == 0) {
+            error = os_status_at(&os_anywhere, spot->database, &status);
+        }
+    }
+    if (error == 0 && status.kind != OS_REGULAR) {
+        error = status.kind == OS_DIRECTORY ? EISDIR : ENODEV;
+    }
+    if (error == 0) {
+        error = name_row(spot, lock);
+    }
+    if (error == 0 && !beacon_path(spot->database, spot->beacons)) {
+        error = ENAMETOOLONG;
+    }
+    spot->mode = status.mode;
+    spot->place = (struct row_place){spot->database, status.inode, spot->row};
+    return error;
+}
+
+/* The same, and makes an empty one if there is none. */
+static int
+find_or_make_database(struct spot *spot, const struct lock *lock)
+{
+    int error = find_database(spot, lock);
+    if (error == ENOENT) {
+        error = os_make_file(&os_anywhere, lock->database);
+        if (error == 0 || error == EEXIST) {
+            error = find_database(spot, lock);
+        }
+    }
+    return error;
+}
+
+static enum outcome
+cannot_find(struct attempt *attempt, int error)
+{
+    if (error == EPERM) {
+        attempt->report.reason = "in a directory where others may put files, the database must be "
+                                 "a file of our own user's";
+    }
+    return fail(attempt, error, "find the database");
+}
+
+/* ---- Statements, asked again while the database is busy ---- */
+
+static int64_t
+patience_until(const struct attempt *attempt)
+{
+    return os_now() + (wait_is_over(&attempt->wait) ? PATIENCE : SHORT_PATIENCE);
+}
+
+static int
+select_row(struct attempt *attempt, const struct spot *spot, struct row *row, int64_t until)
+{
+    int error;
+    while ((error = database_select(caller_of(attempt), spot->place, row)) == EBUSY &&
+           os_now() < until) {
+        os_pause(BUSY_PAUSE);
+    }
+    return error;
+}
+
+static int
+insert_row(struct attempt *attempt, const struct spot *spot, const struct row *row, int64_t until)
+{
+    int error;
+    while ((error = database_insert(caller_of(attempt), spot->place, row, attempt->ground.local)) ==
+               EBUSY &&
+           os_now() < until) {
+        os_pause(BUSY_PAUSE);
+    }
+    return error;
+}
+
+static int
+delete_row(struct attempt *attempt, const struct spot *spot, struct beacon beacon, int64_t until)
+{
+    int error;
+    while ((error = database_delete(caller_of(attempt), spot->place, beacon)) == EBUSY &&
+           os_now() < until) {
+        os_pause(BUSY_PAUSE);
+    }
+    return error;
+}
+
+/* Whoever may wait, asks again later; if it is still busy when time is up, that is a failure. */
+static enum outcome
+cannot_ask(struct attempt *attempt, int error, const char *doing)
+{
+    if (error == EBUSY) {
+        attempt->report.busy = true;
+        attempt->report.reason = "another program has locked the database";
+    }
+    fail(attempt, error, doing);
+    return error == EBUSY && !wait_is_over(&attempt->wait) ? LOCK_HELD : LOCK_FAILED;
+}
+
+/* ---- The claim that a row is ---- */
+
+static struct os_inode
+inode_of(struct beacon beacon)
+{
+    return (struct os_inode){beacon.file, beacon.byte};
+}
+
+static struct beacon
+beacon_of(struct os_inode inode)
+{
+    return (struct beacon){inode.device, inode.number};
+}
+
+/* STALE: there is a row; FREE, HELD, FAILED. */
+static enum outcome
+find_row(struct attempt *attempt, struct spot *spot, struct row *row)
+{
+    int error = find_database(spot, attempt->lock);
+    if (error != 0) {
+        return owner_is_absent(error) ? LOCK_FREE : cannot_find(attempt, error);
+    }
+    error = select_row(attempt, spot, row, patience_until(attempt));
+    switch (error) {
+    case 0:
+        return LOCK_STALE;
+    case ENOENT:
+    case ESTALE:
+        return LOCK_FREE;
+    default:
+        return cannot_ask(attempt, error, "read the database");
+    }
+}
+
+/* ---- Reaching the place ---- */
+
+static void
+sqlite_close(struct attempt *attempt)
+{
+    os_close(&attempt->found);
+}
+
+/* Each step finds its database anew. */
+static int
+sqlite_open(struct attempt *attempt)
+{
+    sqlite_close(attempt);
+    return 0;
+}
+
+/* ---- Claim ---- */
+
+static int
+light(const struct os_file *file, struct beacon *beacon)
+{
+    int error = EWOULDBLOCK;
+    for (int i = 0; error == EWOULDBLOCK && i < LIGHT_ATTEMPTS; i++) {
+        error = beacon_light(file, beacon);
+    }
+    return error;
+}
+
+/* Closes nothing: the beacon's file is this process's for all claims. */
+static void
+drop_dark(struct owned *owned)
+{
+    beacon_leave(&owned->beacon);
+    owned->beacon.descriptor = -1;
+    table_drop(owned);
+}
+
+static void
+drop(struct owned *owned)
+{
+    if (os_is_open(&owned->beacon)) {
+        beacon_darken(&owned->beacon, beacon_of(owned->inode));
+    }
+    drop_dark(owned);
+}
+
+/* Lights the beacon; where there are none, the row says so by its file's number, 0. */
+static int
+light_claim(struct attempt *attempt, const struct spot *spot, struct owned *claim)
+{
+    struct beacon beacon;
+    int error = beacon_share(spot->beacons, spot->mode, &claim->beacon, &attempt->ground);
+    if (error != 0) {
+        return error;
+    }
+    error = light(&claim->beacon, &beacon);
+    if (os_flock_is_unsupported(error) && !attempt->ground.local) {
+        attempt->ground.kernel = 0; /* no beacon, so no .K that would promise one */
+        beacon = (struct beacon){0, os_random() >> 2};
+        error = 0;
+    }
+    if (error != 0) {
+        beacon_leave(&claim->beacon);
+        claim->beacon.descriptor = -1;
+        return error;
+    }
+    claim->inode = inode_of(beacon);
+    owner_format(claim->unique_name, attempt->lock->host, attempt->owner, attempt->ground.kernel,
+                 0);
+    return 0;
+}
+
+static enum outcome
+refuse_claim(struct attempt *attempt, int error)
+{
+    switch (error) {
+    case EEXIST:
+        return LOCK_HELD;
+    case ESTALE:
+        return LOCK_FREE;
+    default:
+        return cannot_ask(attempt, error, "write to the database");
+    }
+}
+
+static enum outcome
+make_row(struct attempt *attempt, const struct spot *spot, struct owned *claim)
+{
+    struct row row = {.beacon = beacon_of(claim->inode)};
+    memcpy(row.owner, claim->unique_name, OWNER_NAME_SIZE);
+    claim->directory.inode = spot->place.inode;
+    claim->local = attempt->ground.local;
+    if (!table_enter(claim)) {
+        drop(claim);
+        return fail(attempt, ECANCELED, "lock while the program ends");
+    }
+    int error = insert_row(attempt, spot, &row, patience_until(attempt));
+    if (error == 0) {
+        table_keep(claim);
+        return LOCK_OWNED;
+    }
+    drop(claim);
+    return refuse_claim(attempt, error);
+}
+
+static enum outcome
+sqlite_claim(struct attempt *attempt)
+{
+    const struct lock *lock = attempt->lock;
+    struct spot spot;
+    attempt->report = (struct report){0};
+    int error = find_or_make_database(&spot, lock);
+    if (error != 0) {
+        return cannot_find(attempt, error);
+    }
+    struct owned *claim = table_new(lock->mechanism, attempt->owner, lock_name(lock), spot.row);
+    if (claim == NULL) {
+        return fail(attempt, ENOMEM, "allocate");
+    }
+    error = light_claim(attempt, &spot, claim);
+    if (error != 0) {
+        table_drop(claim);
+        return fail(attempt, error, "lock the beacon beside the database");
+    }
+    return make_row(attempt, &spot, claim);
+}
+
+/* ---- Judge ---- */
+
+static void
+say_owner(struct attempt *attempt, const struct row *row)
+{
+    struct holder *holder = &attempt->report.holder;
+    memcpy(attempt->found_name, row->owner, OWNER_NAME_SIZE);
+    holder->known = owner_parse(row->owner, &holder->name);
+}
+
+/* Opens the file that the beacon is in, and watches it. 0, or why it proves nothing. */
+static int
+open_beacon(struct attempt *attempt, const struct spot *spot, const struct row *row, bool watched)
+{
+    struct os_status status;
+    os_close(&attempt->found);
+    int error = os_open(&os_anywhere, spot->beacons, OS_READ, &attempt->found, &status);
+    if (error == 0) {
+        error = owner_ground(&attempt->found, &attempt->ground);
+    }
+    if (error == 0 && (status.kind != OS_REGULAR || status.inode.number != row->beacon.file)) {
+        error = ENOENT;
+    }
+    if (error == 0 && watched && attempt->ground.local) {
+        wait_watch(&attempt->wait, spot->beacons, OS_REGULAR);
+        beacon_await(&attempt->found, row->beacon);
+    }
+    return error;
+}
+
+/* What cannot be looked at, may be a live owner's. */
+static enum outcome
+hold_unproven(struct attempt *attempt, int error)
+{
+    if (error == ENOENT) {
+        return place_hold(attempt, LIFE_UNKNOWN,
+                          "the file that would tell whether its owner is alive is not there");
+    }
+    if (error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO) {
+        return place_fail(&attempt->report, error, "look at the beacon beside the database");
+    }
+    attempt->report.error = error;
+    return place_hold(attempt, LIFE_UNKNOWN, "whether its owner is alive cannot be seen");
+}
+
+/* STALE, OWNED, HELD, FAILED; FREE: the row has changed. */
+static enum outcome
+judge_row(struct attempt *attempt, struct spot *spot, const struct row *row, bool watched)
+{
+    struct row again = {.owner = ""};
+    int error = open_beacon(attempt, spot, row, watched);
+    attempt->found.inode = inode_of(row->beacon); /* of all in that file, which claim it is */
+    attempt->directory.inode = spot->place.inode;
+    enum outcome in_table = place_look_up(attempt);
+    if (in_table == LOCK_OWNED) {
+        return LOCK_OWNED;
+    }
+    if (error == 0) {
+        error = beacon_look(&attempt->found, row->beacon);
+    }
+    if (error == 0) {
+        /* A release removes the row before it darkens the beacon. */
+        enum outcome outcome = find_row(attempt, spot, &again);
+        bool same = os_same(inode_of(again.beacon), inode_of(row->beacon));
+        if (outcome != LOCK_STALE || !same) {
+            return outcome == LOCK_STALE ? LOCK_FREE : outcome;
+        }
+    }
+    if (in_table == LOCK_HELD) {
+        return LOCK_HELD;
+    }
+    say_owner(attempt, row);
+    return error == EWOULDBLOCK ? place_hold(attempt, LIFE_ALIVE, NULL)
+           : error != 0         ? hold_unproven(attempt, error)
+                                : place_judge_name(attempt);
+}
+
+static enum outcome
+sqlite_look(struct attempt *attempt, bool watched)
+{
+    struct spot spot;
+    struct row row;
+    enum outcome outcome = LOCK_FREE;
+    for (int i = 0; outcome == LOCK_FREE && i < LOOK_ATTEMPTS; i++) {
+        attempt->report = (struct report){0};
+        outcome = find_row(attempt, &spot, &row);
+        if (outcome != LOCK_STALE) {
+            return outcome;
+        }
+        if (watched) {
+            wait_for_inode(&attempt->wait, inode_of(row.beacon));
+        }
+        outcome = judge_row(attempt, &spot, &row, watched);
+    }
+    return outcome;
+}
+
+/* The row has said it already. */
+static void
+sqlite_identify(struct attempt *attempt)
+{
+    (void)attempt;
+}
+
+static struct os_identity
+sqlite_recognise(struct attempt *attempt)
+{
+    struct spot spot;
+    struct row row;
+    struct os_identity identity = {{0, 0}, 0};
+    struct report report = attempt->report; /* asked in passing */
+    if (find_row(attempt, &spot, &row) == LOCK_STALE) {
+        identity.inode = inode_of(row.beacon);
+    }
+    attempt->report = report;
+    return identity;
+}
+
+/* ---- Break ---- */
+
+static enum outcome
+remove_stale(struct attempt *attempt, const struct spot *spot, const struct os_file *file)
+{
+    struct beacon beacon = beacon_of(attempt->found.inode);
+    int error = beacon_take(file, beacon);
+    if (error == EWOULDBLOCK) {
+        wait_hurry(&attempt->wait); /* it lives, or another breaks it right now */
+        return place_hold(attempt, LIFE_UNKNOWN, NULL);
+    }
+    if (error != 0) {
+        return fail(attempt, error, "take the beacon of a dead owner");
+    }
+    error = delete_row(attempt, spot, beacon, patience_until(attempt));
+    beacon_darken(file, beacon);
+    return error == 0 || error == ENOENT || error == ESTALE
+               ? LOCK_FREE
+               : cannot_ask(attempt, error, "remove the row of a dead owner");
+}
+
+static enum outcome
+sqlite_break_stale(struct attempt *attempt)
+{
+    struct spot spot;
+    struct os_file file;
+    struct owner_ground ground;
+    int error = find_database(&spot, attempt->lock);
+    if (error == 0) {
+        error = beacon_share(spot.beacons, spot.mode, &file, &ground);
+    }
+    if (error != 0) {
+        return owner_is_absent(error) ? LOCK_FREE : hold_unproven(attempt, error);
+    }
+    enum outcome outcome = file.inode.number == attempt->found.inode.device
+                               ? remove_stale(attempt, &spot, &file)
+                               : LOCK_FREE;
+    beacon_leave(&file);
+    return outcome;
+}
+
+/* ---- What is owned ---- */
+
+/* Programs close descriptors behind our back. ENOENT: the file is another by now. */
+static int
+relight(const struct spot *spot, struct owned *owned)
+{
+    struct os_file file;
+    struct owner_ground ground;
+    struct beacon beacon = beacon_of(owned->inode);
+    if (beacon.file == 0 || os_is_open(&owned->beacon)) {
+        return 0;
+    }
+    int error = beacon_share(spot->beacons, spot->mode, &file, &ground);
+    if (error != 0) {
+        return error;
+    }
+    error = file.inode.number != beacon.file ? ENOENT : beacon_take(&file, beacon);
+    if (error != 0) {
+        beacon_leave(&file);
+        return error;
+    }
+    beacon_leave(&owned->beacon);
+    table_replace(&owned->beacon, file);
+    return 0;
+}
+
+/* The database that the row is in, and the row, as it was called then. ENOENT: it is
+ * not there any more. */
+static int
+find_owned(struct spot *spot, const struct lock *lock, struct owned *owned)
+{
+    int error = find_database(spot, lock);
+    if (error != 0) {
+        return owner_is_absent(error) ? ENOENT : error;
+    }
+    if (!os_same(spot->place.inode, owned->directory.inode)) {
+        return ENOENT;
+    }
+    spot->place.row = owned->row;
+    error = relight(spot, owned);
+    /* Refused, another is proving us dead just now, and removes the row: or it has
+     * given up. */
+    for (int64_t until = os_now() + PATIENCE; error == EWOULDBLOCK && os_now() < until;) {
+        os_pause(BUSY_PAUSE);
+        error = relight(spot, owned);
+    }
+    return error;
+}
+
+static enum outcome
+sqlite_confirm(struct attempt *attempt, struct owned *owned)
+{
+    struct spot spot;
+    struct row row;
+    attempt->report = (struct report){0};
+    int error = find_owned(&spot, attempt->lock, owned);
+    if (error == 0) {
+        error = select_row(attempt, &spot, &row, os_now() + PATIENCE);
+    }
+    switch (error) {
+    case 0:
+        return os_same(inode_of(row.beacon), owned->inode) ? LOCK_OWNED : LOCK_BROKEN;
+    case ENOENT:
+    case ESTALE:
+        return LOCK_BROKEN;
+    default:
+        return fail(attempt, error, "read the database");
+    }
+}
+
+static enum outcome
+still_owned(struct attempt *attempt, int error)
+{
+    attempt->report.owned = true;
+    if (error == EBUSY) {
+        attempt->report.reason = "another program has locked the database";
+    }
+    return fail(attempt, error, "remove the row from the database");
+}
+
+static enum outcome
+sqlite_release(struct attempt *attempt, struct owned *owned, bool *awaited)
+{
+    struct spot spot;
+    *awaited = false;
+    if (attempt->lock == NULL) { /* Python is gone: whoever comes next finds it stale */
+        drop(owned);
+        return LOCK_RELEASED;
+    }
+    attempt->report = (struct report){0};
+    int error = find_owned(&spot, attempt->lock, owned);
+    if (error == 0) {
+        error = delete_row(attempt, &spot, beacon_of(owned->inode), os_now() + LONG_PATIENCE);
+    }
+    if (error == ENOENT || error == ESTALE) {
+        drop(owned);
+        return LOCK_BROKEN;
+    }
+    if (error != 0) {
+        return still_owned(attempt, error);
+    }
+    struct os_file file = owned->beacon;
+    struct beacon beacon = beacon_of(owned->inode);
+    beacon_darken(&file, beacon);
+    *awaited = owned->local && beacon_is_awaited(&file, beacon);
+    if (*awaited) {
+        os_touch(&file);
+    }
+    drop_dark(owned);
+    return LOCK_RELEASED;
+}
+
+/* ---- break_lock() ---- */
+
+static void
+wake_waiters(const struct spot *spot)
+{
+    struct os_file file;
+    struct owner_ground ground;
+    if (beacon_share(spot->beacons, spot->mode, &file, &ground) == 0) {
+        os_touch(&file);
+        beacon_leave(&file);
+    }
+}
+
+/* What this process owned of it. */
+static void
+drop_condemned(uint64_t serial)
+{
+    struct owned *owned = serial != 0 ? table_take_serial(serial) : NULL;
+    if (owned != NULL) {
+        drop(owned);
+    }
+}
+
+static enum outcome
+sqlite_condemn(struct attempt *attempt, const struct os_identity *waited_for)
+{
+    struct spot spot;
+    struct row row;
+    struct owner owner;
+    uint64_t serial = 0;
+    enum outcome outcome = find_row(attempt, &spot, &row);
+    if (outcome != LOCK_STALE) {
+        return outcome;
+    }
+    struct os_identity there = {inode_of(row.beacon), 0};
+    if (waited_for != NULL && !os_is_identical(there, *waited_for)) {
+        return LOCK_FREE;
+    }
+    struct table_key key = {there.inode, spot.place.inode, attempt->lock->file};
+    if (!table_find(key, &owner, &serial)) {
+        serial = 0;
+    }
+    int error = delete_row(attempt, &spot, row.beacon, os_now() + LONG_PATIENCE);
+    if (error != 0 && error != ENOENT && error != ESTALE) {
+        return cannot_ask(attempt, error, "remove the row from the database");
+    }
+    drop_condemned(serial);
+    wake_waiters(&spot);
+    return LOCK_FREE;
+}
+
+static void
+sqlite_discard(struct owned *owned)
+{
+    drop(owned);
+}
+
+const struct mechanism sqlite_mechanism = {
+    .open = sqlite_open,
+    .close = sqlite_close,
+    .claim = sqlite_claim,
+    .look = sqlite_look,
+    .identify = sqlite_identify,
+    .recognise = sqlite_recognise,
+    .break_stale = sqlite_break_stale,
+    .confirm = sqlite_confirm,
+    .release = sqlite_release,
+    .discard = sqlite_discard,
+    .condemn = sqlite_condemn,
+};
+
+/* ---- Exit ---- */
+
+void
+sqlite_release_all(struct databases *databases)
+{
+    struct caller caller = {.databases = databases};
+    struct owned *owned;
+    databases_end(databases);
+    table_close();
+    while ((owned = table_take_last(&sqlite_mechanism)) != NULL) {
+        struct attempt attempt = {.caller = &caller};
+        bool awaited;
+        attempt.lock =
+            lock_new(&sqlite_mechanism, owned->lock_file, owned->lock_file, owned->database, false);
+        caller_leave(&caller);
+        if (sqlite_release(&attempt, owned, &awaited) == LOCK_FAILED) {
+            drop(owned); /* whoever comes next finds it stale */
+        }
+        caller_return(&caller);
+        if (attempt.lock != NULL) {
+            lock_drop(attempt.lock);
+        }
+    }
+    Py_CLEAR(caller.error);
+}
