@@ -2,6 +2,7 @@
 #include "database.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,7 @@ struct database {
     uint64_t generation;
     struct os_inode inode;
     PyObject *connection; /* NULL: it is closed */
+    struct os_numbers numbers;
     char path[];
 };
 
@@ -181,13 +183,16 @@ connect(const struct databases *databases, const char *path)
     return connection;
 }
 
+/* If its numbers are other files' by now, it is left alone for good. */
 static void
 disconnect(struct database *database)
 {
+    bool taken = !os_is_kept(&database->numbers) && os_is_taken(&database->numbers);
     PyObject *connection = database->connection;
     database->connection = NULL;
     database->has_table = false;
-    if (connection != NULL) {
+    database->numbers.count = 0;
+    if (connection != NULL && !taken) {
         PyObject *closed = PyObject_CallMethod(connection, "close", NULL);
         PyErr_Clear();
         Py_XDECREF(closed);
@@ -195,9 +200,30 @@ disconnect(struct database *database)
     }
 }
 
+/* Which descriptors are open for the database: the program may have connections of its
+ * own, whose are there before. */
+static void
+find_numbers(const struct database *database, const struct os_numbers *others,
+             struct os_numbers *numbers)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm"};
+    char path[OS_PATH_SIZE];
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        if (snprintf(path, sizeof path, "%s%s", database->path, suffixes[i]) < OS_PATH_SIZE) {
+            os_find_numbers(path, others, numbers);
+        }
+    }
+}
+
 static int
 open_connection(struct caller *caller, struct database *database, struct os_inode inode)
 {
+    if (database->connection != NULL && !os_is_kept(&database->numbers)) {
+        if (os_is_taken(&database->numbers)) {
+            return EBADF;
+        }
+        disconnect(database);
+    }
     if (database->connection != NULL && os_same(database->inode, inode)) {
         return 0;
     }
@@ -466,6 +492,10 @@ run(struct caller *caller, struct row_place place, struct statement statement)
     statement.row = place.row;
     caller_return(caller);
     bool is_new = database->connection == NULL || !os_same(database->inode, place.inode);
+    struct os_numbers none = {0}, others = {0};
+    if (is_new) {
+        find_numbers(database, &none, &others);
+    }
     int error = open_connection(caller, database, place.inode);
     if (error == 0) {
         error = statement.sql == SELECT   ? run_select(caller, database, &statement)
@@ -476,7 +506,11 @@ run(struct caller *caller, struct row_place place, struct statement statement)
      * made in a database that is not there any more is no lock. */
     bool asked = is_new || statement.sql == INSERT || error != 0;
     bool lost = asked && error != EBUSY && !is_there(place);
-    if (lost || error == EIO) {
+    bool answered = error == 0 || error == ENOENT || error == EEXIST;
+    if (is_new && answered) {
+        find_numbers(database, &others, &database->numbers);
+    }
+    if (error != EBADF && (lost || error == EIO)) {
         disconnect(database); /* whatever is wrong with it: next time anew */
     }
     caller_leave(caller);

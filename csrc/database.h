@@ -59,6 +59,8 @@ struct row {
 /* One statement, at once. 0, or
  *     ENOENT   there is no such row (or table)
  *     EBUSY    another program uses the database just now
+ *     EBADF    the program has closed the descriptors of the connection, and uses their
+ *              numbers for other files: SQLite would read and close those
  *     ESTALE   the path leads to another database than the place says
  *     ENOMEM
  *     EIO      and caller->error says why

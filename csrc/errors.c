@@ -102,17 +102,25 @@ describe_owner(const struct holder *holder)
     return text;
 }
 
+/* What the system, or a module of Python's, said; "" if nothing is wrong. */
+static PyObject *
+describe_error(const struct report *report)
+{
+    char buffer[256];
+    return report->cause != NULL ? PyObject_Str(report->cause)
+           : report->error != 0  ? decode(os_message(report->error, buffer, sizeof buffer))
+                                 : decode("");
+}
+
 /* Who holds, why nobody can tell better, and what might help. */
 static PyObject *
 describe_holder(const struct attempt *attempt)
 {
-    char buffer[256];
     const struct holder *holder = &attempt->report.holder;
     const char *reason = attempt->report.reason;
     int error = attempt->report.error;
     PyObject *owner = describe_owner(holder);
-    PyObject *why =
-        owner != NULL ? decode(error != 0 ? os_message(error, buffer, sizeof buffer) : "") : NULL;
+    PyObject *why = owner != NULL ? describe_error(&attempt->report) : NULL;
     if (why == NULL) {
         Py_XDECREF(owner);
         return NULL;
@@ -132,11 +140,8 @@ describe_holder(const struct attempt *attempt)
 static PyObject *
 describe_failure(const struct report *report)
 {
-    char buffer[256];
     const char *reason = report->reason;
-    PyObject *message = report->cause != NULL
-                            ? PyObject_Str(report->cause)
-                            : decode(os_message(report->error, buffer, sizeof buffer));
+    PyObject *message = describe_error(report);
     if (message == NULL) {
         return NULL;
     }

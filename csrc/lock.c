@@ -13,6 +13,9 @@
 /* Rounds without sleep before a lock that comes and goes counts as held. */
 #define ROUNDS 100
 
+/* A database that could not be asked for so long has not just been busy. */
+#define BUSY_TIME OS_SECOND
+
 /* What a thread waited for in vain, by a lock object. */
 struct waited {
     struct waited *next;
@@ -391,7 +394,8 @@ lock_acquire(struct attempt *attempt)
             rounds = 0;
             outcome = sleep_on(attempt);
         }
-        if (outcome == LOCK_HELD && attempt->report.busy) {
+        if (outcome == LOCK_HELD && attempt->busy_since != 0 &&
+            os_now() - attempt->busy_since >= BUSY_TIME) {
             outcome = LOCK_FAILED;
         } else if (outcome == LOCK_HELD) {
             attempt->lock->mechanism->identify(attempt);

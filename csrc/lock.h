@@ -51,7 +51,6 @@ struct report {
     const char *reason; /* why a lock is held though no live owner is in sight */
     bool releasing;     /* what failed was a release ... */
     bool owned;         /* ... and the caller still owns */
-    bool busy;          /* held or not, nobody could be asked: a failure, if it stays so */
     void *cause;        /* the exception, of a mechanism that calls Python; borrowed */
     struct holder holder;
 };
@@ -89,6 +88,7 @@ struct attempt {
     bool contended;             /* it was held: look before claiming */
     int64_t check_at;           /* when to let the caller look after signals */
     struct os_identity foreign; /* a lock file found to be nobody's we know */
+    int64_t busy_since;         /* since when nobody could even be asked; 0: somebody could */
     bool waiting;               /* it has slept ... */
     struct os_identity seen;    /* ... and this is what it went to sleep for first */
     struct owner_ground ground; /* from here on: for as long as the place is open */

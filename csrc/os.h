@@ -143,6 +143,21 @@ int os_list(const struct os_file *directory, bool (*visit)(void *context, const 
 int os_flock(const struct os_file *file, enum os_mode mode);
 bool os_flock_is_unsupported(int error);
 
+/* The descriptors that another library keeps open: what they were, to find out
+ * whether the program has closed them behind its back. */
+#define OS_NUMBERS 8
+struct os_numbers {
+    int count;
+    struct {
+        int descriptor;
+        struct os_inode inode;
+    } each[OS_NUMBERS];
+};
+/* Adds those of a file, but none that others has. */
+void os_find_numbers(const char *path, const struct os_numbers *others, struct os_numbers *numbers);
+bool os_is_kept(const struct os_numbers *numbers);  /* the first one is still what it was */
+bool os_is_taken(const struct os_numbers *numbers); /* one of them is something else now */
+
 /* Kernel locks on one byte of a file, which need not be there, for an open file (and
  * all its copies) until it is closed. Refused: EWOULDBLOCK. An exclusive one needs a
  * file open for writing; to find out whether one would be refused needs nothing, but

@@ -568,6 +568,80 @@ os_list(const struct os_file *directory, bool (*visit)(void *context, const char
     return error;
 }
 
+/* ---- Descriptors of other libraries ---- */
+
+struct number_search {
+    const struct os_numbers *others;
+    struct os_numbers *numbers;
+    struct os_inode inode;
+};
+
+static bool
+has_number(const struct os_numbers *numbers, int descriptor)
+{
+    int i = 0;
+    while (i < numbers->count && numbers->each[i].descriptor != descriptor) {
+        i++;
+    }
+    return i < numbers->count;
+}
+
+static bool
+visit_number(void *context, const char *text)
+{
+    struct number_search *search = context;
+    struct os_numbers *numbers = search->numbers;
+    struct stat found;
+    char *end;
+    long descriptor = strtol(text, &end, 10);
+    if (end != text && !has_number(search->others, (int)descriptor) &&
+        fstat((int)descriptor, &found) == 0 && os_same(inode_of(&found), search->inode)) {
+        numbers->each[numbers->count].descriptor = (int)descriptor;
+        numbers->each[numbers->count++].inode = search->inode;
+    }
+    return numbers->count < OS_NUMBERS;
+}
+
+void
+os_find_numbers(const char *path, const struct os_numbers *others, struct os_numbers *numbers)
+{
+    struct os_file descriptors;
+    struct os_status status = {0};
+    if (numbers->count < OS_NUMBERS && os_status_of(path, &status) == 0 &&
+        os_open_directory(SYSTEM_DESCRIPTORS, &descriptors) == 0) {
+        os_list(&descriptors, visit_number, &(struct number_search){others, numbers, status.inode});
+        os_close(&descriptors);
+    }
+}
+
+/* ENOENT: it is closed. */
+static int
+check_number(const struct os_numbers *numbers, int i)
+{
+    struct stat found;
+    if (fstat(numbers->each[i].descriptor, &found) != 0) {
+        return ENOENT;
+    }
+    return os_same(inode_of(&found), numbers->each[i].inode) ? 0 : EEXIST;
+}
+
+bool
+os_is_kept(const struct os_numbers *numbers)
+{
+    return numbers->count == 0 || check_number(numbers, 0) == 0;
+}
+
+bool
+os_is_taken(const struct os_numbers *numbers)
+{
+    for (int i = 0; i < numbers->count; i++) {
+        if (check_number(numbers, i) == EEXIST) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- Kernel locks ---- */
 
 int

@@ -5,6 +5,9 @@
 
 #include "os.h"
 
+/* Where the system lists the descriptors that are open. */
+#define SYSTEM_DESCRIPTORS "/dev/fd"
+
 /* Forks are held off between making a descriptor and its entry in the register,
  * and between its removal and the close. */
 void posix_hold_off_forks(void);

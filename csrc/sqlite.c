@@ -26,6 +26,9 @@
 #define LIGHT_ATTEMPTS 10
 #define LOOK_ATTEMPTS 100
 
+static const char closed_behind[] = "the program has closed the descriptors of the database, and "
+                                    "uses their numbers for other files";
+
 static struct caller *
 caller_of(struct attempt *attempt)
 {
@@ -35,7 +38,7 @@ caller_of(struct attempt *attempt)
 static enum outcome
 fail(struct attempt *attempt, int error, const char *doing)
 {
-    if (error == EIO && caller_of(attempt) != NULL) {
+    if ((error == EIO || error == EBUSY) && caller_of(attempt) != NULL) {
         attempt->report.cause = caller_of(attempt)->error;
     }
     return place_fail(&attempt->report, error, doing);
@@ -171,10 +174,25 @@ cannot_find(struct attempt *attempt, int error)
 
 /* ---- Statements, asked again while the database is busy ---- */
 
+static bool
+may_ask_later(const struct attempt *attempt)
+{
+    return attempt->wait.deadline > 0;
+}
+
 static int64_t
 patience_until(const struct attempt *attempt)
 {
-    return os_now() + (wait_is_over(&attempt->wait) ? PATIENCE : SHORT_PATIENCE);
+    return os_now() + (may_ask_later(attempt) ? SHORT_PATIENCE : PATIENCE);
+}
+
+/* It could be asked, if it was not busy. */
+static void
+note_answer(struct attempt *attempt, int error)
+{
+    if (error != EBUSY) {
+        attempt->busy_since = 0;
+    }
 }
 
 static int
@@ -185,6 +203,7 @@ select_row(struct attempt *attempt, const struct spot *spot, struct row *row, in
            os_now() < until) {
         os_pause(BUSY_PAUSE);
     }
+    note_answer(attempt, error);
     return error;
 }
 
@@ -197,6 +216,7 @@ insert_row(struct attempt *attempt, const struct spot *spot, const struct row *r
            os_now() < until) {
         os_pause(BUSY_PAUSE);
     }
+    note_answer(attempt, error);
     return error;
 }
 
@@ -216,11 +236,13 @@ static enum outcome
 cannot_ask(struct attempt *attempt, int error, const char *doing)
 {
     if (error == EBUSY) {
-        attempt->report.busy = true;
+        attempt->busy_since = attempt->busy_since != 0 ? attempt->busy_since : os_now();
         attempt->report.reason = "another program has locked the database";
+    } else if (error == EBADF) {
+        attempt->report.reason = closed_behind;
     }
     fail(attempt, error, doing);
-    return error == EBUSY && !wait_is_over(&attempt->wait) ? LOCK_HELD : LOCK_FAILED;
+    return error == EBUSY && may_ask_later(attempt) ? LOCK_HELD : LOCK_FAILED;
 }
 
 /* ---- The claim that a row is ---- */
@@ -608,6 +630,9 @@ sqlite_confirm(struct attempt *attempt, struct owned *owned)
     case ENOENT:
     case ESTALE:
         return LOCK_BROKEN;
+    case EBADF:
+        attempt->report.reason = closed_behind;
+        return fail(attempt, error, "read the database");
     default:
         return fail(attempt, error, "read the database");
     }
@@ -619,6 +644,8 @@ still_owned(struct attempt *attempt, int error)
     attempt->report.owned = true;
     if (error == EBUSY) {
         attempt->report.reason = "another program has locked the database";
+    } else if (error == EBADF) {
+        attempt->report.reason = closed_behind;
     }
     return fail(attempt, error, "remove the row from the database");
 }

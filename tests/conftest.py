@@ -1,7 +1,9 @@
+import contextlib
 import gc
 import os
 import shutil
 import socket
+import sqlite3
 import tempfile
 from pathlib import Path
 
@@ -22,6 +24,12 @@ def pytest_configure(config):
 
 @pytest.fixture(params=LOCK_CLASSES, ids=lambda lock_class: lock_class.__name__)
 def lock_class(request):
+    return request.param
+
+
+@pytest.fixture(params=LOCK_CLASSES[:2], ids=lambda lock_class: lock_class.__name__)
+def file_lock_class(request):
+    """The mechanisms whose lock file is a file or a directory: for tests of just that."""
     return request.param
 
 
@@ -74,24 +82,35 @@ def nothing_is_left(request, tmp_path):
 
 
 def descriptors():
-    """What this process has open, but for the inotify descriptors that it keeps for later."""
+    """What this process has open, but for what it keeps for later."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{number}")
         except FileNotFoundError:
             continue  # the descriptor that listed this directory
-        if target != "anon_inode:inotify" and ".lockfile.sqlite3" not in target:
+        if target != "anon_inode:inotify" and not support.is_databases(target):
             found.add((number, target))
     return found
 
 
 def left_behind(directory):
-    """Lock files and unique files anywhere below a directory."""
+    """Lock files, unique files and rows anywhere below a directory."""
     host = socket.gethostname().replace("/", "_")
-    return [
-        os.path.join(where, name)
-        for where, directories, files in os.walk(directory)
-        for name in directories + files
-        if name.endswith(".lock") or name.startswith(host + "-")
-    ]
+    found = []
+    for where, directories, files in os.walk(directory):
+        for name in directories + files:
+            if name.endswith(".lock") or name.startswith(host + "-"):
+                found.append(os.path.join(where, name))
+        if ".lockfile.sqlite3" in files:
+            found += rows_in(os.path.join(where, ".lockfile.sqlite3"))
+    return found
+
+
+def rows_in(database):
+    """The rows of locks in a database; none if it is not one."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        try:
+            return connection.execute('SELECT * FROM "lockfile: locks"').fetchall()
+        except sqlite3.Error:
+            return []

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import queue
+import sqlite3  # noqa: F401  (a child that has become another user may be too late)
 import struct
 import subprocess
 import sys
@@ -33,9 +34,14 @@ def wait_until(condition, what="the condition"):
         time.sleep(0.001)
 
 
+def is_databases(name):
+    """Does a file belong to the database of SQLiteFileLock, which stays where it is?"""
+    return ".lockfile.sqlite3" in name
+
+
 def names(directory):
-    """The sorted names in a directory."""
-    return sorted(os.listdir(directory))
+    """The sorted names in a directory, but for those of the database."""
+    return sorted(name for name in os.listdir(directory) if not is_databases(name))
 
 
 class OtherThread:

@@ -105,7 +105,7 @@ def test_kinds_of_paths(lock_class, path, tmp_path, kind):
     assert type(lock.path) is str
     assert lock.path == path
     with lock:
-        assert names(tmp_path)
+        assert os.listdir(tmp_path)
         assert lock_class(path).i_am_locking()
     assert names(tmp_path) == []
 
@@ -382,8 +382,8 @@ def test_longest_name_can_be_locked(lock_class, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x" * 251, "x" * 255, "x" * 300], ids=len)
-def test_name_that_is_too_long(lock_class, tmp_path, name):
-    lock = lock_class(tmp_path / name)
+def test_name_that_is_too_long(file_lock_class, tmp_path, name):
+    lock = file_lock_class(tmp_path / name)
     with fails_to_create(lock.path, errno.ENAMETOOLONG):
         lock.acquire()
     assert names(tmp_path) == []
@@ -448,7 +448,7 @@ TAKE_ALL_DESCRIPTORS = """
 """
 
 
-def test_no_descriptors(lock_class, path, tmp_path):
+def test_no_descriptors(file_lock_class, path, tmp_path):
     with Child(
         TAKE_ALL_DESCRIPTORS
         + """
@@ -464,7 +464,7 @@ def test_no_descriptors(lock_class, path, tmp_path):
             break
     say(None)
         """,
-        lock_class.__name__,
+        file_lock_class.__name__,
         path,
     ) as child:
         failures = 0
@@ -482,9 +482,9 @@ def test_no_descriptors(lock_class, path, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_no_descriptors_to_wait_with(lock_class, path, tmp_path):
+def test_no_descriptors_to_wait_with(file_lock_class, path, tmp_path):
     with (
-        lock_class(path),
+        file_lock_class(path),
         Child(
             TAKE_ALL_DESCRIPTORS
             + """
@@ -496,7 +496,7 @@ def test_no_descriptors_to_wait_with(lock_class, path, tmp_path):
         os.close(number)
     say(None)
             """,
-            lock_class.__name__,
+            file_lock_class.__name__,
             path,
         ) as child,
     ):
@@ -555,9 +555,9 @@ def full_directory(tmp_path):
     subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
-def test_full_disk(lock_class, full_directory):
+def test_full_disk(file_lock_class, full_directory):
     directory, files = full_directory
-    lock = lock_class(directory / "README")
+    lock = file_lock_class(directory / "README")
     failures = 0
     while not lock.i_am_locking():
         try:
@@ -575,11 +575,11 @@ def test_full_disk(lock_class, full_directory):
     assert names(directory) == sorted(file.name for file in files)
 
 
-def test_release_on_a_full_disk(lock_class, full_directory):
+def test_release_on_a_full_disk(file_lock_class, full_directory):
     directory, files = full_directory
     for file in files[-3:]:
         file.unlink()
-    lock = lock_class(directory / "README")
+    lock = file_lock_class(directory / "README")
     lock.acquire()
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         for number in range(100):

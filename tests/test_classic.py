@@ -147,10 +147,10 @@ def test_timeout_of_the_constructor_is_the_default_of_acquire(lock_class, path, 
         lock.acquire()
 
 
-def test_plain_file_with_the_name_of_the_lock_file_is_respected(lock_class, tmp_path):
+def test_plain_file_with_the_name_of_the_lock_file_is_respected(file_lock_class, tmp_path):
     foreign = tmp_path / "README.lock"
     foreign.write_text("somebody else made this")
-    lock = lock_class(tmp_path / "README")
+    lock = file_lock_class(tmp_path / "README")
     with pytest.raises(LockTimeout):
         lock.acquire(timeout=0.4)
     with pytest.raises(AlreadyLocked):
@@ -334,9 +334,9 @@ def test_loop_that_breaks_after_a_timeout_takes_a_held_lock(lock_class, path):
     lock.release()
 
 
-def test_loop_that_breaks_after_a_timeout_removes_a_plain_file(lock_class, tmp_path):
+def test_loop_that_breaks_after_a_timeout_removes_a_plain_file(file_lock_class, tmp_path):
     (tmp_path / "README.lock").touch()
-    lock = lock_class(tmp_path / "README")
+    lock = file_lock_class(tmp_path / "README")
     acquire_or_break(lock, timeout=0.05)
     assert lock.i_am_locking()
     lock.release()
@@ -459,8 +459,8 @@ def test_files_that_programs_look_at(path, tmp_path):
     assert os.path.basename(lock.unique_name) not in os.listdir(tmp_path)
 
 
-def test_modification_time_is_the_time_of_the_acquisition(lock_class, path, tmp_path):
-    lock = lock_class(path)
+def test_modification_time_is_the_time_of_the_acquisition(file_lock_class, path, tmp_path):
+    lock = file_lock_class(path)
     before, after = tmp_path / "before", tmp_path / "after"
     before.touch()
     lock.acquire()

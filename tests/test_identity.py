@@ -170,9 +170,9 @@ def test_new_thread_with_a_reused_identifier_does_not_own(lock):
         pytest.skip("the system did not reuse the identifier")
 
 
-def test_new_thread_with_a_reused_identifier_may_lock_something_else(lock_class, tmp_path):
+def test_new_thread_with_a_reused_identifier_may_lock_something_else(file_lock_class, tmp_path):
     def acquire(name):
-        lock = lock_class(tmp_path / name)
+        lock = file_lock_class(tmp_path / name)
         lock.acquire(timeout=0)
         return lock, lock.unique_name
 
@@ -684,7 +684,7 @@ def test_lock_lost_while_its_descriptors_were_closed_is_not_mine(lock_class, pat
 @pytest.mark.parametrize(
     "kind", ["eventfd", "inotify", "file", "pipe", "other directory", "same directory", "lock file"]
 )
-def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp_path, kind):
+def test_numbers_that_became_somebody_elses_are_left_alone(file_lock_class, path, tmp_path, kind):
     """Closed behind our back after a contended acquire, and used for other things."""
     code = """
         import fcntl
@@ -747,9 +747,9 @@ def test_numbers_that_became_somebody_elses_are_left_alone(lock_class, path, tmp
                 raise AssertionError("the program's own flock is gone")
         """
     with OtherThread() as thread:
-        contended = lock_class(path + "2")
+        contended = file_lock_class(path + "2")
         thread.run(contended.acquire)
-        with child_of(lock_class, code, path, kind) as child:
+        with child_of(file_lock_class, code, path, kind) as child:
             assert child.hear() == "ready"
             wait_until(lambda: sleeps_in(child.pid), "the child to wait")
             thread.run(contended.release)
@@ -778,15 +778,15 @@ def test_descriptor_of_an_owned_lock_keeps_it_when_it_is_spared(lock_class, path
     assert not lock.is_locked()
 
 
-def test_fileno_is_that_of_the_lock_file_and_only_its_owners(lock_class, path):
-    lock = lock_class(path)
+def test_fileno_is_that_of_the_lock_file_and_only_its_owners(file_lock_class, path):
+    lock = file_lock_class(path)
     with pytest.raises(NotLocked):
         lock.fileno()
     with lock:
         status = os.fstat(lock.fileno())
         assert (status.st_dev, status.st_ino) == inode(lock.unique_name)
         assert not os.get_inheritable(lock.fileno())
-        assert lock_class(path).fileno() == lock.fileno()
+        assert file_lock_class(path).fileno() == lock.fileno()
         with pytest.raises(NotMyLock):
             in_thread(lock.fileno)
     with pytest.raises(NotLocked):
@@ -801,7 +801,7 @@ def test_normal_exit_releases_after_the_atexit_handlers(lock_class, path, tmp_pa
         import atexit
 
         def last_words():
-            say([lock.i_am_locking(), os.path.lexists(lock.lock_file)])
+            say([lock.i_am_locking(), lock.is_locked()])
 
         atexit.register(last_words)
         lock = lock_class(path)
@@ -874,7 +874,7 @@ def test_end_without_farewell_leaves_a_lock_that_the_next_recovers(lock_class, p
     with child_of(lock_class, f"lock_class(path).acquire()\n{end}\n", path, stderr=-3) as child:
         child.process.wait(PATIENCE)
     lock = lock_class(path)
-    assert os.path.lexists(lock.lock_file)
+    assert lock.owner().alive is False
     assert not lock.is_locked()
     lock.acquire(timeout=0)
     lock.release()
@@ -1003,14 +1003,14 @@ def test_threads_that_share_a_lock_object_do_not_break_each_others_locks(lock_cl
 
 
 @pytest.mark.leaves_files
-def test_lock_of_a_replaced_directory_is_not_that_of_the_path(lock_class, tmp_path):
+def test_lock_of_a_replaced_directory_is_not_that_of_the_path(file_lock_class, tmp_path):
     directory, moved = tmp_path / "directory", tmp_path / "moved"
     directory.mkdir()
-    lock = lock_class(directory / "README")
+    lock = file_lock_class(directory / "README")
     lock.acquire()
     directory.rename(moved)
     directory.mkdir()
-    with holder(lock_class, directory / "README"):
+    with holder(file_lock_class, directory / "README"):
         assert not lock.i_am_locking()
         with pytest.raises(AlreadyLocked):
             lock.acquire(timeout=0)

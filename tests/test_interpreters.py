@@ -136,7 +136,7 @@ def test_end_of_an_interpreter_does_not_touch_what_another_owns(in_interpreters,
     interpreters.destroy(one)
     interpreters.destroy(two)
     assert lock.i_am_locking()
-    assert os.path.exists(lock.unique_name)
+    assert lock.is_locked()
     lock.release()
     lock.acquire()
     lock.release()

@@ -128,10 +128,10 @@ def test_release_of_a_stale_lock(lock_class, path):
 
 
 @pytest.mark.parametrize("method", ["release", "fileno"])
-def test_lock_of_somebody_unknown(lock_class, tmp_path, method):
+def test_lock_of_somebody_unknown(file_lock_class, tmp_path, method):
     foreign = tmp_path / "README.lock"
     foreign.touch()
-    lock = lock_class(tmp_path / "README")
+    lock = file_lock_class(tmp_path / "README")
     with pytest.raises(NotMyLock) as caught:
         getattr(lock, method)()
     message_of(caught, f"{lock.path} is locked, but not by me")
@@ -139,7 +139,7 @@ def test_lock_of_somebody_unknown(lock_class, tmp_path, method):
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link", "fifo"])
-def test_waiting_for_somebody_unknown(lock_class, tmp_path, kind):
+def test_waiting_for_somebody_unknown(file_lock_class, tmp_path, kind):
     foreign = tmp_path / "README.lock"
     make = {
         "file": foreign.touch,
@@ -148,7 +148,7 @@ def test_waiting_for_somebody_unknown(lock_class, tmp_path, kind):
         "fifo": lambda: os.mkfifo(foreign),
     }
     make[kind]()
-    lock = lock_class(tmp_path / "README")
+    lock = file_lock_class(tmp_path / "README")
     with pytest.raises(LockTimeout) as caught:
         lock.acquire(0.01)
     timeout = message_of(caught, f"Timeout waiting to acquire lock for {lock.path}")

@@ -583,10 +583,10 @@ def test_owner_of_a_stale_lock_is_dead(lock_class, path):
         assert lock.owner().alive is True
 
 
-def test_owner_of_a_lock_that_somebody_unknown_made(lock_class, tmp_path):
+def test_owner_of_a_lock_that_somebody_unknown_made(file_lock_class, tmp_path):
     foreign = tmp_path / "README.lock"
     foreign.touch()
-    assert lock_class(tmp_path / "README").owner() == (None, None, None, None)
+    assert file_lock_class(tmp_path / "README").owner() == (None, None, None, None)
     foreign.unlink()
 
 

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+import lockfile
 from lockfile import LockTimeout
 from protocol_support import (
     has_settled,
-    inode,
     inotify_descriptors,
     plant_unique,
     processor_seconds,
@@ -127,6 +127,7 @@ def replace_by_a_dead_owners(name):
     os.rename(name + "-link", name)
 
 
+FILE_CLASSES = [lockfile.LinkFileLock, lockfile.MkdirFileLock]
 REMOVALS = {
     "deleted": (make_file, os.unlink),
     "renamed": (make_file, rename),
@@ -135,6 +136,7 @@ REMOVALS = {
 }
 
 
+@pytest.mark.parametrize("lock_class", FILE_CLASSES, indirect=True)
 @pytest.mark.parametrize(("make", "remove"), REMOVALS.values(), ids=REMOVALS.keys())
 def test_waiter_wakes_when_a_foreign_lock_is(lock_class, path, tmp_path, taker, how, make, remove):
     start = time.monotonic()
@@ -473,7 +475,7 @@ def test_stopped_contender_does_not_keep_the_owner_from_its_lock(lock_class, pat
         lock.release()
         os.kill(child.pid, signal.SIGCONT)
         assert child.hear() == "owns"
-        assert inode(lock.lock_file)
+        assert lock.is_locked()
     with lock:
         pass
 

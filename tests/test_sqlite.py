@@ -1,0 +1,684 @@
+"""SQLiteFileLock: what is different about a lock that is a row in a database."""
+
+import contextlib
+import errno
+import os
+import pickle
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import support
+from lockfile import (
+    AlreadyLocked,
+    LinkFileLock,
+    LockFailed,
+    LockTimeout,
+    NotLocked,
+    SQLiteFileLock,
+    UnlockError,
+)
+from protocol_support import has_settled, wake_ups
+from support import Child, OtherThread, holder, in_thread, wait_until
+
+TABLE = '"lockfile: locks"'
+
+
+@pytest.fixture
+def lock(path):
+    return SQLiteFileLock(path)
+
+
+def connected(database):
+    """A connection of the test's own, closed at the end of the block."""
+    return contextlib.closing(sqlite3.connect(database, isolation_level=None))
+
+
+def rows(database):
+    with connected(database) as connection:
+        return connection.execute(f"SELECT * FROM {TABLE}").fetchall()
+
+
+def open_databases(pid="self"):
+    """What a process has open of databases."""
+    found = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            target = os.readlink(f"/proc/{pid}/fd/{number}")
+            if ".sqlite3" in target and not target.endswith("-beacons"):
+                found.append(target)
+    return found
+
+
+# What is on disk
+
+
+def test_lock_is_a_row_of_the_usual_database(lock, tmp_path):
+    assert lock.database == str(tmp_path / ".lockfile.sqlite3")
+    assert os.listdir(tmp_path) == []
+    with lock:
+        [(name, owner, file, byte)] = rows(lock.database)
+        assert name == b"README.lock"
+        assert os.fsdecode(owner) == os.path.basename(lock.unique_name)
+        assert os.stat(lock.database + "-beacons").st_ino == file
+        assert 0 <= byte < 2**62
+        assert not os.path.lexists(lock.lock_file)
+    assert rows(lock.database) == []
+
+
+def test_looking_makes_no_database(lock, tmp_path):
+    assert not lock.is_locked()
+    assert not lock.i_am_locking()
+    assert lock.owner() is None
+    lock.break_lock()
+    with pytest.raises(NotLocked):
+        lock.release()
+    assert os.listdir(tmp_path) == []
+
+
+def test_database_keeps_a_write_ahead_log_on_a_local_disk(lock):
+    with lock, connected(lock.database) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_database_keyword(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for database in ("own.lockfile.sqlite3", b"own.lockfile.sqlite3", Path("own.lockfile.sqlite3")):
+        lock = SQLiteFileLock(path, database=database)
+        assert lock.database == str(tmp_path / "own.lockfile.sqlite3")
+        with lock:
+            assert SQLiteFileLock(path, database="own.lockfile.sqlite3").is_locked()
+            assert not SQLiteFileLock(path).is_locked(), "it is in another database"
+    for wrong, error in ((3, TypeError), ("", ValueError), ("a\0b", ValueError)):
+        with pytest.raises(error):
+            SQLiteFileLock(path, database=wrong)
+    with pytest.raises(TypeError):
+        SQLiteFileLock(path, True, None, "own.lockfile.sqlite3")
+    with pytest.raises(TypeError):
+        LinkFileLock(path, database="own.lockfile.sqlite3")
+    with pytest.raises(AttributeError):
+        lock.database = "other"
+
+
+def test_copies_keep_the_database(path, tmp_path):
+    lock = SQLiteFileLock(path, False, 3, database=tmp_path / "own.lockfile.sqlite3")
+    copy = pickle.loads(pickle.dumps(lock))
+    assert (copy.database, copy.threaded, copy.timeout) == (lock.database, False, 3)
+    with lock:
+        assert copy.i_am_locking()
+
+
+def test_tables_of_the_databases_owner_are_left_alone(path, tmp_path):
+    database = tmp_path / "own.lockfile.sqlite3"
+    with connected(database) as connection:
+        connection.execute("CREATE TABLE locks (lock, owner)")
+        connection.execute("INSERT INTO locks VALUES (1, 2)")
+        with SQLiteFileLock(path, database=database):
+            connection.execute("INSERT INTO locks VALUES (3, 4)")
+        assert connection.execute("SELECT * FROM locks").fetchall() == [(1, 2), (3, 4)]
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        assert sorted(tables) == [("lockfile: locks",), ("locks",)]
+
+
+def test_named_and_usual_database_are_one_if_they_are_one_file(path, tmp_path):
+    with SQLiteFileLock(path):
+        named = SQLiteFileLock(path, database=tmp_path / ".lockfile.sqlite3")
+        assert named.i_am_locking()
+
+
+def test_links_to_directory_and_database_lead_to_the_same_lock(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    elsewhere = tmp_path / "elsewhere.lockfile.sqlite3"
+    (tmp_path / "alias.db").symlink_to("elsewhere.lockfile.sqlite3")
+    for one, other in (
+        (SQLiteFileLock(tmp_path / "real/README"), SQLiteFileLock(tmp_path / "link/README")),
+        (
+            SQLiteFileLock(tmp_path / "real/README", database=elsewhere),
+            SQLiteFileLock(tmp_path / "link/README", database=tmp_path / "alias.db"),
+        ),
+    ):
+        with one:
+            assert other.i_am_locking()
+            with pytest.raises(AlreadyLocked):
+                in_thread(other.acquire, timeout=0)
+        assert not other.is_locked()
+
+
+def test_same_name_in_two_directories_is_two_locks_in_one_database(tmp_path):
+    database = tmp_path / "own.lockfile.sqlite3"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with SQLiteFileLock(tmp_path / "one/README", database=database):
+        assert not SQLiteFileLock(tmp_path / "two/README", database=database).is_locked()
+
+
+@pytest.mark.leaves_files
+def test_the_other_classes_do_not_know_of_rows(path):
+    with SQLiteFileLock(path), LinkFileLock(path):
+        pass
+
+
+# Many at once
+
+
+def test_processes_that_make_the_database_at_once_all_succeed(tmp_path):
+    code = """
+    hear()
+    with lockfile.SQLiteFileLock(sys.argv[1], timeout=20):
+        pass
+    say("done")
+    """
+    for turn in range(5):
+        path = tmp_path / str(turn) / "README"
+        path.parent.mkdir()
+        with contextlib.ExitStack() as stack:
+            # Half of them for locks of their own.
+            children = [
+                stack.enter_context(Child(code, f"{path}{number % 3 and number}"))
+                for number in range(6)
+            ]
+            for child in children:
+                child.say("go")
+            for child in children:
+                assert child.hear() == "done"
+                child.finish()
+        assert rows(path.parent / ".lockfile.sqlite3") == []
+
+
+def test_locks_in_one_database_do_not_hinder_each_other(tmp_path):
+    """Each is free for its own thread, so that not waiting for it always succeeds."""
+    failures = []
+
+    def work(number):
+        lock = SQLiteFileLock(tmp_path / f"file{number}")
+        try:
+            for _ in range(100):
+                lock.acquire(timeout=0)
+                lock.release()
+        except Exception as error:
+            failures.append(error)
+
+    with SQLiteFileLock(tmp_path / "held"):
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def test_waiter_for_one_lock_is_not_woken_by_another(tmp_path):
+    held, other = SQLiteFileLock(tmp_path / "held"), SQLiteFileLock(tmp_path / "other")
+    code = """
+    say("waiting")
+    lockfile.SQLiteFileLock(sys.argv[1]).acquire()
+    say("owns")
+    hear()
+    """
+    with held, Child(code, tmp_path / "held") as child:
+        child.hear()
+        wait_until(lambda: has_settled(child.pid))
+        before = wake_ups(child.pid)
+        for _ in range(500):
+            with other:
+                pass
+        assert wake_ups(child.pid) - before < 50, "one each second, and not one each release"
+    SQLiteFileLock(tmp_path / "held").break_lock()
+
+
+def test_threads_share_one_connection(tmp_path):
+    lock = SQLiteFileLock(tmp_path / "README", timeout=20)
+
+    def work():
+        for _ in range(20):
+            with lock:
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert open_databases().count(lock.database) == 1
+
+
+def test_connections_kept_are_few(tmp_path):
+    for number in range(30):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        with SQLiteFileLock(directory / "README"):
+            pass
+    assert len(set(open_databases())) <= 3 * 9
+
+
+# Forks
+
+
+def test_fork_closes_the_connection_before(lock):
+    with lock:
+        assert open_databases()
+        process = os.fork()
+        if process == 0:
+            os._exit(len(open_databases()))
+        assert os.waitpid(process, 0)[1] == 0
+        assert lock.i_am_locking()
+        with pytest.raises(AlreadyLocked):
+            in_thread(lock.acquire, timeout=0)
+
+
+def test_database_is_not_pulled_away_under_a_forked_child(path):
+    """SQLite remembers locks for the whole process: a child that believed in its parent's
+    had its log removed when that closed, and then owned beside a third process."""
+    code = """
+    lock = lockfile.SQLiteFileLock(sys.argv[1])
+    with lock:
+        pass
+    child = os.fork()
+    if child == 0:
+        assert hear() == "parent ended"
+        lock.acquire(timeout=0)
+        say("child owns")
+        hear()
+        lock.release()
+        say("released")
+        os._exit(0)
+    say("forked")
+    os.kill(os.getpid(), 9) if len(sys.argv) > 2 else os._exit(0)
+    """
+    for arguments in ([path], [path, "kill"]):
+        with Child(code, *arguments) as parent:
+            assert parent.hear() == "forked"
+            parent.process.wait()
+            lock = SQLiteFileLock(path)
+            with lock:
+                pass
+            parent.say("parent ended")
+            assert parent.hear() == "child owns"
+            with pytest.raises(AlreadyLocked):
+                lock.acquire(timeout=0)
+            parent.say("release")
+            assert parent.hear() == "released"
+
+
+def test_forks_while_threads_lock(path):
+    code = """
+    def work(number):
+        lock = lockfile.SQLiteFileLock(sys.argv[1] + str(number % 2))
+        while not stop:
+            with lock:
+                pass
+
+    stop = []
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for turn in range(40):
+        child = os.fork()
+        if child == 0:
+            with lockfile.SQLiteFileLock(sys.argv[1] + str(turn % 2), timeout=20):
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    stop.append(True)
+    for thread in threads:
+        thread.join()
+    say("done")
+    """
+    with Child(code, path) as child:
+        assert child.hear() == "done"
+        child.finish()
+
+
+# Death
+
+
+def test_rows_of_a_killed_process_are_taken_over(tmp_path):
+    path = str(tmp_path / "README")
+    with holder(SQLiteFileLock, path) as child:
+        lock = SQLiteFileLock(path)
+        assert lock.owner().pid == child.pid
+        child.kill()
+        assert lock.owner().alive is False
+        assert not lock.is_locked()
+        lock.acquire(timeout=0)
+        lock.release()
+
+
+@pytest.mark.parametrize("make", [lambda file: None, Path.touch], ids=["removed", "replaced"])
+def test_owner_whose_beacon_cannot_be_seen_is_not_dead(path, lock, make):
+    with holder(SQLiteFileLock, path) as child:
+        beacons = Path(lock.database + "-beacons")
+        beacons.unlink()
+        make(beacons)
+        assert lock.is_locked()
+        with pytest.raises(LockTimeout, match="whether its owner is alive"):
+            lock.acquire(timeout=0.01)
+        child.kill()
+        lock.break_lock()
+    with lock:
+        pass
+
+
+def test_owner_keeps_its_lock_when_the_beacons_are_replaced(lock):
+    with lock:
+        os.unlink(lock.database + "-beacons")
+        assert lock.i_am_locking()
+        with pytest.raises(AlreadyLocked):
+            in_thread(SQLiteFileLock(lock.path).acquire, timeout=0)
+    assert not lock.is_locked()
+
+
+# Databases that are no good
+
+
+def fails(lock, reason, cause=sqlite3.Error):
+    with pytest.raises(LockFailed, match=f"failed to create .*{reason}") as caught:
+        lock.acquire(timeout=0)
+    assert isinstance(caught.value.__cause__, cause)
+    return caught.value
+
+
+def test_file_that_is_no_database(lock):
+    Path(lock.database).write_text("not a database" * 100)
+    fails(lock, "file is not a database")
+    with pytest.raises(UnlockError, match="file is not a database"):
+        lock.is_locked()
+    Path(lock.database).unlink()
+    with lock:
+        pass
+
+
+def test_table_of_another_schema(lock):
+    with connected(lock.database) as connection:
+        connection.execute(f"CREATE TABLE {TABLE} (a)")
+    fails(lock, "no column named lock")
+
+
+def test_directory_and_special_file_in_the_databases_place(lock, tmp_path):
+    os.mkdir(lock.database)
+    fails(lock, os.strerror(errno.EISDIR), IsADirectoryError)
+    os.rmdir(lock.database)
+    os.mkfifo(lock.database)
+    fails(lock, os.strerror(errno.ENODEV), OSError)
+    os.unlink(lock.database)
+
+
+def test_database_in_a_missing_directory(path, tmp_path):
+    lock = SQLiteFileLock(path, database=tmp_path / "missing" / "own.lockfile.sqlite3")
+    fails(lock, os.strerror(errno.ENOENT), FileNotFoundError)
+    assert not lock.is_locked()
+
+
+def test_read_only_database(public_directory, other_user):
+    with SQLiteFileLock(public_directory / "README"):
+        pass
+    for file in public_directory.glob(".lockfile*"):
+        file.chmod(0o644)
+    public_directory.chmod(0o755)
+    code = """
+    lock = lockfile.SQLiteFileLock(sys.argv[1])
+    try:
+        lock.acquire(timeout=0)
+    except lockfile.LockFailed as error:
+        say(str(error))
+    """
+    with Child(code, public_directory / "README", user=other_user) as child:
+        assert "ermission denied" in child.hear()
+        child.finish()
+
+
+def test_full_file_system(tmp_path):
+    directory = tmp_path / "full"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(directory)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no small file system can be mounted here")
+    try:
+        lock = SQLiteFileLock(directory / "README")
+        filler = directory / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        fails(lock, "full|disk|unable to open")
+        filler.unlink()
+        with lock:
+            pass
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def test_no_descriptors_left(path):
+    code = """
+    import resource
+    lock = lockfile.SQLiteFileLock(sys.argv[1])
+    taken = []
+    try:
+        while True:
+            taken.append(os.open("/", os.O_RDONLY))
+    except OSError:
+        pass
+    while taken:
+        try:
+            lock.acquire(timeout=0)
+            break
+        except lockfile.LockFailed as error:
+            say(str(error))
+            os.close(taken.pop())
+    lock.release()
+    say(None)
+    """
+    with Child(code, path) as child:
+        answers = list(iter(child.hear, None))
+        assert answers
+        assert all(answer.startswith("failed to create ") for answer in answers)
+        child.finish()
+
+
+# A database that is busy
+
+
+@contextlib.contextmanager
+def writing(database):
+    """Somebody else's transaction that writes, for as long as the block runs."""
+    with connected(database) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        connection.execute("ROLLBACK")
+
+
+@pytest.fixture
+def made(lock):
+    with lock:
+        pass
+    return lock
+
+
+def test_short_transaction_is_waited_for(made):
+    with OtherThread() as thread:
+        with writing(made.database):
+            waiting = thread.start(made.acquire, 10)
+            time.sleep(0.1)
+            assert not waiting.done()
+        waiting.result(10)
+        thread.run(made.release)
+
+
+def test_long_transaction_is_a_failure_with_the_reason(made):
+    with writing(made.database):
+        for timeout in (0, 1.5):
+            with pytest.raises(LockFailed, match="another program has locked the database"):
+                in_thread(made.acquire, timeout)
+    with made:
+        pass
+
+
+def test_transaction_outlasts_the_timeout(made):
+    with writing(made.database):
+        start = time.monotonic()
+        with pytest.raises(LockTimeout, match="another program has locked the database"):
+            in_thread(made.acquire, 0.1)
+        assert time.monotonic() - start >= 0.1
+
+
+def test_looks_do_not_wait_for_who_writes(made):
+    with made, writing(made.database):
+        assert made.is_locked()
+        assert made.i_am_locking()
+
+
+def test_release_waits_for_a_short_transaction(made):
+    with OtherThread() as thread:
+        thread.run(made.acquire)
+        with writing(made.database):
+            releasing = thread.start(made.release)
+            time.sleep(0.1)
+            assert not releasing.done()
+        releasing.result(10)
+    assert not made.is_locked()
+
+
+def test_release_during_a_long_transaction_says_that_the_lock_is_still_owned(made):
+    with OtherThread() as thread:
+        thread.run(made.acquire)
+        with writing(made.database), pytest.raises(UnlockError, match="is still locked by me"):
+            thread.run(made.release)
+        assert thread.run(made.i_am_locking)
+        thread.run(made.release)
+    assert not made.is_locked()
+
+
+# A database that goes away
+
+
+def test_directory_removed_and_made_again_under_a_kept_connection(tmp_path):
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    lock = SQLiteFileLock(directory / "README")
+    with pytest.raises(NotLocked), lock:
+        shutil.rmtree(directory)
+        directory.mkdir()
+        assert not lock.is_locked()
+        assert not lock.i_am_locking()
+    with lock, pytest.raises(AlreadyLocked):
+        in_thread(SQLiteFileLock(directory / "README").acquire, timeout=0)
+
+
+def test_database_removed_while_owned(lock, tmp_path):
+    lock.acquire()
+    for file in tmp_path.glob(".lockfile.sqlite3*"):
+        file.unlink()
+    with pytest.raises(NotLocked):
+        lock.release()
+    with lock:
+        assert lock.is_locked()
+
+
+# Descriptors closed behind our back
+
+
+def test_numbers_of_sqlite_that_became_somebody_elses_are_left_alone(path):
+    code = """
+    lock = lockfile.SQLiteFileLock(sys.argv[1])
+    lock.acquire()
+    highest = max(map(int, os.listdir("/proc/self/fd"))) + 1
+    os.closerange(3, highest)
+    data = sys.argv[1] + ".data"
+    while os.open(data, os.O_RDWR | os.O_CREAT) < highest:
+        pass
+    for method in (lock.i_am_locking, lock.release):
+        try:
+            method()
+        except lockfile.UnlockError as error:
+            say(str(error))
+    for number in range(3, highest):
+        assert os.fstat(number).st_ino == os.stat(data).st_ino
+    assert os.stat(data).st_size == 0
+    say("done")
+    """
+    with Child(code, path) as child:
+        for _ in range(2):
+            assert "has closed the descriptors" in child.hear()
+        assert child.hear() == "done"
+        child.finish()
+    with SQLiteFileLock(path):
+        pass
+
+
+# Whom we trust
+
+
+@pytest.fixture
+def sticky_directory(public_directory):
+    public_directory.chmod(0o1777)
+    return public_directory
+
+
+def test_link_in_a_sticky_directory_is_refused(sticky_directory, tmp_path):
+    lock = SQLiteFileLock(sticky_directory / "README")
+    os.symlink(tmp_path / "victim.db", lock.database)
+    fails(lock, "a file of our own user's", PermissionError)
+    assert os.listdir(tmp_path) == []
+
+
+def test_database_of_another_user_in_a_sticky_directory_is_refused(sticky_directory, other_user):
+    if other_user == os.geteuid():
+        pytest.skip("only root can become another user")
+    lock = SQLiteFileLock(sticky_directory / "README")
+    with connected(lock.database):
+        pass
+    Path(lock.database).touch()
+    os.chown(lock.database, other_user, -1)
+    fails(lock, "a file of our own user's", PermissionError)
+
+
+def test_link_in_the_beacons_place_is_not_followed(lock, tmp_path):
+    victim = tmp_path / "victim"
+    os.symlink(victim, lock.database + "-beacons")
+    fails(lock, os.strerror(errno.ELOOP), OSError)
+    assert not victim.exists()
+
+
+# Exit
+
+
+def test_rows_are_gone_after_a_normal_exit(path):
+    code = """
+    kept = [lockfile.SQLiteFileLock(sys.argv[1] + str(n)) for n in range(3)]
+    for lock in kept:
+        lock.acquire()
+    lockfile.SQLiteFileLock(sys.argv[1]).acquire()
+    threading.Thread(target=lockfile.SQLiteFileLock(sys.argv[1] + "thread").acquire).start()
+    """
+    with Child(code, path) as child:
+        child.finish()
+    assert rows(SQLiteFileLock(path).database) == []
+
+
+def test_importing_the_package_does_not_import_sqlite3():
+    code = "import lockfile, sys; sys.exit('sqlite3' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(support.IMPORT_PATH)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+def test_kernel_locks_of_bytes_refused_on_a_local_file_system(path):
+    """Nothing is owned without a beacon."""
+    code = """
+    import support
+    support.REFUSABLE.setdefault("fcntl", (72,) if os.uname().machine == "x86_64" else (25,))
+    support.refuse("fcntl", 95)
+    try:
+        lockfile.SQLiteFileLock(sys.argv[1]).acquire(timeout=0)
+    except lockfile.LockFailed as error:
+        say(str(error))
+    """
+    with Child(code, path) as child:
+        assert os.strerror(errno.EOPNOTSUPP) in child.hear()
+        child.finish()
