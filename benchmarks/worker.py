@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import resource
+import sqlite3
 import sys
 import threading
 import time
@@ -46,6 +47,42 @@ def cycle(lock_class: Any, path: str) -> None:
                 new_lock.release()
         elif request == "trace":
             trace(lock)
+        print(time.perf_counter_ns() - started, flush=True)
+
+
+class Rows:
+    """The two bare statements that SQLiteFileLock is compared with."""
+
+    def __init__(self, path: str) -> None:
+        self.connection = sqlite3.connect(path + ".db", isolation_level=None)
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute("PRAGMA synchronous = NORMAL")
+        self.connection.execute(
+            "CREATE TABLE IF NOT EXISTS locks (lock BLOB PRIMARY KEY, owner, file, byte)"
+            " WITHOUT ROWID"
+        )
+
+    def acquire(self) -> bool:
+        insert = "INSERT INTO locks VALUES (?, ?, ?, ?) ON CONFLICT (lock) DO NOTHING"
+        return self.connection.execute(insert, (b"data.lock", b"owner", 1, 2)).rowcount == 1
+
+    def release(self) -> bool:
+        delete = "DELETE FROM locks WHERE lock = ? AND file = ? AND byte = ?"
+        return self.connection.execute(delete, (b"data.lock", 1, 2)).rowcount == 1
+
+
+def rows(_lock_class: Any, path: str) -> None:
+    """Run the two bare statements as often as asked, and say the nanoseconds."""
+    bare = Rows(path)
+    for line in sys.stdin:
+        request, count = [*line.split(), "1"][:2]
+        started = time.perf_counter_ns()
+        if request == "trace":
+            trace(bare)
+        else:
+            for _ in range(int(count)):
+                bare.acquire()
+                bare.release()
         print(time.perf_counter_ns() - started, flush=True)
 
 
@@ -150,7 +187,7 @@ def grow(lock_class: Any, path: str) -> None:
 
 
 if __name__ == "__main__":
-    roles = {role.__name__: role for role in (cycle, turns, own, wait, grow)}
+    roles = {role.__name__: role for role in (cycle, rows, turns, own, wait, grow)}
     role_name, class_name, path, *arguments = sys.argv[1:]
     lock_class = Flock if class_name == "Flock" else getattr(lockfile, class_name)
     print("ready", flush=True)

@@ -333,8 +333,8 @@ claim_or_look(struct attempt *attempt)
     enum outcome outcome = attempt->contended ? look(attempt) : LOCK_FREE;
     if (outcome == LOCK_FREE) {
         outcome = attempt->lock->mechanism->claim(attempt);
-        attempt->contended = outcome == LOCK_HELD;
-        if (outcome == LOCK_HELD) {
+        attempt->contended = outcome == LOCK_HELD && attempt->busy_since == 0;
+        if (attempt->contended) {
             outcome = look(attempt);
         }
     }

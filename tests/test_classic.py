@@ -369,8 +369,8 @@ def test_daemon_that_changed_directory_and_closed_everything_can_lock(lock_class
     assert names(tmp_path) == []
 
 
-def test_closing_all_descriptors_after_waiting_harms_nobody(lock_class, path):
-    lock = lock_class(path)
+def test_closing_all_descriptors_after_waiting_harms_nobody(file_lock_class, path):
+    lock = file_lock_class(path)
     lock.acquire()
     with Child(
         """
@@ -392,7 +392,7 @@ def test_closing_all_descriptors_after_waiting_harms_nobody(lock_class, path):
         say(lock.i_am_locking())
         lock.release()
         """,
-        lock_class.__name__,
+        file_lock_class.__name__,
         path,
     ) as child:
         assert child.hear()
