@@ -21,6 +21,9 @@
 #define UNIQUE_MODE 0644
 #define DIRECTORY_MODE 0755
 
+/* A process that has fewer files open gets lower numbers for its watches. */
+#define ABOVE_WATCHES 200
+
 #ifdef PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
 #define FORK_LOCK_INITIALIZER PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
 #else
@@ -323,12 +326,16 @@ fill_status(const struct stat *found, struct os_status *status)
 
 /* A dying process lets go of its highest descriptor first, and of a watch only
  * after 10 to 35 ms. A beacon below a watch would burn for so long after its
- * owner's death. Returns the descriptor, or one above all watches in its place. */
+ * owner's death. Returns the descriptor, or one above all watches in its place; what
+ * stays open for long, above those to come, too. */
 static int
-raise_above_watches(int descriptor)
+raise_above_watches(int descriptor, bool stays)
 {
-    int highest = system_highest_watch();
-    int raised = descriptor < highest ? fcntl(descriptor, F_DUPFD_CLOEXEC, highest + 1) : -1;
+    int lowest = system_highest_watch() + 1;
+    if (stays && lowest < ABOVE_WATCHES) {
+        lowest = ABOVE_WATCHES;
+    }
+    int raised = descriptor < lowest ? fcntl(descriptor, F_DUPFD_CLOEXEC, lowest) : -1;
     if (raised < 0) {
         return descriptor; /* refused, it costs a waiter some time, not the lock */
     }
@@ -348,7 +355,7 @@ open_registered(int directory, const char *name, int flags, struct os_file *file
         descriptor = openat(directory, name, flags | O_CLOEXEC, UNIQUE_MODE);
     } while (descriptor < 0 && errno == EINTR);
     if (descriptor >= 0 && (flags & O_CREAT) != 0) {
-        descriptor = raise_above_watches(descriptor);
+        descriptor = raise_above_watches(descriptor, (flags & O_EXCL) == 0);
     }
     if (descriptor < 0 || fstat(descriptor, found) != 0) {
         error = errno;
