@@ -9,7 +9,9 @@ python := $(programs)/python
 compiled := $(environment)/.compiled
 c_files := $(sort $(wildcard */*.[ch] */*/*.[ch]))
 
-.PHONY: help build demo test lint format bench dist check-dist clean
+SECONDS ?= 600
+
+.PHONY: help build demo test lint format faults torture bench dist check-dist clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -34,6 +36,12 @@ format: $(environment)/.group-lint  ## bring Python and C into shape
 	$(programs)/ruff check --fix
 	$(programs)/ruff format
 	$(programs)/clang-format -i $(c_files)
+
+faults: $(compiled) $(environment)/.group-test  ## kill and fail at every system call, for minutes (ARGS="kill LinkFileLock")
+	$(python) tests/campaigns/faults.py $(ARGS)
+
+torture: $(compiled) $(environment)/.group-test  ## exclusion among threads, forks and kills (SECONDS=600 for each class)
+	LOCKFILE_STRESS_SECONDS=$(SECONDS) $(python) -m pytest -s -o timeout=0 tests/test_exclusion.py
 
 bench: $(compiled)  ## measure, each figure beside its target (ARGS=--quick for a first look)
 	$(python) benchmarks/run.py $(ARGS)

@@ -338,7 +338,11 @@ begin_any(PyObject *self, struct call *call, int64_t deadline)
 static PyObject *
 end(struct call *call, PyObject *result)
 {
-    Py_CLEAR(call->caller.error);
+    PyObject *error = call->caller.error;
+    if (result == NULL && error != NULL && !PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error); /* KeyboardInterrupt is no failure */
+    }
+    Py_XDECREF(error);
     lock_drop(call->attempt.lock);
     return result;
 }

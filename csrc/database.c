@@ -19,6 +19,7 @@ struct database {
     bool has_table;
     uint64_t generation;
     struct os_inode inode;
+    struct os_inode log;  /* its write-ahead log's; number 0: it has none */
     PyObject *connection; /* NULL: it is closed */
     struct os_numbers numbers;
     char path[];
@@ -64,6 +65,18 @@ void
 caller_return(struct caller *caller)
 {
     PyEval_RestoreThread(caller->thread);
+}
+
+void
+caller_restore(struct caller *caller, PyObject *error)
+{
+    PyObject *dropped = caller->error;
+    caller->error = error;
+    if (dropped != NULL) {
+        caller_return(caller);
+        Py_DECREF(dropped);
+        caller_leave(caller);
+    }
 }
 
 /* ---- Statements, with the GIL ---- */
@@ -192,12 +205,33 @@ disconnect(struct database *database)
     database->connection = NULL;
     database->has_table = false;
     database->numbers.count = 0;
+    database->log.number = 0;
     if (connection != NULL && !taken) {
         PyObject *closed = PyObject_CallMethod(connection, "close", NULL);
         PyErr_Clear();
         Py_XDECREF(closed);
         Py_DECREF(connection);
     }
+}
+
+/* The inode of its write-ahead log; number 0: there is none. */
+static struct os_inode
+find_log(const struct database *database)
+{
+    char path[OS_PATH_SIZE];
+    struct os_status status = {0};
+    if (snprintf(path, sizeof path, "%s-wal", database->path) < OS_PATH_SIZE) {
+        os_status_at(&os_anywhere, path, &status);
+    }
+    return status.inode;
+}
+
+/* SQLite does not notice that its log was removed, and what it writes into it then,
+ * nobody else sees. */
+static bool
+has_its_log(const struct database *database)
+{
+    return database->log.number == 0 || os_same(find_log(database), database->log);
 }
 
 /* Which descriptors are open for the database: the program may have connections of its
@@ -224,7 +258,7 @@ open_connection(struct caller *caller, struct database *database, struct os_inod
         }
         disconnect(database);
     }
-    if (database->connection != NULL && os_same(database->inode, inode)) {
+    if (database->connection != NULL && os_same(database->inode, inode) && has_its_log(database)) {
         return 0;
     }
     disconnect(database);
@@ -319,8 +353,9 @@ borrow(struct databases *databases, const char *path)
     os_lock();
     struct database *found;
     for (;;) {
-        found = find(databases, path);
         bool forking = databases->forker != 0 && databases->forker != me;
+        /* While another forks, the list is left as it is: it goes through it. */
+        found = forking && !databases->is_ending ? NULL : find(databases, path);
         bool used = found != NULL && found->user != 0 && found->user != me;
         if ((!forking && !used) || databases->is_ending) {
             break;
@@ -473,6 +508,23 @@ run_delete(struct caller *caller, struct database *database, const struct statem
     return error == 0 && count != 1 ? ENOENT : error;
 }
 
+/* Did the database answer, whatever it said? */
+static bool
+is_answer(int error)
+{
+    return error == 0 || error == ENOENT || error == EEXIST;
+}
+
+/* With a write-ahead log, SQLite keeps a lock on the database for as long as it is open.
+ * If other connections of this process had it open before, it may only believe so, from
+ * before a fork. */
+static bool
+is_locked_by_us(const struct database *database)
+{
+    bool has;
+    return database->log.number == 0 || (os_has_locked(database->path, &has) == 0 && has);
+}
+
 /* Does the path still lead there? */
 static bool
 is_there(struct row_place place)
@@ -502,20 +554,21 @@ run(struct caller *caller, struct row_place place, struct statement statement)
                 : statement.sql == INSERT ? run_insert(caller, database, &statement)
                                           : run_delete(caller, database, &statement);
     }
-    /* SQLite opens the path by itself, perhaps another file by now; and a row that is
-     * made in a database that is not there any more is no lock. */
-    bool asked = is_new || statement.sql == INSERT || error != 0;
-    bool lost = asked && error != EBUSY && !is_there(place);
-    bool answered = error == 0 || error == ENOENT || error == EEXIST;
-    if (is_new && answered) {
+    if (is_new && is_answer(error)) {
         find_numbers(database, &others, &database->numbers);
+        database->log = find_log(database);
     }
-    if (error != EBADF && (lost || error == EIO)) {
+    /* SQLite opens the path by itself, perhaps another file by now; and a row that is
+     * made in a database or log that is not there any more is no lock. */
+    bool asked = is_new || statement.sql == INSERT || error != 0;
+    bool lost = asked && error != EBADF && !(is_there(place) && has_its_log(database));
+    bool unsafe = is_new && is_answer(error) && others.count > 0 && !is_locked_by_us(database);
+    if (lost || unsafe || error == EIO) {
         disconnect(database); /* whatever is wrong with it: next time anew */
     }
     caller_leave(caller);
     give_back(caller, database);
-    return lost ? ESTALE : error;
+    return lost ? DATABASE_MOVED : unsafe ? DATABASE_UNSAFE : error;
 }
 
 int
@@ -562,6 +615,17 @@ hold_all(struct databases *databases)
     os_unlock();
 }
 
+/* Nobody else changes the list meanwhile. */
+static void
+disconnect_idle(struct databases *databases)
+{
+    for (struct database *each = databases->list; each != NULL; each = each->next) {
+        if (each->user == 0 && each->generation == os_generation()) {
+            disconnect(each);
+        }
+    }
+}
+
 static PyObject *
 before_fork(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -569,11 +633,7 @@ before_fork(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_BEGIN_ALLOW_THREADS
         hold_all(databases);
     Py_END_ALLOW_THREADS
-    for (struct database *each = databases->list; each != NULL; each = each->next) {
-        if (each->user == 0 && each->generation == os_generation()) {
-            disconnect(each);
-        }
-    }
+    disconnect_idle(databases);
     return Py_NewRef(Py_None);
 }
 
@@ -633,6 +693,7 @@ databases_end(struct databases *databases)
     databases->is_ending = true;
     os_wake_all();
     os_unlock();
+    disconnect_idle(databases);
 }
 
 static void

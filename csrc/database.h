@@ -36,12 +36,15 @@ PyObject *databases_new(void);
 struct databases *databases_of(PyObject *object);
 
 /* The interpreter is at its end: statements wait for nobody any more, since threads
- * that use a connection may have been stopped. */
+ * that use a connection may have been stopped, and connections are not kept. */
 void databases_end(struct databases *databases);
 
 /* Gives up the GIL and takes it back. */
 void caller_leave(struct caller *caller);
 void caller_return(struct caller *caller);
+
+/* Drops the last error, and takes over one that was set aside. Without the GIL. */
+void caller_restore(struct caller *caller, PyObject *error);
 
 /* Where a lock's row is. */
 struct row_place {
@@ -61,10 +64,14 @@ struct row {
  *     EBUSY    another program uses the database just now
  *     EBADF    the program has closed the descriptors of the connection, and uses their
  *              numbers for other files: SQLite would read and close those
- *     ESTALE   the path leads to another database than the place says
+ *     DATABASE_MOVED  the path leads to another database than the place says
+ *     DATABASE_UNSAFE SQLite believes in locks that this process does not have: a
+ *              connection was open when the process was forked
  *     ENOMEM
  *     EIO      and caller->error says why
  * Insert adds the row unless there is one: then it is EEXIST. Delete removes that very row. */
+enum { DATABASE_MOVED = -1, DATABASE_UNSAFE = -2 };
+
 int database_select(struct caller *caller, struct row_place place, struct row *row);
 int database_insert(struct caller *caller, struct row_place place, const struct row *row,
                     bool is_local);

@@ -155,6 +155,7 @@ struct os_numbers {
 };
 /* Adds those of a file, but none that others has. */
 void os_find_numbers(const char *path, const struct os_numbers *others, struct os_numbers *numbers);
+int os_has_locked(const char *path, bool *has); /* this process, some byte of it, says the kernel */
 bool os_is_kept(const struct os_numbers *numbers);  /* the first one is still what it was */
 bool os_is_taken(const struct os_numbers *numbers); /* one of them is something else now */
 

@@ -165,6 +165,33 @@ os_find_mark(const struct os_file *file, enum os_mark mark)
     return os_find_lock(file, mark_byte(mark));
 }
 
+/* A line each: NUMBER: POSIX ADVISORY READ PROCESS MAJOR:MINOR:INODE FIRST LAST */
+int
+os_has_locked(const char *path, bool *has)
+{
+    struct os_status status;
+    char line[256];
+    int process;
+    unsigned long long inode;
+    int error = os_status_of(path, &status);
+    if (error != 0) {
+        return error;
+    }
+    posix_hold_off_forks();
+    FILE *locks = fopen("/proc/locks", "re");
+    error = locks == NULL ? errno : 0;
+    *has = false;
+    while (locks != NULL && fgets(line, sizeof line, locks) != NULL) {
+        *has = *has || (sscanf(line, "%*d: POSIX %*s %*s %d %*x:%*x:%llu", &process, &inode) == 2 &&
+                        process == os_process() && inode == status.inode.number);
+    }
+    if (locks != NULL) {
+        fclose(locks);
+    }
+    posix_allow_forks();
+    return error;
+}
+
 /* ---- Watches ---- */
 
 static int highest_watch = -1; /* guarded by os_lock() */

@@ -26,22 +26,28 @@
 #define LIGHT_ATTEMPTS 10
 #define LOOK_ATTEMPTS 100
 
-static const char closed_behind[] = "the program has closed the descriptors of the database, and "
-                                    "uses their numbers for other files";
-
 static struct caller *
 caller_of(struct attempt *attempt)
 {
     return attempt->caller;
 }
 
+/* What database.h says of a statement. */
 static enum outcome
 fail(struct attempt *attempt, int error, const char *doing)
 {
-    if ((error == EIO || error == EBUSY) && caller_of(attempt) != NULL) {
-        attempt->report.cause = caller_of(attempt)->error;
+    struct report *report = &attempt->report;
+    if (error == EIO || error == EBUSY) {
+        report->cause = caller_of(attempt)->error;
+    } else if (error == EBADF) {
+        report->reason = "the program has closed the descriptors of the database, and uses their "
+                         "numbers for other files";
+    } else if (error == DATABASE_UNSAFE) {
+        error = ENOTRECOVERABLE;
+        report->reason = "a connection to the database was open when this process was forked; "
+                         "close it in the child first";
     }
-    return place_fail(&attempt->report, error, doing);
+    return place_fail(report, error, doing);
 }
 
 /* ---- Where the row is ---- */
@@ -119,7 +125,7 @@ check_trust(const char *path, const struct os_status *found)
 static int
 find_database(struct spot *spot, const struct lock *lock)
 {
-    struct os_status status;
+    struct os_status status = {0};
     if (strlen(lock->database) >= OS_PATH_SIZE) {
         return ENAMETOOLONG;
     }
@@ -169,7 +175,7 @@ cannot_find(struct attempt *attempt, int error)
         attempt->report.reason = "in a directory where others may put files, the database must be "
                                  "a file of our own user's";
     }
-    return fail(attempt, error, "find the database");
+    return place_fail(&attempt->report, error, "find the database");
 }
 
 /* ---- Statements, asked again while the database is busy ---- */
@@ -238,8 +244,6 @@ cannot_ask(struct attempt *attempt, int error, const char *doing)
     if (error == EBUSY) {
         attempt->busy_since = attempt->busy_since != 0 ? attempt->busy_since : os_now();
         attempt->report.reason = "another program has locked the database";
-    } else if (error == EBADF) {
-        attempt->report.reason = closed_behind;
     }
     fail(attempt, error, doing);
     return error == EBUSY && may_ask_later(attempt) ? LOCK_HELD : LOCK_FAILED;
@@ -272,7 +276,7 @@ find_row(struct attempt *attempt, struct spot *spot, struct row *row)
     case 0:
         return LOCK_STALE;
     case ENOENT:
-    case ESTALE:
+    case DATABASE_MOVED:
         return LOCK_FREE;
     default:
         return cannot_ask(attempt, error, "read the database");
@@ -357,7 +361,7 @@ refuse_claim(struct attempt *attempt, int error)
     switch (error) {
     case EEXIST:
         return LOCK_HELD;
-    case ESTALE:
+    case DATABASE_MOVED:
         return LOCK_FREE;
     default:
         return cannot_ask(attempt, error, "write to the database");
@@ -373,7 +377,7 @@ make_row(struct attempt *attempt, const struct spot *spot, struct owned *claim)
     claim->local = attempt->ground.local;
     if (!table_enter(claim)) {
         drop(claim);
-        return fail(attempt, ECANCELED, "lock while the program ends");
+        return place_fail(&attempt->report, ECANCELED, "lock while the program ends");
     }
     int error = insert_row(attempt, spot, &row, patience_until(attempt));
     if (error == 0) {
@@ -396,12 +400,12 @@ sqlite_claim(struct attempt *attempt)
     }
     struct owned *claim = table_new(lock->mechanism, attempt->owner, lock_name(lock), spot.row);
     if (claim == NULL) {
-        return fail(attempt, ENOMEM, "allocate");
+        return place_fail(&attempt->report, ENOMEM, "allocate");
     }
     error = light_claim(attempt, &spot, claim);
     if (error != 0) {
         table_drop(claim);
-        return fail(attempt, error, "lock the beacon beside the database");
+        return place_fail(&attempt->report, error, "lock the beacon beside the database");
     }
     return make_row(attempt, &spot, claim);
 }
@@ -517,9 +521,12 @@ sqlite_recognise(struct attempt *attempt)
     struct row row;
     struct os_identity identity = {{0, 0}, 0};
     struct report report = attempt->report; /* asked in passing */
+    PyObject *error = caller_of(attempt)->error;
+    caller_of(attempt)->error = NULL;
     if (find_row(attempt, &spot, &row) == LOCK_STALE) {
         identity.inode = inode_of(row.beacon);
     }
+    caller_restore(caller_of(attempt), error);
     attempt->report = report;
     return identity;
 }
@@ -536,11 +543,11 @@ remove_stale(struct attempt *attempt, const struct spot *spot, const struct os_f
         return place_hold(attempt, LIFE_UNKNOWN, NULL);
     }
     if (error != 0) {
-        return fail(attempt, error, "take the beacon of a dead owner");
+        return place_fail(&attempt->report, error, "take the beacon of a dead owner");
     }
     error = delete_row(attempt, spot, beacon, patience_until(attempt));
     beacon_darken(file, beacon);
-    return error == 0 || error == ENOENT || error == ESTALE
+    return error == 0 || error == ENOENT || error == DATABASE_MOVED
                ? LOCK_FREE
                : cannot_ask(attempt, error, "remove the row of a dead owner");
 }
@@ -628,11 +635,8 @@ sqlite_confirm(struct attempt *attempt, struct owned *owned)
     case 0:
         return os_same(inode_of(row.beacon), owned->inode) ? LOCK_OWNED : LOCK_BROKEN;
     case ENOENT:
-    case ESTALE:
+    case DATABASE_MOVED:
         return LOCK_BROKEN;
-    case EBADF:
-        attempt->report.reason = closed_behind;
-        return fail(attempt, error, "read the database");
     default:
         return fail(attempt, error, "read the database");
     }
@@ -644,8 +648,6 @@ still_owned(struct attempt *attempt, int error)
     attempt->report.owned = true;
     if (error == EBUSY) {
         attempt->report.reason = "another program has locked the database";
-    } else if (error == EBADF) {
-        attempt->report.reason = closed_behind;
     }
     return fail(attempt, error, "remove the row from the database");
 }
@@ -664,7 +666,7 @@ sqlite_release(struct attempt *attempt, struct owned *owned, bool *awaited)
     if (error == 0) {
         error = delete_row(attempt, &spot, beacon_of(owned->inode), os_now() + LONG_PATIENCE);
     }
-    if (error == ENOENT || error == ESTALE) {
+    if (error == ENOENT || error == DATABASE_MOVED) {
         drop(owned);
         return LOCK_BROKEN;
     }
@@ -725,7 +727,7 @@ sqlite_condemn(struct attempt *attempt, const struct os_identity *waited_for)
         serial = 0;
     }
     int error = delete_row(attempt, &spot, row.beacon, os_now() + LONG_PATIENCE);
-    if (error != 0 && error != ENOENT && error != ESTALE) {
+    if (error != 0 && error != ENOENT && error != DATABASE_MOVED) {
         return cannot_ask(attempt, error, "remove the row from the database");
     }
     drop_condemned(serial);

@@ -682,3 +682,128 @@ def test_kernel_locks_of_bytes_refused_on_a_local_file_system(path):
     with Child(code, path) as child:
         assert os.strerror(errno.EOPNOTSUPP) in child.hear()
         child.finish()
+
+
+# What a review has found
+
+
+def test_no_fork_skips_a_connection(tmp_path):
+    """A thread that asked for a connection just then moved it past the one that closes all."""
+    code = """
+    def look(number):
+        while not stop:
+            locks[number].is_locked()
+
+    locks = []
+    for number in range(4):
+        os.mkdir(os.path.join(sys.argv[1], str(number)))
+        locks.append(lockfile.SQLiteFileLock(os.path.join(sys.argv[1], str(number), "README")))
+        with locks[-1]:
+            pass
+    stop = []
+    threads = [threading.Thread(target=look, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    inherited = 0
+    for _ in range(150):
+        child = os.fork()
+        if child == 0:
+            paths = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+            os._exit(any(os.path.exists(p) and is_databases(os.readlink(p)) for p in paths))
+        inherited += os.waitpid(child, 0)[1] != 0
+    stop.append(True)
+    for thread in threads:
+        thread.join()
+    say(inherited)
+    """
+    with Child(code, tmp_path) as child:
+        assert child.hear() == 0
+        child.finish()
+
+
+def test_child_of_a_program_with_a_connection_of_its_own_is_refused(path, tmp_path):
+    """SQLite believes in the locks of that connection, which only the parent has."""
+    code = """
+    own = sqlite3.connect(sys.argv[2], isolation_level=None)
+    own.execute("PRAGMA journal_mode = WAL")
+    own.execute("CREATE TABLE data (a)")
+    lock = lockfile.SQLiteFileLock(sys.argv[1], database=sys.argv[2])
+    with lock:
+        pass
+    child = os.fork()
+    if child == 0:
+        try:
+            lock.acquire(timeout=0)
+        except lockfile.LockFailed as error:
+            say(str(error))
+        own.close()
+        with lock:
+            say("owns")
+        os._exit(0)
+    os.waitpid(child, 0)
+    with lock:
+        say("parent owns")
+    own.close()
+    """
+    with Child(code, path, tmp_path / "own.lockfile.sqlite3") as child:
+        assert "was open when this process was forked" in child.hear()
+        assert child.hear() == "owns"
+        assert child.hear() == "parent owns"
+        child.finish()
+
+
+def test_log_removed_under_a_kept_connection(made):
+    with connected(made.database) as connection:
+        connection.execute("SELECT * FROM sqlite_master").fetchall()
+        for suffix in ("-wal", "-shm"):
+            os.unlink(made.database + suffix)
+    with (
+        made,
+        Child(
+            """
+        try:
+            lockfile.SQLiteFileLock(sys.argv[1]).acquire(timeout=0)
+        except lockfile.AlreadyLocked:
+            say("AlreadyLocked")
+        """,
+            made.path,
+        ) as child,
+    ):
+        assert child.hear() == "AlreadyLocked"
+        child.finish()
+
+
+def test_timeout_while_nobody_may_even_read(lock):
+    with connected(lock.database) as connection:
+        connection.execute("CREATE TABLE data (a)")
+        connection.execute("BEGIN EXCLUSIVE")
+        for timeout in (0.02, 0.05, 0.1):
+            with pytest.raises(LockTimeout, match="database is locked") as caught:
+                lock.acquire(timeout)
+            assert isinstance(caught.value.__cause__, sqlite3.Error)
+        connection.execute("ROLLBACK")
+    with lock:
+        pass
+
+
+def test_interrupt_inside_the_call_stays_one(path):
+    code = """
+    def interrupt(event, arguments):
+        if event == "sqlite3.connect" and armed:
+            armed.clear()
+            raise KeyboardInterrupt
+
+    armed = [True]
+    lock = lockfile.SQLiteFileLock(sys.argv[1])
+    sys.addaudithook(interrupt)
+    try:
+        lock.acquire(timeout=1)
+    except KeyboardInterrupt:
+        say("KeyboardInterrupt")
+    with lock:
+        say("owns")
+    """
+    with Child(code, path) as child:
+        assert child.hear() == "KeyboardInterrupt"
+        assert child.hear() == "owns"
+        child.finish()
