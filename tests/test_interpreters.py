@@ -1,7 +1,10 @@
 """Several interpreters in one process: they share what the process owns."""
 
+import sys
+
 import pytest
 
+from lockfile import SQLiteFileLock
 from support import Child, names
 
 INTERPRETERS = """
@@ -35,6 +38,9 @@ INTERPRETERS = """
 
 @pytest.fixture
 def in_interpreters(lock_class, path):
+    if lock_class is SQLiteFileLock and sys.version_info[:2] == (3, 12):
+        pytest.skip("Python 3.12 crashes at its end after sqlite3 was used in a subinterpreter")
+
     def run(code):
         with Child(INTERPRETERS + code, lock_class.__name__, path) as child:
             answer = child.hear()

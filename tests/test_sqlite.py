@@ -807,3 +807,47 @@ def test_interrupt_inside_the_call_stays_one(path):
         assert child.hear() == "KeyboardInterrupt"
         assert child.hear() == "owns"
         child.finish()
+
+
+# A file system that other kernels may use, too
+
+
+@pytest.fixture
+def mounted_directory(tmp_path):
+    """A directory on FUSE."""
+    source, directory = tmp_path / "source", tmp_path / "mounted"
+    source.mkdir()
+    directory.mkdir()
+    try:
+        subprocess.run(["bindfs", str(source), str(directory)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("nothing can be mounted by bindfs here")
+    yield directory
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def test_file_system_that_is_not_known_to_be_local(mounted_directory):
+    path = mounted_directory / "README"
+    lock = SQLiteFileLock(path, timeout=20)
+    with lock, connected(lock.database) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        [(_, owner, _, _)] = rows(lock.database)
+        assert len(os.fsdecode(owner).rpartition(".")[2]) == 16, "the kernel's digest"
+        with pytest.raises(LockTimeout):
+            in_thread(lock.acquire, 0.1)
+    with holder(SQLiteFileLock, path) as child:
+        with OtherThread() as thread:
+            waiting = thread.start(lock.acquire)
+            child.kill()
+            waiting.result(20)
+            thread.run(lock.release)
+    with connected(lock.database) as connection:  # an owner on another machine
+        inode = os.stat(lock.database + "-beacons").st_ino
+        foreign = (b"README.lock", b"elsewhere-7f0000001000-7." + b"0123456789abcdef", inode, 8)
+        connection.execute(f"INSERT INTO {TABLE} VALUES (?, ?, ?, ?)", foreign)
+    assert lock.is_locked()
+    with pytest.raises(AlreadyLocked, match="only the machine that its owner ran on"):
+        lock.acquire(timeout=0)
+    lock.break_lock()
+    with lock:
+        pass
