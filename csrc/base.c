@@ -2,34 +2,13 @@
  *
  * What a lock does is told in lock.h; here its outcomes become return values and
  * exceptions. The GIL is released once per method, around all that touches the
- * file system. */
+ * file system. Two rooms beside this: how an object is made and copied (making.c), and
+ * with blocks (with.c). */
 #include "face.h"
-
-#include "sqlite.h"
 
 #include <structmember.h>
 
 #include <math.h>
-#include <string.h>
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *dict;
-    PyObject *weak_references;
-    /* Guarded by os_lock(), as is all below; NULL until __init__ was called. */
-    struct lock *lock;
-    bool has_timeout;
-    double timeout;
-    /* with blocks of a subclass in Python that brings its own acquire and release */
-    struct nesting *nestings;
-} LockObject;
-
-/* How deep an owner's with blocks are nested. */
-struct nesting {
-    struct nesting *next;
-    uint64_t token;
-    unsigned depth;
-};
 
 static const struct errors *
 errors_of(PyObject *self)
@@ -37,38 +16,7 @@ errors_of(PyObject *self)
     return &state_of(self)->errors;
 }
 
-static PyObject *
-decode(const char *text)
-{
-    return PyUnicode_DecodeFSDefault(text);
-}
-
 /* ---- Arguments ---- */
-
-/* Seconds, or None. */
-static bool
-read_timeout(PyObject *value, bool *given, double *seconds)
-{
-    *given = value != Py_None;
-    if (!*given) {
-        return true;
-    }
-    *seconds = PyFloat_AsDouble(value);
-    if (*seconds == -1.0 && PyErr_Occurred()) {
-        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
-            PyErr_SetString(PyExc_ValueError, "timeout is too large; float('inf') waits for ever");
-        } else if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError, "timeout must be a number of seconds or None, not %R",
-                         (PyObject *)Py_TYPE(value));
-        }
-        return false;
-    }
-    if (isnan(*seconds)) {
-        PyErr_SetString(PyExc_ValueError, "timeout must not be nan");
-        return false;
-    }
-    return true;
-}
 
 /* 0: now. Rounded up, since a wait must not end early. */
 static int64_t
@@ -81,170 +29,7 @@ deadline_in(double seconds)
     return nanoseconds >= 9.2e18 - (double)os_now() ? OS_NEVER : os_now() + (int64_t)nanoseconds;
 }
 
-/* The path as bytes for the file system; NULL with an exception. */
-static PyObject *
-encode_path(PyObject *path, const char *name)
-{
-    PyObject *encoded;
-    if (!PyUnicode_FSConverter(path, &encoded)) {
-        return NULL;
-    }
-    if (PyBytes_Size(encoded) == 0) {
-        Py_DECREF(encoded);
-        PyErr_Format(PyExc_ValueError, "%s must not be empty", name);
-        return NULL;
-    }
-    return encoded;
-}
-
-static PyObject *
-make_absolute(const State *state, PyObject *encoded)
-{
-    return PyObject_CallFunctionObjArgs(state->abspath, encoded, NULL);
-}
-
-/* abspath(path) + ".lock" as bytes. */
-static PyObject *
-make_lock_file(const State *state, PyObject *encoded)
-{
-    PyObject *absolute = make_absolute(state, encoded);
-    if (absolute == NULL) {
-        return NULL;
-    }
-    PyObject *lock_file = PyBytes_FromFormat("%s.lock", PyBytes_AsString(absolute));
-    Py_DECREF(absolute);
-    return lock_file;
-}
-
-/* ---- LockBase: making and unmaking ---- */
-
-static const struct mechanism *
-mechanism_of(const State *state, PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    return PyType_IsSubtype(type, state->LinkFileLock)     ? &link_mechanism
-           : PyType_IsSubtype(type, state->MkdirFileLock)  ? &mkdir_mechanism
-           : PyType_IsSubtype(type, state->SQLiteFileLock) ? &sqlite_mechanism
-                                                           : NULL;
-}
-
-/* The connections of this interpreter, from the first lock on that wants them. */
-static bool
-need_databases(State *state)
-{
-    if (state->databases == NULL) {
-        PyObject *databases = databases_new();
-        if (state->databases == NULL) {
-            state->databases = databases;
-        } else {
-            Py_XDECREF(databases); /* another thread was faster */
-        }
-    }
-    return state->databases != NULL;
-}
-
-/* What a lock object is made from; path and the two files as bytes. */
-struct making {
-    PyObject *path, *lock_file, *database;
-    bool threaded;
-    PyObject *timeout;
-};
-
-static int
-initialise(PyObject *self, const struct making *making)
-{
-    LockObject *object = (LockObject *)self;
-    State *state = state_of(self);
-    const struct mechanism *mechanism = mechanism_of(state, self);
-    bool has_timeout;
-    double seconds = 0;
-    if (!read_timeout(making->timeout, &has_timeout, &seconds) ||
-        (mechanism == &sqlite_mechanism && !need_databases(state))) {
-        return -1;
-    }
-    struct lock *lock = lock_new(
-        mechanism, PyBytes_AsString(making->path), PyBytes_AsString(making->lock_file),
-        making->database != NULL ? PyBytes_AsString(making->database) : "", making->threaded);
-    if (lock == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    os_lock();
-    struct lock *former = object->lock;
-    object->lock = lock;
-    object->has_timeout = has_timeout;
-    object->timeout = seconds;
-    os_unlock();
-    if (former != NULL) {
-        lock_drop(former);
-    }
-    return 0;
-}
-
-/* The database that was named, absolute, or the usual one beside the lock file. */
-static PyObject *
-make_database(const State *state, PyObject *given, PyObject *lock_file)
-{
-    if (given == Py_None) {
-        const char *text = PyBytes_AsString(lock_file);
-        PyObject *directory = PyBytes_FromStringAndSize(text, strrchr(text, '/') - text + 1);
-        PyObject *usual = directory != NULL ? PyBytes_FromFormat("%s.lockfile.sqlite3",
-                                                                 PyBytes_AsString(directory))
-                                            : NULL;
-        Py_XDECREF(directory);
-        return usual;
-    }
-    PyObject *encoded = encode_path(given, "database");
-    PyObject *database = encoded != NULL ? make_absolute(state, encoded) : NULL;
-    Py_XDECREF(encoded);
-    return database;
-}
-
-/* database NULL: the class has none. */
-static int
-construct(PyObject *self, PyObject *path, PyObject *threaded, PyObject *timeout, PyObject *database)
-{
-    const State *state = state_of(self);
-    struct making making = {.timeout = timeout};
-    int truth = PyObject_IsTrue(threaded);
-    int result = -1;
-    making.threaded = truth > 0;
-    making.path = truth < 0 ? NULL : encode_path(path, "path");
-    making.lock_file = making.path == NULL ? NULL : make_lock_file(state, making.path);
-    if (database != NULL && making.lock_file != NULL) {
-        making.database = make_database(state, database, making.lock_file);
-    }
-    if (making.lock_file != NULL && !PyErr_Occurred()) {
-        result = initialise(self, &making);
-    }
-    Py_XDECREF(making.path);
-    Py_XDECREF(making.lock_file);
-    Py_XDECREF(making.database);
-    return result;
-}
-
-static int
-base_init(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"path", "threaded", "timeout", NULL};
-    PyObject *path, *timeout = Py_None, *threaded = Py_True;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO", names, &path, &threaded, &timeout)) {
-        return -1;
-    }
-    return construct(self, path, threaded, timeout, NULL);
-}
-
-int
-sqlite_init(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"path", "threaded", "timeout", "database", NULL};
-    PyObject *path, *timeout = Py_None, *threaded = Py_True, *database = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO$O", names, &path, &threaded, &timeout,
-                                     &database)) {
-        return -1;
-    }
-    return construct(self, path, threaded, timeout, database);
-}
+/* ---- LockBase: unmaking ---- */
 
 static int
 base_traverse(PyObject *self, visitproc visit, void *arg)
@@ -275,11 +60,7 @@ base_dealloc(PyObject *self)
     if (object->lock != NULL) {
         lock_drop(object->lock);
     }
-    while (object->nestings != NULL) {
-        struct nesting *next = object->nestings->next;
-        PyMem_Free(object->nestings);
-        object->nestings = next;
-    }
+    forget_nestings(object);
     freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
     free_object(self);
     Py_DECREF(type);
@@ -299,7 +80,7 @@ complain(PyObject *exception, PyObject *self, const char *format, const char *me
 }
 
 /* The object's lock, shared: __init__ may be called again meanwhile. NULL with an exception. */
-static struct lock *
+struct lock *
 share_lock(PyObject *self)
 {
     os_lock();
@@ -314,14 +95,8 @@ share_lock(PyObject *self)
     return lock;
 }
 
-/* One call of a method. */
-struct call {
-    struct attempt attempt;
-    struct caller caller;
-};
-
 /* Shares the lock until end(). False with an exception: the object has none. */
-static bool
+bool
 begin_any(PyObject *self, struct call *call, int64_t deadline)
 {
     struct lock *lock = share_lock(self);
@@ -335,7 +110,7 @@ begin_any(PyObject *self, struct call *call, int64_t deadline)
     return true;
 }
 
-static PyObject *
+PyObject *
 end(struct call *call, PyObject *result)
 {
     PyObject *error = call->caller.error;
@@ -421,7 +196,7 @@ assign(PyObject *self, PyObject *value, void *name)
 }
 
 /* What the constructor was given. */
-static PyObject *
+PyObject *
 constructor_timeout(const LockObject *object)
 {
     os_lock();
@@ -445,25 +220,6 @@ set_timeout(PyObject *self, PyObject *value, void *closure)
     double seconds;
     return value == NULL || read_timeout(value, &given, &seconds) ? assign(self, value, closure)
                                                                   : -1;
-}
-
-/* ---- From with to release() ----
- *
- * What with calls may be a subclass's, so it cannot be given another argument. But
- * another thread of the same owner may enter or leave a block of its own just then. */
-
-static _Thread_local const PyObject *left;     /* the object that with is releasing */
-static _Thread_local const PyObject *acquired; /* the object that acquire() acquired last */
-
-/* Whether with has called, for the first call on that object only. */
-static bool
-is_called_by_with(const PyObject *self)
-{
-    bool called = left == self;
-    if (called) {
-        left = NULL;
-    }
-    return called;
 }
 
 /* ---- LockBase: methods ---- */
@@ -519,7 +275,7 @@ base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     enum outcome outcome = run(&call, lock_acquire);
     if (outcome == LOCK_OWNED) {
-        acquired = self;
+        remember_acquired(self);
         return end(&call, Py_NewRef(Py_None));
     }
     return end(&call, outcome == LOCK_INTERRUPTED
@@ -698,162 +454,6 @@ base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
 }
 
-/* ---- LockBase: with ---- */
-
-/* The nesting of with blocks is kept with the lock that is owned, or, for a
- * subclass with a scheme of its own, in the object. */
-static bool
-has_own_scheme(PyObject *self)
-{
-    os_lock();
-    const struct lock *lock = ((LockObject *)self)->lock;
-    bool own = lock == NULL || lock->mechanism == NULL;
-    os_unlock();
-    return own;
-}
-
-/* Guarded by os_lock(). */
-static struct nesting **
-find_nesting(LockObject *object, uint64_t token)
-{
-    struct nesting **link = &object->nestings;
-    while (*link != NULL && (*link)->token != token) {
-        link = &(*link)->next;
-    }
-    return link;
-}
-
-static uint64_t
-nesting_token(const LockObject *object)
-{
-    return owner_caller(object->lock == NULL || object->lock->threaded).token;
-}
-
-/* Uses fresh, or frees it. */
-static void
-nest_in_object(LockObject *object, struct nesting *fresh)
-{
-    os_lock();
-    struct nesting **link = find_nesting(object, nesting_token(object));
-    if (*link == NULL) {
-        *fresh = (struct nesting){NULL, nesting_token(object), 0};
-        *link = fresh;
-        fresh = NULL;
-    }
-    (*link)->depth++;
-    os_unlock();
-    PyMem_Free(fresh);
-}
-
-static bool
-unnest_in_object(LockObject *object)
-{
-    struct nesting *ended = NULL;
-    os_lock();
-    struct nesting **link = find_nesting(object, nesting_token(object));
-    bool outermost = *link == NULL || --(*link)->depth == 0;
-    if (outermost && *link != NULL) {
-        ended = *link;
-        *link = ended->next;
-    }
-    os_unlock();
-    PyMem_Free(ended);
-    return outermost;
-}
-
-static bool
-is_threaded(PyObject *self)
-{
-    os_lock();
-    const struct lock *lock = ((LockObject *)self)->lock;
-    bool threaded = lock == NULL || lock->threaded;
-    os_unlock();
-    return threaded;
-}
-
-/* Counts one block more. False: the lock is not owned. */
-static bool
-enter(PyObject *self)
-{
-    struct call call;
-    begin_any(self, &call, 0);
-    caller_leave(&call.caller);
-    bool entered = lock_enter(&call.attempt);
-    attempt_end(&call.attempt);
-    caller_return(&call.caller);
-    end(&call, NULL);
-    return entered;
-}
-
-/* acquire(), until the block is counted: another thread of the same owner may have
- * left its own block, and so released, between the two. */
-static bool
-acquire_and_enter(PyObject *self, struct nesting *fresh)
-{
-    bool again;
-    do {
-        acquired = NULL;
-        PyObject *result = PyObject_CallMethod(self, "acquire", NULL);
-        if (result == NULL) {
-            PyMem_Free(fresh);
-            return false;
-        }
-        Py_DECREF(result);
-        if (has_own_scheme(self)) {
-            nest_in_object((LockObject *)self, fresh);
-            return true;
-        }
-        again = !enter(self) && acquired == self && !is_threaded(self);
-    } while (again);
-    PyMem_Free(fresh);
-    return true;
-}
-
-static PyObject *
-base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    /* Before the lock is acquired: nothing may fail once it is. */
-    struct nesting *fresh = PyMem_Malloc(sizeof *fresh);
-    if (fresh == NULL) {
-        return PyErr_NoMemory();
-    }
-    return acquire_and_enter(self, fresh) ? Py_NewRef(self) : NULL;
-}
-
-/* Counts one block less. True: it was the outermost. */
-static bool
-leave(PyObject *self)
-{
-    struct call call;
-    if (has_own_scheme(self)) {
-        return unnest_in_object((LockObject *)self);
-    }
-    begin_any(self, &call, 0);
-    caller_leave(&call.caller);
-    bool outermost = lock_leave(&call.attempt);
-    attempt_end(&call.attempt);
-    caller_return(&call.caller);
-    end(&call, NULL);
-    return outermost;
-}
-
-static PyObject *
-base_exit(PyObject *self, PyObject *Py_UNUSED(exception))
-{
-    if (!leave(self)) {
-        return Py_NewRef(Py_None);
-    }
-    const PyObject *before = left;
-    left = self;
-    PyObject *released = PyObject_CallMethod(self, "release", NULL);
-    left = before;
-    if (released == NULL) {
-        return NULL;
-    }
-    Py_DECREF(released);
-    return Py_NewRef(Py_None);
-}
-
 /* ---- LockBase: attributes ---- */
 
 static PyObject *
@@ -868,7 +468,7 @@ share_text(PyObject *self, size_t offset)
     return text;
 }
 
-static PyObject *
+PyObject *
 get_path(PyObject *self, void *Py_UNUSED(closure))
 {
     struct lock *lock = share_lock(self);
@@ -880,7 +480,7 @@ get_path(PyObject *self, void *Py_UNUSED(closure))
     return path;
 }
 
-static PyObject *
+PyObject *
 get_lock_file(PyObject *self, void *Py_UNUSED(closure))
 {
     return share_text(self, offsetof(struct lock, lock_file));
@@ -936,7 +536,7 @@ get_pid(PyObject *self, void *closure)
     return value != NULL || PyErr_Occurred() ? value : PyLong_FromLong(os_process());
 }
 
-static PyObject *
+PyObject *
 get_threaded(PyObject *self, void *Py_UNUSED(closure))
 {
     struct lock *lock = share_lock(self);
@@ -965,85 +565,14 @@ base_repr(PyObject *self)
     return text;
 }
 
-/* ---- LockBase: copy and pickle ---- */
+/* ---- The types ---- */
 
 PyDoc_STRVAR(reduce_doc,
              "__reduce__($self, /)\n--\n\n"
              "For copy and pickle: what the constructor was given, the lock file that it\n"
              "meant, and __dict__. A copy owns nothing by itself.");
 
-static PyObject *
-base_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    PyObject *result = NULL;
-    PyObject *path = get_path(self, NULL);
-    PyObject *lock_file = path ? get_lock_file(self, NULL) : NULL;
-    PyObject *database = lock_file ? get_database(self, NULL) : NULL;
-    PyObject *threaded = database ? get_threaded(self, NULL) : NULL;
-    PyObject *timeout = threaded ? constructor_timeout((LockObject *)self) : NULL;
-    PyObject *dict = timeout ? PyObject_GenericGetDict(self, NULL) : NULL;
-    PyObject *copyreg = dict ? PyImport_ImportModule("copyreg") : NULL;
-    PyObject *make = copyreg ? PyObject_GetAttrString(copyreg, "__newobj__") : NULL;
-    if (make != NULL) {
-        result = Py_BuildValue("O(O)(OOOOOO)", make, (PyObject *)Py_TYPE(self), path, threaded,
-                               timeout, lock_file, dict, database);
-    }
-    Py_XDECREF(path);
-    Py_XDECREF(lock_file);
-    Py_XDECREF(database);
-    Py_XDECREF(threaded);
-    Py_XDECREF(timeout);
-    Py_XDECREF(dict);
-    Py_XDECREF(copyreg);
-    Py_XDECREF(make);
-    return result;
-}
-
 PyDoc_STRVAR(setstate_doc, "__setstate__($self, state, /)\n--\n\nFor copy and pickle.");
-
-/* A lock in a database has one, and no other lock has. */
-static bool
-is_fit(PyObject *self, const struct making *making)
-{
-    const char *database = PyBytes_AsString(making->database);
-    bool wanted = mechanism_of(state_of(self), self) == &sqlite_mechanism;
-    return PyBytes_AsString(making->lock_file)[0] == '/' && database[0] == (wanted ? '/' : '\0');
-}
-
-static PyObject *
-base_setstate(PyObject *self, PyObject *state)
-{
-    struct making making;
-    PyObject *dict;
-    int threaded, result = -1;
-    if (!PyTuple_Check(state)) {
-        PyErr_SetString(PyExc_TypeError, "the state of a lock is a tuple");
-        return NULL;
-    }
-    if (!PyArg_ParseTuple(state, "O&pOO&O!O&", PyUnicode_FSConverter, &making.path, &threaded,
-                          &making.timeout, PyUnicode_FSConverter, &making.lock_file, &PyDict_Type,
-                          &dict, PyUnicode_FSConverter, &making.database)) {
-        return NULL;
-    }
-    making.threaded = threaded != 0;
-    if (is_fit(self, &making)) {
-        result = initialise(self, &making);
-    } else {
-        PyErr_SetString(PyExc_ValueError, "the files of a lock are absolute");
-    }
-    Py_DECREF(making.path);
-    Py_DECREF(making.lock_file);
-    Py_DECREF(making.database);
-    PyObject *own = result == 0 ? PyObject_GenericGetDict(self, NULL) : NULL;
-    if (own == NULL) {
-        return NULL;
-    }
-    result = PyDict_Update(own, dict);
-    Py_DECREF(own);
-    return result == 0 ? Py_NewRef(Py_None) : NULL;
-}
-
-/* ---- The types ---- */
 
 PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\n"
                         "acquire(), with the constructor's timeout; the value is the lock itself.");
