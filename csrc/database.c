@@ -22,6 +22,7 @@ struct database {
     struct os_inode log;  /* its write-ahead log's; number 0: it has none */
     PyObject *connection; /* NULL: it is closed */
     struct os_numbers numbers;
+    char *log_path;
     char path[];
 };
 
@@ -218,11 +219,8 @@ disconnect(struct database *database)
 static struct os_inode
 find_log(const struct database *database)
 {
-    char path[OS_PATH_SIZE];
     struct os_status status = {0};
-    if (snprintf(path, sizeof path, "%s-wal", database->path) < OS_PATH_SIZE) {
-        os_status_at(&os_anywhere, path, &status);
-    }
+    os_status_at(&os_anywhere, database->log_path, &status);
     return status.inode;
 }
 
@@ -249,19 +247,27 @@ find_numbers(const struct database *database, const struct os_numbers *others,
     }
 }
 
+/* What cannot be used any more, is closed. EBADF: it must not even be. */
+static int
+drop_if_lost(struct database *database, struct os_inode inode, bool reads)
+{
+    if (database->connection == NULL) {
+        return 0;
+    }
+    bool kept = os_is_kept(&database->numbers);
+    if (!kept && os_is_taken(&database->numbers)) {
+        return EBADF;
+    }
+    /* Who writes looks after the log afterwards. */
+    if (!kept || !os_same(database->inode, inode) || (reads && !has_its_log(database))) {
+        disconnect(database);
+    }
+    return 0;
+}
+
 static int
 open_connection(struct caller *caller, struct database *database, struct os_inode inode)
 {
-    if (database->connection != NULL && !os_is_kept(&database->numbers)) {
-        if (os_is_taken(&database->numbers)) {
-            return EBADF;
-        }
-        disconnect(database);
-    }
-    if (database->connection != NULL && os_same(database->inode, inode) && has_its_log(database)) {
-        return 0;
-    }
-    disconnect(database);
     database->connection = connect(caller->databases, database->path);
     if (database->connection == NULL) {
         return take_error(caller);
@@ -334,10 +340,12 @@ static struct database *
 make(const char *path)
 {
     size_t size = strlen(path) + 1;
-    struct database *database = calloc(1, sizeof *database + size);
+    struct database *database = calloc(1, sizeof *database + size + size + sizeof "-wal");
     if (database != NULL) {
         database->generation = os_generation();
         memcpy(database->path, path, size);
+        database->log_path = database->path + size;
+        strcat(strcpy(database->log_path, path), "-wal");
     }
     return database;
 }
@@ -349,7 +357,7 @@ static struct database *
 borrow(struct databases *databases, const char *path)
 {
     uint64_t me = os_thread_token();
-    struct database *fresh = make(path);
+    struct database *fresh = NULL;
     os_lock();
     struct database *found;
     for (;;) {
@@ -365,7 +373,7 @@ borrow(struct databases *databases, const char *path)
     bool keeping = databases->forker == 0 && !databases->is_ending;
     if (found != NULL && found->user == 0 && keeping) {
         found->user = me;
-    } else if (fresh != NULL) {
+    } else if ((fresh = make(path)) != NULL) {
         fresh->user = me;
         fresh->kept = found == NULL && keeping;
         if (fresh->kept) {
@@ -373,12 +381,10 @@ borrow(struct databases *databases, const char *path)
             databases->list = fresh;
         }
         found = fresh;
-        fresh = NULL;
     } else {
         found = NULL;
     }
     os_unlock();
-    free(fresh);
     return found;
 }
 
@@ -543,12 +549,13 @@ run(struct caller *caller, struct row_place place, struct statement statement)
     }
     statement.row = place.row;
     caller_return(caller);
-    bool is_new = database->connection == NULL || !os_same(database->inode, place.inode);
-    struct os_numbers none = {0}, others = {0};
-    if (is_new) {
-        find_numbers(database, &none, &others);
+    int error = drop_if_lost(database, place.inode, statement.sql == SELECT);
+    bool is_new = database->connection == NULL;
+    struct os_numbers others = {.count = 0};
+    if (error == 0 && is_new) {
+        find_numbers(database, &(struct os_numbers){0}, &others);
+        error = open_connection(caller, database, place.inode);
     }
-    int error = open_connection(caller, database, place.inode);
     if (error == 0) {
         error = statement.sql == SELECT   ? run_select(caller, database, &statement)
                 : statement.sql == INSERT ? run_insert(caller, database, &statement)
