@@ -430,12 +430,6 @@ give_back(struct caller *caller, struct database *database)
 
 /* ---- The statements of locks ---- */
 
-static PyObject *
-bytes_of(const char *text)
-{
-    return PyBytes_FromString(text);
-}
-
 static int
 read_row(PyObject *rows, struct row *row)
 {
@@ -474,7 +468,7 @@ run_select(struct caller *caller, struct database *database, const struct statem
         return error;
     }
     error = execute(caller, database->connection, SELECT,
-                    Py_BuildValue("(N)", bytes_of(statement->row)), &rows, NULL);
+                    Py_BuildValue("(N)", PyBytes_FromString(statement->row)), &rows, NULL);
     if (error == 0) {
         error = read_row(rows, statement->content);
         Py_DECREF(rows);
@@ -492,8 +486,9 @@ run_insert(struct caller *caller, struct database *database, const struct statem
         return error;
     }
     error = execute(caller, database->connection, INSERT,
-                    Py_BuildValue("(NNLL)", bytes_of(statement->row), bytes_of(row->owner),
-                                  (long long)row->beacon.file, (long long)row->beacon.byte),
+                    Py_BuildValue("(NNLL)", PyBytes_FromString(statement->row),
+                                  PyBytes_FromString(row->owner), (long long)row->beacon.file,
+                                  (long long)row->beacon.byte),
                     NULL, &count);
     return error == 0 && count != 1 ? EEXIST : error;
 }
@@ -508,8 +503,8 @@ run_delete(struct caller *caller, struct database *database, const struct statem
         return error;
     }
     error = execute(caller, database->connection, DELETE,
-                    Py_BuildValue("(NLL)", bytes_of(statement->row), (long long)beacon->file,
-                                  (long long)beacon->byte),
+                    Py_BuildValue("(NLL)", PyBytes_FromString(statement->row),
+                                  (long long)beacon->file, (long long)beacon->byte),
                     NULL, &count);
     return error == 0 && count != 1 ? ENOENT : error;
 }

@@ -39,6 +39,9 @@ fail(struct attempt *attempt, int error, const char *doing)
     struct report *report = &attempt->report;
     if (error == EIO || error == EBUSY) {
         report->cause = caller_of(attempt)->error;
+    }
+    if (error == EBUSY) {
+        report->reason = "another program has locked the database";
     } else if (error == EBADF) {
         report->reason = "the program has closed the descriptors of the database, and uses their "
                          "numbers for other files";
@@ -201,14 +204,23 @@ note_answer(struct attempt *attempt, int error)
     }
 }
 
+static bool
+is_asked_again(int error, int64_t until)
+{
+    if (error != EBUSY || os_now() >= until) {
+        return false;
+    }
+    os_pause(BUSY_PAUSE);
+    return true;
+}
+
 static int
 select_row(struct attempt *attempt, const struct spot *spot, struct row *row, int64_t until)
 {
     int error;
-    while ((error = database_select(caller_of(attempt), spot->place, row)) == EBUSY &&
-           os_now() < until) {
-        os_pause(BUSY_PAUSE);
-    }
+    do {
+        error = database_select(caller_of(attempt), spot->place, row);
+    } while (is_asked_again(error, until));
     note_answer(attempt, error);
     return error;
 }
@@ -217,11 +229,9 @@ static int
 insert_row(struct attempt *attempt, const struct spot *spot, const struct row *row, int64_t until)
 {
     int error;
-    while ((error = database_insert(caller_of(attempt), spot->place, row, attempt->ground.local)) ==
-               EBUSY &&
-           os_now() < until) {
-        os_pause(BUSY_PAUSE);
-    }
+    do {
+        error = database_insert(caller_of(attempt), spot->place, row, attempt->ground.local);
+    } while (is_asked_again(error, until));
     note_answer(attempt, error);
     return error;
 }
@@ -230,10 +240,9 @@ static int
 delete_row(struct attempt *attempt, const struct spot *spot, struct beacon beacon, int64_t until)
 {
     int error;
-    while ((error = database_delete(caller_of(attempt), spot->place, beacon)) == EBUSY &&
-           os_now() < until) {
-        os_pause(BUSY_PAUSE);
-    }
+    do {
+        error = database_delete(caller_of(attempt), spot->place, beacon);
+    } while (is_asked_again(error, until));
     return error;
 }
 
@@ -243,7 +252,6 @@ cannot_ask(struct attempt *attempt, int error, const char *doing)
 {
     if (error == EBUSY) {
         attempt->busy_since = attempt->busy_since != 0 ? attempt->busy_since : os_now();
-        attempt->report.reason = "another program has locked the database";
     }
     fail(attempt, error, doing);
     return error == EBUSY && may_ask_later(attempt) ? LOCK_HELD : LOCK_FAILED;
@@ -646,9 +654,6 @@ static enum outcome
 still_owned(struct attempt *attempt, int error)
 {
     attempt->report.owned = true;
-    if (error == EBUSY) {
-        attempt->report.reason = "another program has locked the database";
-    }
     return fail(attempt, error, "remove the row from the database");
 }
 
@@ -735,12 +740,6 @@ sqlite_condemn(struct attempt *attempt, const struct os_identity *waited_for)
     return LOCK_FREE;
 }
 
-static void
-sqlite_discard(struct owned *owned)
-{
-    drop(owned);
-}
-
 const struct mechanism sqlite_mechanism = {
     .open = sqlite_open,
     .close = sqlite_close,
@@ -751,7 +750,7 @@ const struct mechanism sqlite_mechanism = {
     .break_stale = sqlite_break_stale,
     .confirm = sqlite_confirm,
     .release = sqlite_release,
-    .discard = sqlite_discard,
+    .discard = drop,
     .condemn = sqlite_condemn,
 };
 

@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import pickle
 import shutil
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -372,6 +374,31 @@ def test_owner_keeps_its_lock_when_the_beacons_are_replaced(lock):
         with pytest.raises(AlreadyLocked):
             in_thread(SQLiteFileLock(lock.path).acquire, timeout=0)
     assert not lock.is_locked()
+
+
+def lit_beacon(database):
+    """The first byte of the beacon file that is locked; None: there is none."""
+    get_lock, read_write, whole = 36, 1, struct.Struct("hhqqi4x")  # F_OFD_GETLK, F_WRLCK
+    descriptor = os.open(database + "-beacons", os.O_RDONLY)
+    try:
+        found = fcntl.fcntl(descriptor, get_lock, whole.pack(read_write, os.SEEK_SET, 0, 0, 0))
+    finally:
+        os.close(descriptor)
+    kind, _, start, _, _ = whole.unpack(found)
+    return None if kind == fcntl.F_UNLCK else start
+
+
+def test_beacon_is_lit_for_as_long_as_the_lock_is_owned(lock):
+    with lock:
+        [(_, _, _, byte)] = rows(lock.database)
+        assert lit_beacon(lock.database) == byte
+        with pytest.raises(AlreadyLocked):
+            in_thread(lock.acquire, timeout=0)
+        assert lit_beacon(lock.database) == byte
+    assert lit_beacon(lock.database) is None
+    in_thread(lock.acquire)
+    lock.break_lock()
+    assert lit_beacon(lock.database) is None
 
 
 # Databases that are no good
