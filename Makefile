@@ -37,8 +37,9 @@ format: $(environment)/.group-lint  ## bring Python and C into shape
 	$(programs)/ruff format
 	$(programs)/clang-format -i $(c_files)
 
-faults: $(compiled) $(environment)/.group-test  ## kill and fail at every system call, for minutes (ARGS="kill LinkFileLock")
-	$(python) tests/campaigns/faults.py $(ARGS)
+faults: $(compiled) $(environment)/.group-test  ## kill, and fail, at every system call and allocation, for minutes
+	$(python) tests/campaigns/faults.py
+	$(python) tests/campaigns/memory.py
 
 torture: $(compiled) $(environment)/.group-test  ## exclusion among threads, forks and kills (SECONDS=600 for each class)
 	LOCKFILE_STRESS_SECONDS=$(SECONDS) $(python) -m pytest -s -o timeout=0 tests/test_exclusion.py

@@ -1,5 +1,10 @@
 """The short forms of the campaigns; `make faults` runs the long ones."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 import support
@@ -14,3 +19,19 @@ def test_faults_at_system_calls(class_name, kind, every):
     cases, defects = faults.campaign(kind, class_name, every)
     assert cases > 40
     assert not defects, "\n".join(defects)
+
+
+@pytest.mark.parametrize(
+    ("class_name", "every"), [("LinkFileLock", 1), ("MkdirFileLock", 1), ("SQLiteFileLock", 31)]
+)
+def test_failing_allocations(class_name, every):
+    if "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+        pytest.skip("the failing allocator knows the GNU C library only")
+    program = Path(__file__).parent / "campaigns" / "memory.py"
+    done = subprocess.run(
+        [sys.executable, program, class_name, "--every", str(every)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
