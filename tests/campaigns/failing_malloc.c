@@ -7,7 +7,7 @@ void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *old, size_t size);
 
-static __thread long before; /* how many more succeed */
+static __thread long before;  /* how many more succeed */
 static __thread long failing; /* how many fail then */
 static __thread long failed;
 
