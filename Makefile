@@ -11,7 +11,7 @@ c_files := $(sort $(wildcard */*.[ch] */*/*.[ch]))
 
 SECONDS ?= 600
 
-.PHONY: help build demo test lint format faults torture bench dist check-dist clean
+.PHONY: help build demo test lint format faults references torture bench dist check-dist clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -40,6 +40,11 @@ format: $(environment)/.group-lint  ## bring Python and C into shape
 faults: $(compiled) $(environment)/.group-test  ## kill, and fail, at every system call and allocation, for minutes
 	$(python) tests/campaigns/faults.py
 	$(python) tests/campaigns/memory.py
+
+references:  ## look for leaked references, in a debug build of Python (python3-dbg)
+	$(MAKE) build PYTHON=python3-dbg
+	.venv-python3-dbg/bin/python tests/campaigns/references.py $(ARGS)
+	rm -f $(compiled)  # what the debug build compiled lies in its place
 
 torture: $(compiled) $(environment)/.group-test  ## exclusion among threads, forks and kills (SECONDS=600 for each class)
 	LOCKFILE_STRESS_SECONDS=$(SECONDS) $(python) -m pytest -s -o timeout=0 tests/test_exclusion.py

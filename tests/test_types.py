@@ -19,8 +19,10 @@ import weakref
 import pytest
 
 import lockfile
+import uses
 from lockfile import AlreadyLocked, LockBase, LockTimeout, NotLocked, NotMyLock
 from support import Child, OtherThread, holder, in_thread, names
+from uses import ATTRIBUTES
 
 METHODS = {
     "acquire": "(timeout=None)",
@@ -30,7 +32,6 @@ METHODS = {
     "break_lock": "()",
 }
 METHODS_OF_MECHANISMS = METHODS | {"owner": "()", "fileno": "()"}
-ATTRIBUTES = ["path", "lock_file", "unique_name", "hostname", "pid", "threaded", "timeout"]
 PUBLIC = [
     "Error",
     "LockError",
@@ -668,96 +669,7 @@ def test_object_that_goes_away_releases_nothing(lock_class, path):
     lock_class(path).release()
 
 
-def lock_and_release(lock_class, path):
-    lock = lock_class(path, timeout=1)
-    lock.purpose = "testing"
-    lock.acquire()
-    lock.release()
-
-
-def nest(lock_class, path):
-    with lock_class(path) as lock, lock:
-        lock.is_locked()
-        lock.i_am_locking()
-
-
-def ask(lock_class, path):
-    with lock_class(path) as lock:
-        repr(lock)
-        lock.owner()
-        lock.fileno()
-        for attribute in ATTRIBUTES:
-            getattr(lock, attribute)
-
-
-def duplicate(lock_class, path):
-    lock = lock_class(path)
-    lock.purpose = "testing"
-    pickle.loads(pickle.dumps(copy.deepcopy(copy.copy(lock))))
-
-
-def release_in_vain(lock_class, path):
-    lock = lock_class(path)
-    with pytest.raises(NotLocked):
-        lock.release()
-    with pytest.raises(NotLocked):
-        lock.fileno()
-
-
-def acquire_in_vain(lock_class, path):
-    with pytest.raises(lockfile.LockFailed):
-        lock_class(os.path.join(path, "missing", "README")).acquire()
-
-
-def break_own(lock_class, path):
-    lock = lock_class(path)
-    lock.acquire()
-    lock_class(path).break_lock()
-
-
-def initialise_wrongly(lock_class, path):
-    for arguments in [(3,), ("",), (path, True, "1"), (path, True, float("nan")), ()]:
-        with pytest.raises((TypeError, ValueError)):
-            lock_class(*arguments)
-    with pytest.raises(RuntimeError):
-        lock_class.__new__(lock_class).acquire()
-
-
-def initialise_again(lock_class, path):
-    lock = lock_class(path, timeout=1)
-    lock.__init__(path + "2", timeout=2)
-    lock.timeout = 3
-
-
-def subclass(lock_class, path):
-    type("Passing", (lock_class,), {})(path).is_locked()
-
-
-every_use = pytest.mark.parametrize(
-    "use",
-    [
-        lock_and_release,
-        nest,
-        ask,
-        duplicate,
-        release_in_vain,
-        acquire_in_vain,
-        break_own,
-        initialise_wrongly,
-        initialise_again,
-        subclass,
-    ],
-    ids=lambda function: function.__name__,
-)
-
-
-def contend(lock_class, path, lock):
-    for timeout, error in [(0, AlreadyLocked), (0.001, LockTimeout)]:
-        with pytest.raises(error):
-            lock_class(path, timeout=timeout).acquire()
-    with pytest.raises(NotMyLock):
-        lock_class(path).release()
-    lock.owner()
+every_use = pytest.mark.parametrize("use", uses.ALL, ids=lambda function: function.__name__)
 
 
 def growth(function, allocated):
@@ -807,7 +719,7 @@ def test_memory_does_not_grow_by_contention(lock_class, path, allocated):
     with OtherThread() as thread:
         lock = lock_class(path)
         thread.run(lock.acquire)
-        assert growth(functools.partial(contend, lock_class, path, lock), allocated) < 8
+        assert growth(functools.partial(uses.contend, lock_class, path, lock), allocated) < 8
         thread.run(lock.release)
 
 

@@ -110,6 +110,15 @@ def preload():
         return subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode
 
 
+def load():
+    """The allocator that was preloaded."""
+    allocator = ctypes.PyDLL(os.environ[LIBRARY])  # keeps the GIL
+    allocator.fail_allocations.argtypes = [ctypes.c_long, ctypes.c_long]
+    allocator.fail_allocations.restype = None
+    allocator.stop_failing.restype = ctypes.c_long
+    return allocator
+
+
 def main():
     if LIBRARY not in os.environ:
         return preload()
@@ -117,10 +126,7 @@ def main():
     parser.add_argument("classes", nargs="*", default=faults.CLASSES, metavar="class")
     parser.add_argument("--every", type=int, default=1, help="only each so many-th allocation")
     arguments = parser.parse_args()
-    allocator = ctypes.PyDLL(os.environ[LIBRARY])  # keeps the GIL
-    allocator.fail_allocations.argtypes = [ctypes.c_long, ctypes.c_long]
-    allocator.fail_allocations.restype = None
-    allocator.stop_failing.restype = ctypes.c_long
+    allocator = load()
     failed = 0
     for class_name in arguments.classes:
         start = time.monotonic()

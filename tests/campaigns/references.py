@@ -1,0 +1,166 @@
+"""Whether a call, or a call that fails, leaves a reference: in a Python that counts all of them.
+
+    make references
+
+runs this by a debug build of Python, which has sys.gettotalrefcount(): all that is public
+(uses.py), system calls that are refused, and the operations of faults.py while their allocations
+fail, one after the other. Each is done again and again; what it leaves shows in every round.
+"""
+
+import argparse
+import contextlib
+import errno
+import functools
+import gc
+import itertools
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import lockfile
+import support
+import uses
+from campaigns import faults, memory
+
+ROUNDS = 3
+GIVEN_UP = (0, 0)
+
+
+def growth(function, times):
+    """How many references and blocks a call leaves: the least of all rounds."""
+    marks = []
+    for _ in range(ROUNDS + 1):
+        for _ in range(times):
+            function()
+        gc.collect()
+        marks.append((sys.gettotalrefcount(), sys.getallocatedblocks()))
+    rounds = [
+        (after[0] - before[0], after[1] - before[1])
+        for before, after in itertools.pairwise(marks[1:])  # the first round fills the caches
+    ]
+    return [min(each) // times for each in zip(*rounds, strict=True)]
+
+
+def all_that_is_public(lock_class, directory):
+    path = os.path.join(directory, "README")
+    for use in uses.ALL:
+        yield use.__name__, growth(functools.partial(use, lock_class, path), 50)
+    with support.OtherThread() as thread:
+        lock = lock_class(path)
+        thread.run(lock.acquire)
+        yield "contend", growth(functools.partial(uses.contend, lock_class, path, lock), 50)
+        thread.run(lock.release)
+
+
+def every_method(lock_class, path):
+    """Whatever happens: the kernel refuses something, or memory has run out."""
+    for method in ("acquire", "is_locked", "owner", "release", "break_lock", "__enter__"):
+        with contextlib.suppress(lockfile.Error, MemoryError):
+            getattr(lock_class(path, timeout=0.01), method)()
+
+
+def refused_system_calls(lock_class, directory):
+    path = os.path.join(directory, "README")
+    for name in support.REFUSABLE:
+        for error in (errno.EIO, errno.EACCES, errno.ENOSPC):
+            call = functools.partial(every_method, lock_class, path)
+            left = support.in_thread(growth, call, 20, refused={name: error})
+            yield f"{name} fails with {errno.errorcode[error]}", left
+            with contextlib.suppress(lockfile.Error):
+                lock_class(path).break_lock()
+
+
+def starved(lock_class, operation, path, allocator, number):
+    """One operation whose allocation fails; whether it came to so many."""
+    lock = lock_class(path)
+    if operation.before:
+        operation.before(lock)
+    with contextlib.suppress(lockfile.Error, MemoryError):
+        allocator.fail_allocations(number, 1)
+        operation.run(lock)
+    failed = allocator.stop_failing()
+    if operation.owns or operation.before:
+        with contextlib.suppress(lockfile.NotLocked):
+            lock.release()
+    return failed
+
+
+def in_child(call):
+    """What a call returns, and leaves. Python's debug build gives up at some faults of its own."""
+    receiving, sending = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            os.write(sending, json.dumps([call(), growth(call, 5)]).encode())
+        finally:
+            os._exit(0)
+    os.close(sending)
+    with open(receiving) as answer:
+        text = answer.read()
+    _, status = os.waitpid(process, 0)
+    given_up = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGABRT
+    return json.loads(text) if not given_up else (1, GIVEN_UP)
+
+
+def failing_allocations(lock_class, directory):
+    allocator = memory.load()
+    path = os.path.join(directory, "README")
+    for name, operation in faults.OPERATIONS.items():
+        if operation.stale:
+            continue
+        holder = lock_class(path, threaded=False)
+        number = 1
+        while True:
+            if operation.held:
+                holder.acquire()
+            call = functools.partial(starved, lock_class, operation, path, allocator, number)
+            more, left = in_child(call)
+            if not more:
+                break
+            yield f"{name}, allocation {number}", left
+            number += 1
+        if operation.held:
+            with contextlib.suppress(lockfile.NotLocked):
+                holder.release()
+
+
+def main():
+    if not hasattr(sys, "gettotalrefcount"):
+        sys.exit("this Python does not count references: run it by python3-dbg (make references)")
+    if memory.LIBRARY not in os.environ:
+        return memory.preload()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("classes", nargs="*", default=faults.CLASSES, metavar="class")
+    failed = 0
+    for class_name in parser.parse_args().classes:
+        for part in (all_that_is_public, refused_system_calls, failing_allocations):
+            start, cases, given_up, leaks = time.monotonic(), 0, 0, []
+            with tempfile.TemporaryDirectory() as directory:
+                for what, left in part(getattr(lockfile, class_name), directory):
+                    cases += 1
+                    given_up += left is GIVEN_UP
+                    references, blocks = left
+                    if references > 0 or blocks > 0:
+                        leaks.append(f"{what}: {references} references, {blocks} blocks")
+            failed += len(leaks)
+            took = time.monotonic() - start
+            title = part.__name__.replace("_", " ")
+            print(
+                f"{class_name:15} {title:22} {cases:5} cases, {len(leaks)} leaks, {took:.0f} s"
+                + (f"; Python itself gave up {given_up} times" if given_up else "")
+            )
+            for leak in leaks:
+                print(f"      {leak}")
+            sys.stdout.flush()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
