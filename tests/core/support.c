@@ -1,0 +1,167 @@
+#define _GNU_SOURCE
+#include "support.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+const char *
+outcome_name(enum outcome outcome)
+{
+    static const char *const names[] = {"OWNED", "RELEASED", "FREE",        "STALE",
+                                        "HELD",  "BROKEN",   "INTERRUPTED", "FAILED"};
+    return names[outcome];
+}
+
+void
+need(bool done, const char *what)
+{
+    if (!done) {
+        perror(what);
+        abort();
+    }
+}
+
+/* ---- Calls ---- */
+
+struct lock *
+make_lock(const struct mechanism *mechanism, const char *directory, const char *name, bool threaded)
+{
+    char lock_file[OS_PATH_SIZE];
+    snprintf(lock_file, sizeof lock_file, "%s/%s.lock", directory, name);
+    return lock_new(mechanism, name, lock_file, "", threaded);
+}
+
+struct lock *
+share(struct lock *lock)
+{
+    os_lock();
+    lock->references++;
+    os_unlock();
+    return lock;
+}
+
+int64_t
+deadline_in(int64_t nanoseconds)
+{
+    return nanoseconds == OS_NEVER ? OS_NEVER : nanoseconds == 0 ? 0 : os_now() + nanoseconds;
+}
+
+enum outcome
+call(operation *operation, struct lock *lock, int64_t deadline, struct report *report)
+{
+    struct attempt attempt;
+    enum outcome outcome;
+    attempt_begin(&attempt, lock, deadline);
+    do {
+        outcome = operation(&attempt);
+    } while (outcome == LOCK_INTERRUPTED);
+    attempt_end(&attempt);
+    if (report != NULL) {
+        *report = attempt.report;
+    }
+    return outcome;
+}
+
+enum outcome
+enter(struct lock *lock, int64_t deadline, struct report *report)
+{
+    struct attempt attempt;
+    enum outcome outcome;
+    bool entered = false;
+    do {
+        outcome = call(lock_acquire, lock, deadline, report);
+        if (outcome == LOCK_OWNED) {
+            attempt_begin(&attempt, lock, 0);
+            entered = lock_enter(&attempt);
+            attempt_end(&attempt);
+            DEMAND(entered || !lock->threaded, "the lock is lost between acquire and enter");
+        }
+    } while (outcome == LOCK_OWNED && !entered && !lock->threaded);
+    return outcome;
+}
+
+enum outcome
+leave(struct lock *lock)
+{
+    struct attempt attempt;
+    attempt_begin(&attempt, lock, 0);
+    bool outermost = lock_leave(&attempt);
+    attempt_end(&attempt);
+    if (!outermost) {
+        return LOCK_RELEASED;
+    }
+    attempt_begin(&attempt, lock, 0);
+    attempt.leaving = true;
+    enum outcome outcome = lock_release(&attempt);
+    attempt_end(&attempt);
+    return outcome;
+}
+
+/* ---- What is left ---- */
+
+static bool
+is_kept_for_later(const char *number)
+{
+    char name[OS_PATH_SIZE] = "", target[OS_PATH_SIZE] = "";
+    snprintf(name, sizeof name, "/proc/self/fd/%s", number);
+    ssize_t length = readlink(name, target, sizeof target - 1);
+    const char *end = target + (length > 0 ? length : 0);
+    return strcmp(target, "anon_inode:inotify") == 0 ||
+           (end - target > 8 && strcmp(end - 8, "-beacons") == 0);
+}
+
+static unsigned
+count(const char *directory, bool (*spared)(const char *name), char found[OS_PATH_SIZE])
+{
+    unsigned names = 0;
+    DIR *stream = opendir(directory);
+    need(stream != NULL, directory);
+    for (struct dirent *entry; (entry = readdir(stream)) != NULL;) {
+        const char *name = entry->d_name;
+        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && !spared(name)) {
+            snprintf(found, OS_PATH_SIZE, "%s", name);
+            names++;
+        }
+    }
+    closedir(stream);
+    return names;
+}
+
+unsigned
+count_descriptors(void)
+{
+    char name[OS_PATH_SIZE];
+    return count("/proc/self/fd", is_kept_for_later, name) - 1; /* that of the listing */
+}
+
+static bool
+spares_none(const char *name)
+{
+    (void)name;
+    return false;
+}
+
+unsigned
+count_names(const char *directory, char name[OS_PATH_SIZE])
+{
+    name[0] = '\0';
+    return count(directory, spares_none, name);
+}
+
+void
+leave_stale(struct lock *lock)
+{
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(call(lock_acquire, lock, OS_NEVER, NULL) != LOCK_OWNED);
+    }
+    need(child > 0, "fork");
+    while (waitpid(child, &status, 0) < 0) {
+    }
+    DEMAND(status == 0, "who should leave a stale lock ended with status %x", (unsigned)status);
+}
