@@ -134,7 +134,9 @@ read_kernel_suffix(const char *text, const char **end)
 {
     const char *at = *end;
     uint64_t kernel;
-    if (read_backwards(text, &at, 16, &kernel) == KERNEL_DIGITS && step_back(text, &at, '.')) {
+    size_t count = read_backwards(text, &at, 16, &kernel);
+    /* K is never 0, which would pass for none. */
+    if (count == KERNEL_DIGITS && kernel != 0 && step_back(text, &at, '.')) {
         *end = at;
         return kernel;
     }
