@@ -360,15 +360,16 @@ acquire_round(struct attempt *attempt)
 static enum outcome
 sleep_on(struct attempt *attempt)
 {
+    /* Before all else: time may be up before it could sleep at all. */
+    if (!attempt->waiting && attempt->wait.deadline > 0) {
+        attempt->waiting = true;
+        attempt->seen = attempt->lock->mechanism->recognise(attempt);
+    }
     if (wait_is_over(&attempt->wait)) {
         return LOCK_HELD;
     }
     if (os_now() >= attempt->check_at) {
         return LOCK_INTERRUPTED;
-    }
-    if (!attempt->waiting) {
-        attempt->waiting = true;
-        attempt->seen = attempt->lock->mechanism->recognise(attempt);
     }
     if (attempt->wait.watch.descriptor < 0) {
         leave_place(attempt); /* a network server may not let go of what is kept open */

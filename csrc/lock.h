@@ -89,8 +89,8 @@ struct attempt {
     int64_t check_at;           /* when to let the caller look after signals */
     struct os_identity foreign; /* a lock file found to be nobody's we know */
     int64_t busy_since;         /* since when nobody could even be asked; 0: somebody could */
-    bool waiting;               /* it has slept ... */
-    struct os_identity seen;    /* ... and this is what it went to sleep for first */
+    bool waiting;               /* it was held, and the caller would wait ... */
+    struct os_identity seen;    /* ... and this is what for, at first */
     struct owner_ground ground; /* from here on: for as long as the place is open */
     struct os_file directory;
     struct os_file found;  /* the lock file in the way, when last looked at */

@@ -134,17 +134,19 @@ below(size_t limit)
     return (size_t)(random_state >> 33) % limit;
 }
 
-/* Names nearly right: of the letters that matter, in runs of one kind. */
+/* Names nearly right: runs of digits of one kind, and what separates them. */
 static size_t
 make_name(uint8_t name[64])
 {
-    static const char *const kinds[] = {"-",         ".", "0", "123456789", "0123456789abcdef",
-                                        "xyzXF/\xff"};
+    static const char *const kinds[] = {"0", "123456789", "0123456789abcdef", "xyzXF/\xff"};
     size_t size = 0, length = below(64);
     while (size < length) {
-        const char *kind = kinds[below(6)];
-        for (size_t run = below(18) + 1; run > 0 && size < length; run--) {
+        const char *kind = kinds[below(4)];
+        for (size_t run = below(18); run > 0 && size < length; run--) {
             name[size++] = (uint8_t)kind[below(strlen(kind))];
+        }
+        if (size < length) {
+            name[size++] = below(2) == 0 ? '-' : '.';
         }
     }
     return size;

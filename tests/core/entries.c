@@ -1,0 +1,398 @@
+/* The rest of what Python calls, one after another: descriptors that the program has
+ * closed, directories that move, the end of the process, foreign lock files, and the
+ * small calls beside.
+ *
+ *     entries DIRECTORY */
+#define _GNU_SOURCE
+#include "beacon.h"
+#include "support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct mechanism *mechanism; /* each in turn */
+static char directory[OS_PATH_SIZE];
+static const char *scene;
+static unsigned defects, checks;
+
+void
+defect(const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "defect, %s, %s: %s\n", mechanism == &link_mechanism ? "link" : "mkdir", scene,
+            text);
+    defects++;
+}
+
+static void
+expect(struct lock *lock, operation *operation, enum outcome expected)
+{
+    struct report report;
+    enum outcome outcome = call(operation, lock, 0, &report);
+    DEMAND(outcome == expected, "%s, not %s (%s)", outcome_name(outcome), outcome_name(expected),
+           outcome == LOCK_FAILED ? strerror(report.error) : "-");
+    checks++;
+}
+
+static void
+expect_failure(struct lock *lock, operation *operation, int error)
+{
+    struct report report = {0};
+    enum outcome outcome = call(operation, lock, 0, &report);
+    DEMAND(outcome == LOCK_FAILED && report.error == error && report.doing != NULL, "%s, %s",
+           outcome_name(outcome), strerror(report.error));
+    checks++;
+}
+
+static void
+expect_nothing_left(void)
+{
+    char name[OS_PATH_SIZE];
+    DEMAND(count_names(directory, name) == 0, "left: '%s'", name);
+    checks++;
+}
+
+static struct lock *
+new_lock(const char *name, bool threaded)
+{
+    struct lock *lock = make_lock(mechanism, directory, name, threaded);
+    need(lock != NULL, "allocate");
+    return lock;
+}
+
+/* Waits a little for what the process owns, as a thread. */
+static void
+wait_in_vain(struct lock *lock)
+{
+    enum outcome outcome = call(lock_acquire, lock, deadline_in(5 * OS_MILLISECOND), NULL);
+    DEMAND(outcome == LOCK_HELD, "%s", outcome_name(outcome));
+    checks++;
+}
+
+/* ---- Descriptors closed behind our back ---- */
+
+#define DECOYS 512
+
+/* Closes all but the standard ones, and opens as many others under their numbers. */
+static unsigned
+put_decoys(int decoys[DECOYS])
+{
+    unsigned count = 0;
+    int last = eventfd(0, EFD_NONBLOCK);
+    need(close_range(3, ~0U, 0) == 0 && last >= 0, "close_range");
+    while (count < DECOYS) {
+        need((decoys[count++] = eventfd(7, EFD_NONBLOCK)) >= 0, "eventfd");
+    }
+    return count;
+}
+
+/* They are open, and nobody has read from them. */
+static void
+check_decoys(const int decoys[DECOYS], unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t value = 0;
+        DEMAND(read(decoys[i], &value, sizeof value) == sizeof value && value == 7,
+               "the program's descriptor %d was touched", decoys[i]);
+        close(decoys[i]);
+    }
+    checks++;
+}
+
+static void
+lose_descriptors(void)
+{
+    struct lock *lock = new_lock("README", false), *waiter = new_lock("README", true);
+    int decoys[DECOYS];
+    expect(lock, lock_acquire, LOCK_OWNED);
+    wait_in_vain(waiter); /* a watch is kept for the next one */
+    unsigned count = put_decoys(decoys);
+    expect(lock, lock_look, LOCK_OWNED);
+    wait_in_vain(waiter);
+    expect(lock, lock_release, LOCK_RELEASED);
+    expect(waiter, lock_acquire, LOCK_OWNED);
+    check_decoys(decoys, count);
+    count = put_decoys(decoys);
+    expect(waiter, lock_release, LOCK_RELEASED);
+    check_decoys(decoys, count);
+    lock_drop(lock);
+    lock_drop(waiter);
+}
+
+/* What an open beacon file stood for is not used again. */
+static void
+lose_a_beacon_file(void)
+{
+    struct os_file file;
+    struct os_status status;
+    struct owner_ground ground;
+    struct beacon beacon;
+    char path[OS_PATH_SIZE], database[OS_PATH_SIZE];
+    int decoys[DECOYS];
+    snprintf(database, sizeof database, "%.4000s/database", directory);
+    DEMAND(beacon_path(database, path), "too long");
+    for (int i = 0; i < 2; i++) {
+        DEMAND(beacon_share(path, 0600, &file, &ground) == 0, "no beacon file");
+        DEMAND(beacon_light(&file, &beacon) == 0, "not lit");
+        DEMAND(os_status(&file, &status) == 0 && status.mode == 0600, "mode %o", status.mode);
+        beacon_leave(&file);
+        unsigned count = put_decoys(decoys);
+        DEMAND(!os_is_open(&file), "a lost file is open");
+        check_decoys(decoys, count);
+    }
+    unlink(path);
+}
+
+/* ---- Directories ---- */
+
+static void
+move_directory(void)
+{
+    struct lock *lock = new_lock("README", true);
+    char moved[OS_PATH_SIZE];
+    snprintf(moved, sizeof moved, "%.4000s-moved", directory);
+    expect(lock, lock_acquire, LOCK_OWNED);
+    need(rename(directory, moved) == 0 && mkdir(directory, 0755) == 0, "rename");
+    expect(lock, lock_look, LOCK_FREE); /* in the new directory */
+    expect(lock, lock_acquire, LOCK_OWNED);
+    expect(lock, lock_release, LOCK_RELEASED);
+    expect_nothing_left();
+    expect(lock, lock_release, LOCK_RELEASED); /* that in the old one */
+    expect(lock, lock_release, LOCK_FREE);
+    need(rmdir(moved) == 0, "the old directory is empty");
+    lock_drop(lock);
+}
+
+static void
+miss_directory(void)
+{
+    struct lock *lock = make_lock(mechanism, "/nowhere at all", "README", true);
+    need(lock != NULL, "allocate");
+    expect_failure(lock, lock_acquire, ENOENT);
+    expect(lock, lock_look, LOCK_FREE);
+    expect(lock, lock_identify, LOCK_FREE);
+    expect(lock, lock_release, LOCK_FREE);
+    expect(lock, lock_break, LOCK_FREE);
+    lock_drop(lock);
+}
+
+static void
+change_directory(void)
+{
+    struct lock *lock = new_lock("README", false);
+    expect(lock, lock_acquire, LOCK_OWNED);
+    need(chdir("/") == 0, "chdir");
+    expect(lock, lock_look, LOCK_OWNED);
+    expect(lock, lock_release, LOCK_RELEASED);
+    lock_drop(lock);
+}
+
+/* ---- Ends ---- */
+
+static void
+release_all(void)
+{
+    struct lock *one = new_lock("one", true), *two = new_lock("two", false);
+    expect(one, lock_acquire, LOCK_OWNED);
+    expect(two, lock_acquire, LOCK_OWNED);
+    lock_release_all();
+    expect_nothing_left();
+    expect_failure(one, lock_acquire, ECANCELED); /* the table is closed */
+    expect_nothing_left();
+    table_open();
+    expect(one, lock_acquire, LOCK_OWNED);
+    expect(one, lock_release, LOCK_RELEASED);
+    lock_drop(one);
+    lock_drop(two);
+}
+
+/* ---- What others have made ---- */
+
+static void
+meet_a_foreign_file(void)
+{
+    struct lock *lock = new_lock("README", true);
+    int descriptor = open(lock->lock_file, O_CREAT | O_EXCL | O_WRONLY, 0644);
+    need(descriptor >= 0 && close(descriptor) == 0, "open");
+    expect(lock, lock_acquire, LOCK_HELD);
+    expect(lock, lock_look, LOCK_HELD);
+    expect(lock, lock_identify, LOCK_HELD);
+    expect(lock, lock_release, LOCK_HELD);
+    expect(lock, lock_break, LOCK_FREE);
+    expect_nothing_left();
+    lock_drop(lock);
+}
+
+/* A directory with anything but empty files in it is no lock. */
+static void
+meet_a_foreign_directory(void)
+{
+    struct lock *lock = new_lock("README", true);
+    char inside[OS_PATH_SIZE];
+    snprintf(inside, sizeof inside, "%.4000s/inside", lock->lock_file);
+    need(mkdir(lock->lock_file, 0755) == 0 && mkdir(inside, 0755) == 0, "mkdir");
+    expect(lock, lock_acquire, LOCK_HELD);
+    expect(lock, lock_identify, LOCK_HELD);
+    expect_failure(lock, lock_break, ENOTEMPTY);
+    need(rmdir(inside) == 0, "rmdir");
+    expect(lock, lock_break, LOCK_FREE);
+    expect_nothing_left();
+    lock_drop(lock);
+}
+
+/* ---- break_lock() ---- */
+
+/* A wait that is over before it could sleep has waited, too. */
+static void
+break_what_was_not_waited_for(void)
+{
+    struct lock *owner = new_lock("README", false), *waiter = new_lock("README", true);
+    int64_t past = 1;
+    expect(owner, lock_acquire, LOCK_OWNED);
+    DEMAND(call(lock_acquire, waiter, past, NULL) == LOCK_HELD, "it is not held");
+    expect(owner, lock_release, LOCK_RELEASED);
+    /* Born in another tick of the clock than the first, whose number it may get. */
+    os_pause(20 * OS_MILLISECOND);
+    expect(owner, lock_acquire, LOCK_OWNED);
+    expect(waiter, lock_break, LOCK_FREE);
+    expect(owner, lock_look, LOCK_OWNED);
+    expect(owner, lock_release, LOCK_RELEASED);
+    lock_drop(owner);
+    lock_drop(waiter);
+}
+
+static void
+break_what_was_waited_for(void)
+{
+    struct lock *owner = new_lock("README", false), *waiter = new_lock("README", true);
+    expect(owner, lock_acquire, LOCK_OWNED);
+    wait_in_vain(waiter);
+    expect(waiter, lock_break, LOCK_FREE);
+    expect(owner, lock_look, LOCK_FREE);
+    expect(owner, lock_release, LOCK_FREE);
+    expect_nothing_left();
+    lock_drop(owner);
+    lock_drop(waiter);
+}
+
+/* ---- Names ---- */
+
+static void
+tell_names(void)
+{
+    struct lock *lock = new_lock("README", true);
+    struct attempt attempt;
+    struct owner_name parsed;
+    char before[OWNER_NAME_SIZE], owned[OWNER_NAME_SIZE];
+    attempt_begin(&attempt, lock, 0);
+    lock_unique_name(&attempt, before);
+    DEMAND(lock_descriptor(&attempt) == -1, "a descriptor of nothing");
+    attempt_end(&attempt);
+    expect(lock, lock_acquire, LOCK_OWNED);
+    attempt_begin(&attempt, lock, 0);
+    lock_unique_name(&attempt, owned);
+    DEMAND(lock_descriptor(&attempt) >= 0, "no descriptor");
+    attempt_end(&attempt);
+    expect(lock, lock_release, LOCK_RELEASED);
+    DEMAND(strcmp(before, owned) == 0, "'%s' before '%s'", before, owned);
+    DEMAND(owner_parse(owned, &parsed) && parsed.process == getpid() &&
+               parsed.thread == os_thread() && strcmp(parsed.host, lock->host) == 0,
+           "'%s'", owned);
+    lock_drop(lock);
+}
+
+/* ---- What the mechanism in a database uses of the system ---- */
+
+static void
+use_the_system(void)
+{
+    struct os_file shared_file, opened;
+    struct os_status status;
+    struct os_numbers none = {0}, numbers = {0};
+    char path[OS_PATH_SIZE], resolved[OS_PATH_SIZE], text[100];
+    bool has = true;
+    snprintf(path, sizeof path, "%.4000s/file", directory);
+    DEMAND(os_make_file(&os_anywhere, path) == 0, "not made");
+    DEMAND(os_make_file(&os_anywhere, path) == EEXIST, "made twice");
+    DEMAND(os_open_shared(&os_anywhere, path, &shared_file, &status) == 0, "not opened");
+    DEMAND(os_set_mode(&shared_file, 0640) == 0 && os_status(&shared_file, &status) == 0 &&
+               status.mode == 0640,
+           "mode");
+    DEMAND(os_touch(&shared_file) == 0, "not touched");
+    DEMAND(os_resolve(path, resolved) == 0 && os_status_of(resolved, &status) == 0, "not resolved");
+    os_find_numbers(path, &none, &numbers);
+    DEMAND(numbers.count == 1 && os_is_kept(&numbers) && !os_is_taken(&numbers), "numbers");
+    DEMAND(os_has_locked(path, &has) == 0 && !has, "locks that are not there");
+    struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    need(fcntl(shared_file.descriptor, F_SETLK, &range) == 0, "fcntl");
+    DEMAND(os_has_locked(path, &has) == 0 && has, "locks that are not seen");
+    os_close(&shared_file);
+    DEMAND(!os_is_kept(&numbers), "closed, and kept");
+    DEMAND(os_open(&os_anywhere, directory, OS_READ, &opened, &status) == 0, "not opened");
+    DEMAND(opened.descriptor != numbers.each[0].descriptor || os_is_taken(&numbers), "not taken");
+    os_close(&opened);
+    DEMAND(os_message(ENOENT, text, sizeof text)[0] != '\0', "no message");
+    unlink(path);
+    checks += 12;
+}
+
+/* ---- All of them ---- */
+
+static const struct {
+    const char *name;
+    void (*play)(void);
+} scenes[] = {
+    {"lose descriptors", lose_descriptors},
+    {"lose a beacon file", lose_a_beacon_file},
+    {"move the directory", move_directory},
+    {"miss the directory", miss_directory},
+    {"change directory", change_directory},
+    {"release all", release_all},
+    {"meet a foreign file", meet_a_foreign_file},
+    {"meet a foreign directory", meet_a_foreign_directory},
+    {"break what was not waited for", break_what_was_not_waited_for},
+    {"break what was waited for", break_what_was_waited_for},
+    {"tell names", tell_names},
+    {"use the system", use_the_system},
+};
+
+static void
+play(size_t number)
+{
+    scene = scenes[number].name;
+    unsigned before = count_descriptors();
+    scenes[number].play();
+    unsigned after = count_descriptors();
+    DEMAND(after == before, "%u descriptors, not %u", after, before);
+    DEMAND(table_take_last(NULL) == NULL, "something is owned");
+    expect_nothing_left();
+}
+
+int
+main(int argc, char **argv)
+{
+    need(argc == 2 && argv[1][0] == '/' && os_begin() == 0, "usage: entries DIRECTORY");
+    need(close_range(3, ~0U, 0) == 0, "close_range"); /* what was inherited */
+    snprintf(directory, sizeof directory, "%.4000s/place", argv[1]);
+    need(mkdir(directory, 0755) == 0, "mkdir");
+    for (int i = 0; i < 2; i++) {
+        mechanism = i == 0 ? &link_mechanism : &mkdir_mechanism;
+        for (size_t number = 0; number < sizeof scenes / sizeof *scenes; number++) {
+            play(number);
+        }
+    }
+    printf("%u checks\n", checks);
+    return defects != 0;
+}
