@@ -276,15 +276,20 @@ take_oldest(struct lock *lock)
     return oldest;
 }
 
-static void
+/* HELD; FAILED: it cannot be remembered, and break_lock() would condemn whatever is there. */
+static enum outcome
 remember_waited_for(struct attempt *attempt)
 {
     struct lock *lock = attempt->lock;
     struct os_identity there = lock->mechanism->recognise(attempt);
     forget_waited_for(lock);
-    struct waited *waited = attempt->waiting ? malloc(sizeof *waited) : NULL;
+    if (!attempt->waiting) {
+        return LOCK_HELD;
+    }
+    struct waited *waited = malloc(sizeof *waited);
     if (waited == NULL) {
-        return;
+        attempt->report = (struct report){.error = ENOMEM, .doing = "allocate"};
+        return LOCK_FAILED;
     }
     waited->token = os_thread_token();
     waited->lock = os_is_identical(there, attempt->seen) ? there : (struct os_identity){{0, 0}, 0};
@@ -294,6 +299,7 @@ remember_waited_for(struct attempt *attempt)
     struct waited *oldest = take_oldest(lock);
     os_unlock();
     free(oldest);
+    return LOCK_HELD;
 }
 
 static bool
@@ -400,7 +406,7 @@ lock_acquire(struct attempt *attempt)
             outcome = LOCK_FAILED;
         } else if (outcome == LOCK_HELD) {
             attempt->lock->mechanism->identify(attempt);
-            remember_waited_for(attempt);
+            outcome = remember_waited_for(attempt);
         }
         leave_place(attempt);
     } while (outcome == LOCK_FREE);
