@@ -24,8 +24,9 @@ unpublish_if_numbered_apart(struct attempt *attempt, const struct owned *claim)
 {
     const struct os_file *directory = &attempt->directory;
     struct os_identity lock_file, unique;
-    if (owner_check(directory, claim->file, claim->beacon.inode) == 0) {
-        return 0;
+    int error = owner_check(directory, claim->file, claim->beacon.inode);
+    if (error != ENOENT) {
+        return error; /* not seen is not numbered apart */
     }
     if (os_identify(directory, claim->file, &lock_file) != 0 ||
         os_identify(directory, claim->unique_name, &unique) != 0 || lock_file.born != unique.born) {
