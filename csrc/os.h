@@ -85,7 +85,7 @@ struct os_file {
 };
 
 enum os_mode { OS_UNLOCK, OS_SHARED, OS_EXCLUSIVE };
-enum os_access { OS_READ, OS_WRITE };
+enum os_access { OS_READ, OS_WRITE }; /* who may write may read, too: NFS asks for both */
 
 int os_begin(void);
 

@@ -424,7 +424,7 @@ os_open(const struct os_file *directory, const char *name, enum os_access access
         struct os_file *file, struct os_status *status)
 {
     struct stat found;
-    int flags = (access == OS_WRITE ? O_WRONLY : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK;
+    int flags = (access == OS_WRITE ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_NONBLOCK;
     int error = open_registered(directory->descriptor, name, flags, file, &found);
     if (error == 0) {
         fill_status(&found, status);
