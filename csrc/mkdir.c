@@ -21,13 +21,13 @@ make(struct attempt *attempt, struct owned *claim, struct os_file *inside)
     const struct os_file *directory = &attempt->directory;
     const char *host = attempt->lock->host;
     char *name = claim->unique_name;
-    uint64_t kernel = attempt->ground.kernel;
+    struct owner_ground ground = attempt->ground;
     for (unsigned i = 0; i < OWNER_ATTEMPTS; i++) {
-        if (!owner_try_name(i, directory, host, attempt->owner, kernel, name)) {
+        if (!owner_try_name(i, directory, host, attempt->owner, ground.kernel, name)) {
             continue;
         }
         int error = os_make_directory(directory, name, inside);
-        if (error == EEXIST && owner_reap(directory, name, attempt->ground, host)) {
+        if (error == EEXIST && owner_reap(directory, name, ground, host)) {
             error = os_make_directory(directory, name, inside);
         }
         if (error == EEXIST) {
@@ -38,7 +38,7 @@ make(struct attempt *attempt, struct owned *claim, struct os_file *inside)
         }
         error = os_create(inside, name, &claim->beacon);
         if (error == 0) {
-            error = owner_light(inside, attempt->ground, &claim->beacon, name);
+            error = owner_light(inside, ground, &claim->beacon, name);
         }
         if (error == 0) {
             error = owner_check(directory, name, inside->inode);
@@ -50,10 +50,13 @@ make(struct attempt *attempt, struct owned *claim, struct os_file *inside)
         if (error != EWOULDBLOCK && error != ENOENT && error != EEXIST) {
             os_unlink(inside, name);
             os_remove_directory(directory, name);
-            os_close(inside);
-            return error;
         }
         os_close(inside);
+        if (os_flock_is_unsupported(error) && ground.kernel != 0) {
+            ground.kernel = 0; /* no beacon, so no .K that would promise one */
+        } else if (error != EWOULDBLOCK && error != ENOENT && error != EEXIST) {
+            return error;
+        }
     }
     return EEXIST;
 }
@@ -78,6 +81,7 @@ withdraw(struct attempt *attempt, struct owned *claim, struct os_file *inside)
     if (owner_check(directory, claim->file, claim->inode) == ENOENT &&
         owner_check(directory, claim->unique_name, claim->inode) == 0) {
         owner_remove(inside, claim->unique_name, claim->beacon.inode);
+        os_close(&claim->beacon); /* a network client keeps what is open under another name */
         os_remove_directory(directory, claim->unique_name);
     }
     os_close(inside);
@@ -101,16 +105,30 @@ is_all_ours(const struct os_file *directory, const struct owned *claim)
     return ours;
 }
 
+/* A network client keeps what is open under another name, in the directory: for as long
+ * as others on this machine look at it, that is, which is not long. */
+static int
+remove_emptied(const struct os_file *directory, const char *file, struct os_file *inside)
+{
+    char name[OWNER_NAME_SIZE];
+    int64_t limit = os_now() + PLACE_PATIENCE;
+    int error;
+    while ((error = owner_check(directory, file, inside->inode)) == 0 &&
+           (error = os_remove_directory(directory, file)) == ENOTEMPTY && os_now() < limit &&
+           owner_find_inside(inside, name) == ENOENT) {
+        os_pause(PLACE_PATIENT_PAUSE);
+    }
+    return error;
+}
+
 static void
 back_off(const struct os_file *directory, struct owned *claim, struct os_file *inside)
 {
     if (claim->beacon.descriptor >= 0) {
         owner_remove(inside, claim->unique_name, claim->beacon.inode);
     }
-    os_close(&claim->beacon); /* a network client keeps what is open under another name */
-    if (owner_check(directory, claim->file, inside->inode) == 0) {
-        os_remove_directory(directory, claim->file);
-    }
+    os_close(&claim->beacon);
+    remove_emptied(directory, claim->file, inside);
     os_close(inside);
     table_drop(claim);
 }
@@ -279,19 +297,19 @@ remove_in_place(const struct os_file *directory, const char *file, struct os_fil
                 const char *unique_name, struct os_file *beacon, remover *remove_unique,
                 bool *freed)
 {
+    bool ours = remove_unique == owner_remove || /* and still lit */
+                owner_check(inside, unique_name, beacon->inode) == 0;
     int error = remove_unique(inside, unique_name, beacon->inode);
-    bool gone = error == ENOENT && remove_unique == owner_remove; /* our own, and still lit */
-    if (error != 0 && !gone) {
+    if (error == ENOENT && ours) { /* by a removal whose reply was lost? */
+        error = owner_check(inside, unique_name, beacon->inode) == ENOENT ? 0 : ENOENT;
+    }
+    if (error != 0) {
         return error;
     }
     *freed = true;
-    /* A network client keeps what is open under another name, in the directory. */
     os_flock(beacon, OS_UNLOCK);
     os_close(beacon);
-    error = owner_check(directory, file, inside->inode);
-    if (error == 0) {
-        error = os_remove_directory(directory, file);
-    }
+    error = remove_emptied(directory, file, inside);
     return error == ENOENT ? 0 : error;
 }
 
@@ -358,7 +376,8 @@ visit_to_clear(void *context, const char *text)
     if (error == 0 && clearing->remove) {
         error = os_unlink(clearing->inside, text);
     }
-    clearing->error = error == ENOENT ? 0 : error;
+    /* EBUSY: a network client keeps it, since it is open */
+    clearing->error = error == ENOENT || error == EBUSY ? 0 : error;
     return clearing->error == 0;
 }
 
@@ -370,6 +389,30 @@ clear(const struct os_file *inside, bool remove)
     return error != 0 ? error : clearing.error;
 }
 
+/* A rename where the file system cannot promise to replace nothing. It might replace an
+ * empty directory named after this process, which is no lock; who just makes one starts over. */
+static int
+move_aside(const struct os_file *directory, const char *file, char aside[OWNER_NAME_SIZE])
+{
+    char host[OS_HOST_SIZE];
+    struct owner_ground ground;
+    int error = owner_ground(directory, &ground);
+    if (error != 0) {
+        return error;
+    }
+    owner_host(host);
+    error = EEXIST;
+    for (unsigned i = 0; i < OWNER_ATTEMPTS; i++) {
+        if (owner_try_name(i, directory, host, owner_caller(false), ground.kernel, aside)) {
+            error = os_move(directory, file, aside);
+        }
+        if (error != EEXIST && error != ENOTEMPTY && error != ENOTDIR) {
+            break;
+        }
+    }
+    return error;
+}
+
 /* A directory with anything but empty files in it is no lock, and is left alone. */
 static int
 mkdir_condemn(const struct os_file *directory, const char *file)
@@ -377,7 +420,6 @@ mkdir_condemn(const struct os_file *directory, const char *file)
     struct os_file inside;
     struct os_status status;
     char aside[OWNER_NAME_SIZE];
-    const char *name = aside;
     int error = os_open(directory, file, OS_READ, &inside, &status);
     if (error != 0) {
         return error;
@@ -385,18 +427,16 @@ mkdir_condemn(const struct os_file *directory, const char *file)
     error = clear(&inside, false);
     if (error == 0) {
         error = rename_aside(directory, file, NULL, aside);
-        bool renamed = error == 0;
-        if (os_rename_is_unsupported(error)) {
-            name = file;
-            error = 0;
-        }
+    }
+    if (os_rename_is_unsupported(error)) {
+        error = move_aside(directory, file, aside);
+    }
+    if (error == 0) {
+        error = clear(&inside, true);
         if (error == 0) {
-            error = clear(&inside, true);
+            error = os_remove_directory(directory, aside);
         }
-        if (error == 0) {
-            error = os_remove_directory(directory, name);
-        }
-        error = renamed ? tolerate_leftover(error) : error;
+        error = tolerate_leftover(error);
     }
     os_close(&inside);
     return error;

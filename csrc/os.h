@@ -131,6 +131,7 @@ int os_identify(const struct os_file *directory, const char *name, struct os_ide
 int os_link(const struct os_file *directory, const char *existing, const char *name);
 int os_rename(const struct os_file *directory, const char *from, const char *to); /* if free */
 bool os_rename_is_unsupported(int error);
+int os_move(const struct os_file *directory, const char *from, const char *to); /* replaces */
 int os_unlink(const struct os_file *directory, const char *name);
 int os_remove_directory(const struct os_file *directory, const char *name);
 int os_is_local(const struct os_file *directory, bool *local); /* for this kernel alone */

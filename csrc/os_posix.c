@@ -537,6 +537,12 @@ os_rename_is_unsupported(int error)
 }
 
 int
+os_move(const struct os_file *directory, const char *from, const char *to)
+{
+    return renameat(directory->descriptor, from, directory->descriptor, to) == 0 ? 0 : errno;
+}
+
+int
 os_unlink(const struct os_file *directory, const char *name)
 {
     return unlinkat(directory->descriptor, name, 0) == 0 ? 0 : errno;

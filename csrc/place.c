@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define PATIENCE OS_SECOND
-#define PATIENT_PAUSE (OS_MILLISECOND / 2)
 #define LOOK_ATTEMPTS 100
 
 enum outcome
@@ -313,11 +311,11 @@ place_patiently(int (*lock)(const struct os_file *file), const struct os_file *f
     int error;
     while ((error = lock(file)) == EWOULDBLOCK) {
         if (limit == 0) {
-            limit = os_now() + PATIENCE;
+            limit = os_now() + PLACE_PATIENCE;
         } else if (os_now() >= limit) {
             break;
         }
-        os_pause(PATIENT_PAUSE);
+        os_pause(PLACE_PATIENT_PAUSE);
     }
     return error;
 }

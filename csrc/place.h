@@ -80,6 +80,10 @@ enum outcome mkdir_claim(struct attempt *attempt);
 
 /* ---- What they have in common ---- */
 
+/* How long to wait for what others do in a moment, and between two tries. */
+#define PLACE_PATIENCE OS_SECOND
+#define PLACE_PATIENT_PAUSE (OS_MILLISECOND / 2)
+
 /* In the table before the lock file is published: whoever of us sees it must not
  * wait for ourselves. inode: the lock file's. False: the process is at its end. */
 bool place_enter(const struct attempt *attempt, struct owned *claim, struct os_inode inode);
