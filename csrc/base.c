@@ -441,7 +441,10 @@ base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     switch (run(&call, lock_identify)) {
     case LOCK_OWNED: {
-        int descriptor = lock_descriptor(&call.attempt);
+        caller_leave(&call.caller);
+        int descriptor = lock_descriptor(&call.attempt); /* which may look again */
+        attempt_end(&call.attempt);
+        caller_return(&call.caller);
         return end(&call, descriptor >= 0 ? PyLong_FromLong(descriptor)
                                           : raise_not_locked(errors_of(self), &call.attempt));
     }

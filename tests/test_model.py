@@ -31,7 +31,7 @@ import lockfile
 from actors import Here, Nursery, Owner, Shelf, Thread
 from lockfile import LinkFileLock, MkdirFileLock, SQLiteFileLock
 from protocol_support import DEAD, HOST, open_files, plant
-from support import PATIENCE, names
+from support import PATIENCE, Child, names
 
 SETTINGS = settings(
     max_examples=int(os.environ.get("LOCKFILE_FUZZ_EXAMPLES", "40")),
@@ -576,3 +576,28 @@ def test_any_sequence_of_operations(lock_classes, tmp_path):
     with contextlib.closing(Nursery()) as nursery:
         machine = functools.partial(Locks, lock_classes, nursery, tmp_path)
         run_state_machine_as_test(machine, settings=SETTINGS)
+
+
+# Sequences that have failed
+
+
+def test_descriptor_through_a_linked_directory(lock_class, tmp_path):
+    """fileno() of an object whose directory has another name is the same, and leaves none open."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with Child(
+        """
+        lock, linked = (getattr(lockfile, sys.argv[1])(path) for path in sys.argv[2:])
+        with lock:
+            linked.is_locked()  # a database is kept open under each of its names
+            before = os.listdir("/proc/self/fd")
+            say(linked.fileno() == lock.fileno())
+            say(os.listdir("/proc/self/fd") == before)
+        """,
+        lock_class.__name__,
+        tmp_path / "real" / "README",
+        tmp_path / "link" / "README",
+    ) as child:
+        assert child.hear() is True
+        assert child.hear() is True
+        child.finish()
