@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -46,6 +47,7 @@ TIMEOUTS = st.sampled_from([None, 0, -1, SHORT])
 ACTORS = st.sampled_from(["main", "first", "second", "process"])
 PATHS = st.sampled_from(["one", "two"])
 SPELLINGS = st.sampled_from(["plain", "relative", "dotted", "bytes", "by a link"])
+MANY = 8
 TABLE = '"lockfile: locks"'
 
 
@@ -189,6 +191,7 @@ class Locks(RuleBasedStateMachine):
             lock = lock_class(path, threaded, timeout)
         return self.keep(lock, self.places[name], timeout, timeout)
 
+    @precondition(lambda self: len(self.live) < MANY)
     @rule(
         target=handles,
         name=PATHS,
@@ -201,6 +204,7 @@ class Locks(RuleBasedStateMachine):
         lock_class = self.lock_classes[which % len(self.lock_classes)]
         return self.make(name, spelling, lock_class, threaded, timeout)
 
+    @precondition(lambda self: len(self.live) < MANY)
     @rule(target=handles, handle=handles, how=st.sampled_from(["copy", "deepcopy", "pickle"]))
     def copy(self, handle, how):
         lock = self.shelf.copied(handle.number, how)
@@ -345,25 +349,23 @@ class Locks(RuleBasedStateMachine):
 
     # Deaths
 
-    @rule()
-    def kill_the_process(self):
-        """What it owns is stale."""
-        process = self.actor("process")
-        self.nursery.kill()
+    @precondition(lambda self: "process" in self.actors)
+    @rule(killed=st.booleans())
+    def end_the_process(self, killed):
+        """What it owns is stale if it was killed, else released."""
+        process = self.actors.pop("process")
+        if killed:
+            self.nursery.kill()
+        else:
+            self.nursery.end()
         for place in self.places_of(process):
-            place.claim.alive = False
-
-    @rule()
-    def end_the_process(self):
-        """What it owns is released."""
-        process = self.actor("process")
-        self.nursery.end()
-        for place in self.places_of(process):
-            place.claim = None
+            if killed:
+                place.claim.alive = False
+            else:
+                place.claim = None
 
     def places_of(self, process):
-        """The paths that the process has locked; it is gone."""
-        del self.actors["process"]
+        """The paths that the process has locked."""
         owners = (process.owner(True), process.owner(False))
         return [
             place for place in self.places.values() if place.claim and place.claim.owner in owners
@@ -396,6 +398,7 @@ class Locks(RuleBasedStateMachine):
 
     # What comes from elsewhere
 
+    @precondition(lambda self: any(place.claim is None for place in self.places.values()))
     @rule(name=PATHS, kind=st.sampled_from(["file", "link", "directory", "full directory", "dead"]))
     def plant(self, name, kind):
         """Another program makes the lock file, or a killed owner has left it."""
@@ -427,6 +430,7 @@ class Locks(RuleBasedStateMachine):
         row = (os.fsencode(f"{name}.lock"), b"somebody", 0, 0)
         self.execute(f"INSERT INTO {TABLE} VALUES (?, ?, ?, ?)", row)
 
+    @precondition(lambda self: any(place.claim for place in self.places.values()))
     @rule(name=PATHS)
     def remove(self, name):
         """The lock file is removed behind its owner's back."""
@@ -454,6 +458,7 @@ class Locks(RuleBasedStateMachine):
 
     # Waiting
 
+    @precondition(lambda self: any(place.is_locked for place in self.places.values()))
     @rule(handle=handles, who=ACTORS, how=st.sampled_from(["release", "break", "remove", "kill"]))
     def wait(self, handle, who, how):
         """Whoever waits for a lock gets it when it becomes free, whatever frees it."""
@@ -490,7 +495,7 @@ class Locks(RuleBasedStateMachine):
         if how == "kill" and who != "process" and claim.owner and "process" in self.actors:
             process = self.actors["process"]
             if claim.owner in (process.owner(True), process.owner(False)):
-                return self.kill_the_process
+                return functools.partial(self.end_the_process, killed=True)
         return None
 
     def break_it(self, place):
