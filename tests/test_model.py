@@ -57,8 +57,14 @@ class Claim:
 
     owner: Owner | None  # None: another program
     alive: bool | None = True
+    lock_file: str | None = None  # by which of its names it was made
     unbreakable: bool = False
     depth: int = 0
+
+    @property
+    def can_be_tidied(self):
+        """If its lock file is gone: nobody does, in its process, for a thread that has ended."""
+        return self.owner is None or not self.owner.has_ended
 
     def told(self):
         """What owner() says of it."""
@@ -98,7 +104,7 @@ class Handle:
 
     number: int
     place: Place
-    lock_class: type
+    lock_file: str
     threaded: bool
     given_timeout: float | None
     timeout: float | None
@@ -155,7 +161,7 @@ class Locks(RuleBasedStateMachine):
     def keep(self, lock, place, given_timeout, timeout):
         """Every process has the lock object from now on."""
         self.made += 1
-        handle = Handle(self.made, place, type(lock), lock.threaded, given_timeout, timeout)
+        handle = Handle(self.made, place, lock.lock_file, lock.threaded, given_timeout, timeout)
         self.shelf.put(handle.number, lock)
         if "process" in self.actors:
             self.actors["process"].do("put", handle.number, self.shelf.pickled(handle.number))
@@ -236,7 +242,7 @@ class Locks(RuleBasedStateMachine):
             self.waited[handle, actor] = place.claim
             return "LockTimeout"
         if not place.is_locked:
-            place.claim = Claim(me)
+            place.claim = Claim(me, lock_file=handle.lock_file)
         return None
 
     def released(self, handle, actor):
@@ -307,6 +313,8 @@ class Locks(RuleBasedStateMachine):
     @rule(handle=handles, who=ACTORS)
     def break_lock(self, handle, who):
         actor = self.actor(who)
+        if who == "process" and handle.place.claim and not handle.place.claim.can_be_tidied:
+            return
         expected = self.broken(handle, actor)
         assert actor.do("call", handle.number, "break_lock") == expected
 
@@ -334,18 +342,18 @@ class Locks(RuleBasedStateMachine):
         assert actor.do("calls", *calls) == expected
 
     def check_unique_name(self, handle, actor, mine):
-        """The real file of who owns; else how it would be called first."""
+        """The real file of who owns by this name of the lock file; else how it would be called."""
         unique_name = actor.do("call", handle.number, "unique_name")
-        lock_file = actor.do("call", handle.number, "lock_file")
         me = actor.owner(handle.threaded)
-        name = f"{HOST}-{me.thread or 0:x}-{me.pid}" if me.thread else f"{HOST}--{me.pid}"
-        assert os.path.basename(unique_name).startswith(name)
-        if mine and self.lock_classes == [LinkFileLock]:
-            assert os.path.samefile(unique_name, lock_file)
-        elif mine and self.lock_classes == [MkdirFileLock]:
-            assert os.path.isfile(unique_name)
-        elif not mine:
+        name = f"{HOST}-{me.thread:x}-{me.pid}" if me.thread else f"{HOST}--{me.pid}"
+        if not mine or handle.place.claim.lock_file != handle.lock_file:
             assert os.path.basename(unique_name) == name
+            return
+        assert os.path.basename(unique_name).startswith(name)
+        if self.lock_classes == [LinkFileLock]:
+            assert os.path.samefile(unique_name, handle.lock_file)
+        elif self.lock_classes == [MkdirFileLock]:
+            assert os.path.isfile(unique_name)
 
     # Deaths
 
@@ -435,10 +443,9 @@ class Locks(RuleBasedStateMachine):
     def remove(self, name):
         """The lock file is removed behind its owner's back."""
         place = self.places[name]
-        if place.claim is None or (place.claim.owner and place.claim.owner.has_ended):
-            return  # nobody could ever tidy up after a thread that has ended
-        self.remove_lock_file(place)
-        place.lose()
+        if place.claim is not None and place.claim.can_be_tidied:
+            self.remove_lock_file(place)
+            place.lose()
 
     def remove_lock_file(self, place):
         lock_file = f"{place.path}.lock"
@@ -471,7 +478,7 @@ class Locks(RuleBasedStateMachine):
         free()
         assert wait() is None
         self.waited.pop((handle, waiter), None)
-        place.claim = Claim(me)
+        place.claim = Claim(me, lock_file=handle.lock_file)
 
     def way_to_free(self, place, who, how):
         """How this claim can be made to end while `who` waits; None: not so."""
@@ -490,7 +497,7 @@ class Locks(RuleBasedStateMachine):
             return functools.partial(actor.do, "new", lock_class, place.path, threaded, "release")
         if how == "break" and not claim.unbreakable:
             return functools.partial(self.break_it, place)
-        if how == "remove" and not self.in_database:
+        if how == "remove" and claim.can_be_tidied and not self.in_database:
             return functools.partial(self.remove, os.path.basename(place.path))
         if how == "kill" and who != "process" and claim.owner and "process" in self.actors:
             process = self.actors["process"]
@@ -552,9 +559,12 @@ class Locks(RuleBasedStateMachine):
                 pass  # who breaks a stale lock sweeps the directory
 
     def give_up(self):
-        """After a failure: nobody owns anything that the next sequence could meet."""
+        """Cut short, or failed: nobody owns anything that the next sequence could meet."""
         if "process" in self.actors:
             self.nursery.kill()
+        for name in ("main", "first", "second"):
+            with contextlib.suppress(Exception):
+                self.ask_everywhere(self.actors[name], "release")
         for place in self.places.values():
             with contextlib.suppress(lockfile.Error):
                 self.lock_classes[0](place.path).break_lock()
