@@ -315,6 +315,27 @@ def test_stale_handles_end_in_success_or_in_an_error_that_says_so(network, file_
         child.finish()
 
 
+@pytest.mark.parametrize("kind", ["stale_open", "stale_stat"])
+def test_stale_handle_of_a_held_lock_does_not_make_it_free(network, file_lock_class, kind):
+    machine = network.machine(1)
+    with (
+        machine.holder(file_lock_class, network.path) as owner,
+        user(machine, file_lock_class, network.path) as child,
+    ):
+        for times in 1, 2:
+            assert told(child, f"show('{kind}', {times})") is None
+            held = told(child, "lock.is_locked()")
+            assert held is True or "Stale file handle" in held
+            assert told(child, f"show('{kind}', {times})") is None
+            error = told(child, "lock.acquire(timeout=0)")
+            assert error.startswith("AlreadyLocked") or "Stale file handle" in error
+            assert told(child, f"show('{kind}', 0)") is None
+        assert told(child, f"shown('{kind}')") > 2
+        owner.say("release")
+        assert owner.hear() == "released"
+    swept_by(machine, file_lock_class, network.path)  # who cannot see what it has made, leaves it
+
+
 # Files that are removed while they are open
 
 
@@ -439,8 +460,10 @@ def test_waiter_sees_a_release_elsewhere_though_the_lock_is_remembered(network, 
 # Answers that are lost, and given again to who asks again
 
 
-def test_link_that_succeeds_and_is_reported_to_have_failed_owns(network):
-    here, there = network.machine(1), network.machine(2)
+@pytest.mark.parametrize("flock", ["machine", errno.ENOLCK])
+def test_link_that_succeeds_and_is_reported_to_have_failed_owns(network, flock):
+    """At once, and not by breaking it as one whose owner is dead, which needs kernel locks."""
+    here, there = network.machine(1, flock), network.machine(2, flock)
     with user(here, LinkFileLock, network.path) as child:
         assert told(child, "show('repeated_link', 1)") is None
         assert told(child, "lock.acquire(timeout=0)") is None
