@@ -508,6 +508,19 @@ def test_removals_that_succeed_and_are_reported_to_have_failed_release(network, 
         assert told(child, "shown('repeated_unlink')") > 3
 
 
+def test_removals_of_a_dead_owner_that_are_reported_to_have_failed_free(network, file_lock_class):
+    """At each of the removals that breaker and claimer make."""
+    machine = network.machine(1)
+    with user(machine, file_lock_class, network.path) as child:
+        for times in range(1, 6):
+            machine.holder(file_lock_class, network.path).kill()
+            assert told(child, f"show('repeated_unlink', {times})") is None
+            assert told(child, "lock.acquire(timeout=0)") is None
+            assert told(child, "show('repeated_unlink', 0)") is None
+            assert told(child, "lock.release()") is None
+        assert told(child, "shown('repeated_unlink')") > 5
+
+
 def test_mkdir_that_succeeds_and_is_reported_to_have_failed_owns_for_nobody(network):
     with user(network.machine(1), MkdirFileLock, network.path) as child:
         assert told(child, "show('repeated_mkdir', 1)") is None
