@@ -153,9 +153,8 @@ open_shared(const char *path, unsigned mode, struct shared *shared)
     if (error != 0) {
         return error;
     }
-    if (status.kind != OS_REGULAR) {
-        error = ENODEV;
-    } else {
+    error = status.kind == OS_REGULAR ? owner_check_trust(path, &status) : ENODEV;
+    if (error == 0) {
         error = owner_ground(&shared->file, &shared->ground);
     }
     /* Whoever may use the database must be able to use this. */

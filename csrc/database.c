@@ -526,6 +526,25 @@ is_locked_by_us(const struct database *database)
     return database->log.number == 0 || (os_has_locked(database->path, &has) == 0 && has);
 }
 
+/* SQLite makes its other files anew each time that it opens a database that nobody has
+ * open. It believes whoever has put them there before, writes into what they are links to,
+ * and waits for ever on a pipe. */
+static int
+check_companions(const struct database *database)
+{
+    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
+    char path[OS_PATH_SIZE];
+    struct os_status status;
+    int error = 0;
+    for (size_t i = 0; error == 0 && i < sizeof suffixes / sizeof *suffixes; i++) {
+        if (snprintf(path, sizeof path, "%s%s", database->path, suffixes[i]) < OS_PATH_SIZE &&
+            os_status_at(&os_anywhere, path, &status) == 0) {
+            error = status.kind == OS_REGULAR ? owner_check_trust(path, &status) : EPERM;
+        }
+    }
+    return error;
+}
+
 /* Does the path still lead there? */
 static bool
 is_there(struct row_place place)
@@ -547,6 +566,11 @@ run(struct caller *caller, struct row_place place, struct statement statement)
     int error = drop_if_lost(database, place.inode, statement.sql == SELECT);
     bool is_new = database->connection == NULL;
     struct os_numbers others = {.count = 0};
+    /* While it is open, its log and that one's index are there, and nobody else's. */
+    bool exposed = is_new || database->log.number == 0;
+    if (error == 0 && exposed) {
+        error = check_companions(database);
+    }
     if (error == 0 && is_new) {
         find_numbers(database, &(struct os_numbers){0}, &others);
         error = open_connection(caller, database, place.inode);
@@ -565,7 +589,10 @@ run(struct caller *caller, struct row_place place, struct statement statement)
     bool asked = is_new || statement.sql == INSERT || error != 0;
     bool lost = asked && error != EBADF && !(is_there(place) && has_its_log(database));
     bool unsafe = is_new && is_answer(error) && others.count > 0 && !is_locked_by_us(database);
-    if (lost || unsafe || error == EIO) {
+    if (is_answer(error) && exposed && check_companions(database) != 0) {
+        error = EPERM; /* put there since: what was answered is worth nothing */
+    }
+    if (lost || unsafe || error == EIO || error == EPERM) {
         disconnect(database); /* whatever is wrong with it: next time anew */
     }
     caller_leave(caller);

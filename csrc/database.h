@@ -67,6 +67,8 @@ struct row {
  *     DATABASE_MOVED  the path leads to another database than the place says
  *     DATABASE_UNSAFE SQLite believes in locks that this process does not have: a
  *              connection was open when the process was forked
+ *     EPERM    somebody else has put a file there that belongs to the database, see
+ *              owner_check_trust()
  *     ENOMEM
  *     EIO      and caller->error says why
  * Insert adds the row unless there is one: then it is EEXIST. Delete removes that very row. */

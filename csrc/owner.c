@@ -168,6 +168,24 @@ owner_parse(const char *text, struct owner_name *name)
     return true;
 }
 
+/* ---- Files in public directories ---- */
+
+int
+owner_check_trust(const char *path, const struct os_status *found)
+{
+    char directory[OS_PATH_SIZE];
+    struct os_status status;
+    size_t length = (size_t)(strrchr(path, '/') - path) + 1;
+    bool ours = found->kind != OS_LINK && found->user == os_user();
+    if (ours && (found->links == 1 || found->kind == OS_DIRECTORY)) {
+        return 0;
+    }
+    memcpy(directory, path, length);
+    directory[length] = '\0';
+    int error = os_status_of(directory, &status);
+    return error == 0 && status.sticky ? EPERM : error;
+}
+
 /* ---- Unique files ---- */
 
 bool

@@ -40,6 +40,10 @@ fail(struct attempt *attempt, int error, const char *doing)
     if (error == EIO || error == EBUSY) {
         report->cause = caller_of(attempt)->error;
     }
+    if (error == EPERM) {
+        report->reason = "in a directory where others may put files, the database and each file "
+                         "beside it must be a file of our own user's, with one name";
+    }
     if (error == EBUSY) {
         report->reason = "another program has locked the database";
     } else if (error == EBADF) {
@@ -107,23 +111,6 @@ name_row(struct spot *spot, const struct lock *lock)
     return length < OS_PATH_SIZE ? 0 : ENAMETOOLONG;
 }
 
-/* In a directory where others may put files beside ours (but not remove ours): a
- * database of somebody else's there, or a link to one, was put there for us to use. */
-static int
-check_trust(const char *path, const struct os_status *found)
-{
-    char directory[OS_PATH_SIZE];
-    struct os_status status;
-    if (found->kind != OS_LINK && found->user == os_user()) {
-        return 0;
-    }
-    size_t length = directory_length(path);
-    memcpy(directory, path, length);
-    directory[length] = '\0';
-    int error = os_status_of(directory, &status);
-    return error == 0 && status.sticky ? EPERM : error;
-}
-
 /* ENOENT: there is no database. */
 static int
 find_database(struct spot *spot, const struct lock *lock)
@@ -135,12 +122,15 @@ find_database(struct spot *spot, const struct lock *lock)
     strcpy(spot->database, lock->database);
     int error = os_status_at(&os_anywhere, spot->database, &status);
     if (error == 0) {
-        error = check_trust(spot->database, &status);
+        error = owner_check_trust(spot->database, &status);
     }
     if (error == 0 && status.kind == OS_LINK) {
         error = os_resolve(lock->database, spot->database);
         if (error == 0) {
             error = os_status_at(&os_anywhere, spot->database, &status);
+        }
+        if (error == 0) {
+            error = owner_check_trust(spot->database, &status);
         }
     }
     if (error == 0 && status.kind != OS_REGULAR) {
@@ -174,11 +164,7 @@ find_or_make_database(struct spot *spot, const struct lock *lock)
 static enum outcome
 cannot_find(struct attempt *attempt, int error)
 {
-    if (error == EPERM) {
-        attempt->report.reason = "in a directory where others may put files, the database must be "
-                                 "a file of our own user's";
-    }
-    return place_fail(&attempt->report, error, "find the database");
+    return fail(attempt, error, "find the database");
 }
 
 /* ---- Statements, asked again while the database is busy ---- */
@@ -413,7 +399,7 @@ sqlite_claim(struct attempt *attempt)
     error = light_claim(attempt, &spot, claim);
     if (error != 0) {
         table_drop(claim);
-        return place_fail(&attempt->report, error, "lock the beacon beside the database");
+        return fail(attempt, error, "lock the beacon beside the database");
     }
     return make_row(attempt, &spot, claim);
 }

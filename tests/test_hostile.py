@@ -1,0 +1,472 @@
+"""Another user in a public directory: at worst a lock stays locked.
+
+Both are ordinary users, since root is stopped by no mode. campaigns/hostile.py tries all that may
+be put under every name before every system call; here is its short form, and what it cannot try.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import sqlite3
+import struct
+from pathlib import Path
+
+import pytest
+
+import lockfile
+import support
+import test_mkdir
+from campaigns import faults, hostile
+from campaigns.hostile import ATTACKER, VICTIM, acting_as
+from protocol_support import (
+    DEAD,
+    HOST,
+    SteppedChild,
+    beacon,
+    has_settled,
+    plant,
+    plant_unique,
+    swept_clean,
+)
+from support import Child, names
+
+
+@pytest.fixture
+def sticky_path(public_directory, other_user):
+    """A path in a directory in which all may write, and where only owners may remove."""
+    public_directory.chmod(0o1777)
+    return str(public_directory / "README")
+
+
+@pytest.fixture
+def home(monkeypatch):
+    """The victim's files, which are what they were at the end."""
+    home = hostile.Home()
+    monkeypatch.setenv("HOSTILE_HOME", str(home.path))
+    yield home
+    home.check()
+    home.remove()
+
+
+@pytest.mark.parametrize(
+    ("class_name", "every", "least"),
+    [("LinkFileLock", 41, 100), ("MkdirFileLock", 41, 100), ("SQLiteFileLock", 61, 50)],
+)
+def test_things_in_the_way_at_system_calls(class_name, every, least, other_user):
+    """Nothing is followed, truncated, written into, or given another mode."""
+    if not support.REFUSABLE:
+        pytest.skip("the numbers of this machine's system calls are not known")
+    found = hostile.campaign(class_name, every)
+    assert found.cases >= least
+    assert not found.defects, "\n".join(found.defects)
+
+
+# What cannot be looked at
+
+
+def unreadable_file(path):
+    hostile.make_file(path + ".lock", 0)
+
+
+def unreadable_link(path):
+    hostile.leave_unbreakable("LinkFileLock", path)
+    os.chmod(path + ".lock", 0)
+
+
+def directory_that_may_not_be_listed(path):
+    hostile.leave_unbreakable("MkdirFileLock", path)
+    os.chmod(path + ".lock", 0o311)
+
+
+def directory_that_may_not_be_entered(path):
+    hostile.leave_unbreakable("MkdirFileLock", path)
+    os.chmod(path + ".lock", 0o744)
+
+
+def directory_whose_file_may_not_be_read(path):
+    hostile.leave_unbreakable("MkdirFileLock", path)
+    os.chmod(os.path.join(path + ".lock", DEAD), 0)
+
+
+TELL = """
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+    def told(call):
+        try:
+            return call()
+        except lockfile.Error as error:
+            return [type(error).__name__, str(error)]
+    say(told(lambda: lock.acquire(timeout=0.02)))
+    say(told(lock.is_locked))
+    say(told(lambda: lock.owner().alive))
+    say(told(lock.break_lock))
+    """
+
+
+@pytest.mark.leaves_files
+@pytest.mark.parametrize(
+    "make",
+    [
+        unreadable_file,
+        unreadable_link,
+        directory_that_may_not_be_listed,
+        directory_that_may_not_be_entered,
+        directory_whose_file_may_not_be_read,
+    ],
+)
+def test_lock_that_may_not_be_looked_at_is_held_with_the_reason(file_lock_class, sticky_path, make):
+    """Nobody can tell whether its owner lives, and only its owner can remove it."""
+    with acting_as(ATTACKER):
+        make(sticky_path)
+    before = tree(sticky_path)
+    with Child(TELL, file_lock_class.__name__, sticky_path, user=VICTIM) as child:
+        error, message = child.hear()
+        assert error == "LockTimeout"
+        assert message.endswith("its lock file cannot be looked at: Permission denied")
+        assert child.hear() is True
+        assert child.hear() is None
+        error, message = child.hear()
+        assert error == "UnlockError"
+        assert "could not be broken" in message
+        child.finish()
+    assert tree(sticky_path) == before
+
+
+def tree(path):
+    """All that is in its directory, with modes and numbers."""
+    return {
+        os.path.join(where, name): os.lstat(os.path.join(where, name))[:6]
+        for where, directories, files in os.walk(os.path.dirname(path))
+        for name in directories + files
+    }
+
+
+# What cannot be removed
+
+
+def of_link(path):
+    hostile.leave_unbreakable("LinkFileLock", path)
+
+
+def of_mkdir(path):
+    hostile.leave_unbreakable("MkdirFileLock", path)
+
+
+def symbolic_link(path):
+    os.symlink(path, path + ".lock")
+
+
+@pytest.mark.leaves_files
+@pytest.mark.parametrize("make", [of_link, of_mkdir, symbolic_link, unreadable_file])
+def test_lock_that_cannot_be_removed_makes_nobody_spin(file_lock_class, sticky_path, make):
+    """The system calls of half a second: who looks again at once makes thousands."""
+    with acting_as(ATTACKER):
+        make(sticky_path)
+    code = f"""
+        from campaigns import faults
+        lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+        become({VICTIM})
+        be_stopped()
+        try:
+            lock.acquire(timeout=0.5)
+        except lockfile.LockTimeout as error:
+            say(str(error))
+        """
+    with SteppedChild(
+        code, file_lock_class.__name__, sticky_path, kinds=(*faults.KINDS, "say")
+    ) as child:
+        calls = 0
+        while child.next_call().kind != "say":
+            calls += 1
+        assert child.run_on().startswith("Timeout waiting")
+        child.finish()
+    assert 10 < calls < 500
+
+
+# The files of a database
+
+OWN = """
+    lock = lockfile.SQLiteFileLock(sys.argv[1], timeout=0.1)
+    try:
+        lock.acquire()
+    except lockfile.LockError as error:
+        say(str(error))
+    else:
+        say("acquired")
+        if os.fork() == 0:  # closes the connection, and so removes the log
+            os._exit(0)
+        os.wait()
+        say("alone")
+    hear()
+    """
+REFUSED = "must be a file of our own user's, with one name"
+
+
+@pytest.mark.leaves_files
+@pytest.mark.parametrize("content", ["secret", "empty"])
+@pytest.mark.parametrize("suffix", ["", "-beacons", "-wal", "-shm", "-journal"])
+def test_hard_link_to_a_file_of_ours_is_no_file_of_a_database(sticky_path, home, suffix, content):
+    """It would be written into, truncated, or given the mode of the database."""
+    os.link(home.path / content, f"{os.path.dirname(sticky_path)}/.lockfile.sqlite3{suffix}")
+    with Child(OWN, sticky_path, user=VICTIM) as child:
+        assert child.hear().endswith(REFUSED)
+        child.finish()
+
+
+@pytest.mark.leaves_files
+@pytest.mark.parametrize("mode", [0o666, 0o644, 0])
+@pytest.mark.parametrize("suffix", ["", "-beacons", "-wal", "-shm", "-journal"])
+def test_file_of_another_user_is_no_file_of_a_database(sticky_path, suffix, mode):
+    with acting_as(ATTACKER):
+        hostile.make_file(f"{os.path.dirname(sticky_path)}/.lockfile.sqlite3{suffix}", mode)
+    with Child(OWN, sticky_path, user=VICTIM) as child:
+        assert child.hear().endswith((REFUSED, os.strerror(errno.EACCES)))
+        child.finish()
+
+
+def forge_log(database, directory):
+    """A write-ahead log in which the row of the lock is deleted."""
+    copy = shutil.copy(database, directory / "copy")
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        assert connection.execute('DELETE FROM "lockfile: locks"').rowcount == 1
+        shutil.copy(f"{copy}-wal", f"{database}-wal")
+
+
+def forge_journal(database, directory):
+    """A rollback journal of a transaction in which the lock was claimed."""
+    copy = shutil.copy(database, directory / "copy")
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute('DELETE FROM "lockfile: locks"')
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE filler (data)")
+        connection.execute("INSERT INTO filler VALUES (zeroblob(100000))")
+        shutil.copy(f"{copy}-journal", f"{database}-journal")
+
+
+@pytest.fixture
+def attackers_directory(tmp_path):
+    directory = tmp_path / "attackers"
+    directory.mkdir()
+    os.chown(directory, ATTACKER, ATTACKER)
+    for parent in directory.parents:
+        if parent != Path("/tmp") and parent.is_relative_to("/tmp"):
+            parent.chmod(0o755)
+    return directory
+
+
+@pytest.mark.leaves_files
+@pytest.mark.parametrize("forge", [forge_log, forge_journal])
+def test_forged_log_frees_no_lock(sticky_path, attackers_directory, forge):
+    """SQLite would believe it: put there while the owner has its connection closed."""
+    database = Path(os.path.dirname(sticky_path), ".lockfile.sqlite3")
+    with Child(OWN, sticky_path, user=VICTIM) as owner:
+        assert [owner.hear(), owner.hear()] == ["acquired", "alone"]
+        assert names(os.path.dirname(sticky_path)) == []
+        with acting_as(ATTACKER):
+            forge(database, attackers_directory)
+            for file in database.parent.glob("*-[wj]*"):
+                file.chmod(0o666)
+        with Child(OWN, sticky_path, user=VICTIM) as other:
+            assert other.hear().endswith(REFUSED)
+            other.finish()
+        for file in database.parent.glob("*-[wj]*"):
+            file.unlink()
+        with Child(OWN, sticky_path, user=VICTIM) as other:
+            assert other.hear().endswith("which is alive")
+            other.finish()
+
+
+# Names taken in advance
+
+
+def test_all_names_that_can_be_foretold_are_taken(sticky_path):
+    """More of them than a claim tries names: it goes on to random ones."""
+    code = """
+        lock = lockfile.LinkFileLock(sys.argv[1])
+        say(os.path.basename(lock.unique_name))
+        hear()
+        lock.acquire(timeout=0)
+        say(os.path.basename(lock.unique_name))
+        lock.release()
+        """
+    with Child(code, sticky_path, user=VICTIM) as child:
+        name, directory = child.hear(), Path(sticky_path).parent
+        taken = [name, *(f"{name}.{number}" for number in range(1, 200))]
+        with acting_as(ATTACKER):
+            for each in taken:
+                (directory / each).touch()
+        child.say("acquire")
+        mine = child.hear()
+        assert mine.startswith(name + ".")
+        assert mine not in taken
+        child.finish()
+    assert names(directory) == sorted(taken)
+    for each in taken:
+        (directory / each).unlink()
+
+
+@pytest.mark.leaves_files
+def test_kernel_of_decimal_digits_is_no_number(sticky_path):
+    """Its length tells: the owner of such a name is another machine's, and not proven dead."""
+    with acting_as(VICTIM):
+        plant(sticky_path, f"{DEAD}.1234567890123456")
+    with Child(TELL, "LinkFileLock", sticky_path, user=VICTIM) as child:
+        error, message = child.hear()
+        assert error == "LockTimeout"
+        assert "only the machine that its owner ran on" in message
+        assert child.hear() is True
+
+
+# Courtesy, which is anybody's to ask for
+
+RELEASE_TO_A_WAITER = """
+    from campaigns import faults
+    lock, other = [getattr(lockfile, sys.argv[1])(sys.argv[2] + name) for name in ("", "2")]
+    lock.acquire()
+    say("owns")
+    be_stopped()
+    hear()
+    lock.release()
+    (other if sys.argv[3] == "other" else lock).acquire(timeout=float(sys.argv[4]))
+    say("done")
+    """
+
+
+def pauses(lock_class, path, which, timeout):
+    """Does an owner that has released to a waiter, which is stopped, pause before it claims?"""
+    with SteppedChild(
+        RELEASE_TO_A_WAITER, lock_class.__name__, path, which, str(timeout), kinds=("sleep", "say")
+    ) as owner:
+        assert owner.hear() == "owns"
+        code = "say('waits'); getattr(lockfile, sys.argv[1])(sys.argv[2]).acquire()"
+        with Child(code, lock_class.__name__, path) as waiter:
+            assert waiter.hear() == "waits"
+            support.wait_until(lambda: has_settled(waiter.pid), "the waiter to sleep")
+            os.kill(waiter.pid, signal.SIGSTOP)
+            owner.say("release")
+            paused = owner.next_call().kind == "sleep"
+            assert owner.run_on() == "done"
+        owner.finish()
+    return paused
+
+
+def test_courtesy_is_owed_for_the_lock_that_was_released(lock_class, path):
+    """It is over soon, on a busy machine before the owner claims again: one of many is enough."""
+    assert any(pauses(lock_class, path, "same", 5) for _ in range(20))
+
+
+@pytest.mark.parametrize(("which", "timeout"), [("same", 0), ("other", 5)])
+def test_no_courtesy_is_owed_for_another_lock_or_by_who_would_not_wait(
+    lock_class, path, which, timeout
+):
+    assert not any(pauses(lock_class, path, which, timeout) for _ in range(2))
+
+
+# Sweeps and lock directories between two looks
+
+
+def test_sweep_leaves_a_file_that_was_linked_since_its_first_look(path, tmp_path):
+    """A claim has lit it, linked it to its lock file, and was killed: all before the grant."""
+    plant(path)
+    other = plant_unique(path, f"{HOST}-7f0000000001-123")
+    code = """
+        lock = lockfile.LinkFileLock(sys.argv[1])
+        be_stopped()
+        with lock:
+            pass
+        say("done")
+        """
+    with SteppedChild(code, path, kinds=("flock", "say")) as sweeper:
+        sweeper.run_to("flock", where=lambda call: call.file(sweeper.pid) == other)
+        os.link(other, tmp_path / "other.lock")
+        assert sweeper.run_on() == "done"
+        sweeper.finish()
+    assert names(tmp_path) == sorted([os.path.basename(other), "other.lock"])
+    assert swept_clean(lockfile.LinkFileLock, str(tmp_path / "other"))
+
+
+def test_lock_directory_in_place_of_ours_is_not_ours(refusals, path):
+    """Ours was broken when all was in it; its list would still be what we expect, or empty."""
+    lock = lockfile.MkdirFileLock(path)
+    with (
+        test_mkdir.Way("in place") as in_place,
+        test_mkdir.Stepped(test_mkdir.CLAIM, path, "MkdirFileLock", "in place") as child,
+    ):
+        test_mkdir.begin(child)
+        child.run_to("mkdir", "README.lock")
+        child.run_to("flock")
+        child.run_to("open", "README.lock")
+        in_place.run(lock.break_lock)
+        in_place.run(lock.acquire, timeout=0)
+        assert child.run_on() is False
+        assert in_place.run(test_mkdir.is_intact, lock)
+        test_mkdir.end(child)
+        in_place.run(lock.release)
+        child.finish()
+
+
+# Looks of others, and deaths that are told of too early
+
+ACQUIRE = """
+    from campaigns import faults
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+    be_stopped()
+    lock.acquire(timeout=60)
+    say(lock.i_am_locking())
+    hear()
+    lock.release()
+    """
+
+
+def planned(call):
+    """How long a thread that is about to sleep means to, in seconds."""
+    with open(f"/proc/{call.thread}/mem", "rb", buffering=0) as memory:
+        memory.seek(call.arguments[2])
+        seconds, nanoseconds = struct.unpack("@qq", memory.read(16))
+    return seconds + nanoseconds / 1e9
+
+
+def test_beacon_that_still_burns_after_a_death_is_looked_at_again_soon(file_lock_class, path):
+    """The kernel tells first; then the pauses are short, and grow."""
+    with support.holder(file_lock_class, path) as owner:
+        kinds = ("sleep", "say")
+        with SteppedChild(ACQUIRE, file_lock_class.__name__, path, kinds=kinds) as waiter:
+            while planned(waiter.run_to("sleep")) < 0.5:
+                pass
+            with open(owner.unique_name, "ab"):  # closed, it makes the same event
+                pass
+            pauses = [planned(waiter.run_to("sleep"))]
+            while pauses[-1] < 0.5:
+                pauses.append(planned(waiter.run_to("sleep")))
+            owner.say("release")
+            assert waiter.run_on() is True
+            waiter.finish()
+    assert len(pauses) > 5
+    assert pauses[0] < 0.001
+    assert pauses == sorted(pauses)
+    assert pauses[-2] < 0.5
+
+
+def test_breaker_asks_again_at_once_where_only_a_look_was_in_the_way(path):
+    """No sleep comes between its refusal and its beacon."""
+    plant(path)
+    kinds = ("flock", "sleep", "say")
+    with SteppedChild(ACQUIRE, "LinkFileLock", path, kinds=kinds) as breaker:
+
+        def takes_beacon(call):
+            return call.arguments[1] & fcntl.LOCK_EX and call.file(breaker.pid) == path + ".lock"
+
+        with beacon(path + ".lock", fcntl.LOCK_SH):
+            breaker.run_to("flock", where=takes_beacon)
+            assert breaker.next_call().kind == "flock"  # the other has refused it
+        seen = [breaker.call]
+        while not takes_beacon(seen[-1]):
+            seen.append(breaker.next_call())
+        assert {call.kind for call in seen} == {"flock"}
+        assert breaker.run_on() is True
+        breaker.finish()
