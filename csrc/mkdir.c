@@ -322,7 +322,7 @@ mkdir_remove(const struct os_file *directory, const char *file, const char *uniq
     char aside[OWNER_NAME_SIZE];
     int error = os_open(directory, file, OS_READ, &inside, &status);
     if (error != 0) {
-        return error;
+        return error == ELOOP || error == ENXIO ? ENOENT : error; /* another's by now */
     }
     error = rename_aside(directory, file, unique_name, aside);
     if (error == 0) {

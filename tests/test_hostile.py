@@ -185,6 +185,33 @@ def test_lock_that_cannot_be_removed_makes_nobody_spin(file_lock_class, sticky_p
     assert 10 < calls < 500
 
 
+@pytest.mark.leaves_files
+def test_lock_file_that_becomes_a_symbolic_link_under_its_breaker_is_held(sticky_path):
+    """Swapped between the look at a stale lock directory and its removal."""
+    with acting_as(ATTACKER):
+        of_mkdir(sticky_path)
+    code = f"""
+        lock = lockfile.MkdirFileLock(sys.argv[1])
+        become({VICTIM})
+        be_stopped()
+        try:
+            lock.acquire(timeout=0.02)
+        except lockfile.LockError as error:
+            say([type(error).__name__, str(error)])
+        """
+    with SteppedChild(code, sticky_path, kinds=("flock", "open", "say")) as child:
+        while child.run_to("flock").file(child.pid) != os.path.dirname(sticky_path):
+            pass
+        child.run_to("open", "README.lock")
+        with acting_as(ATTACKER):
+            shutil.rmtree(sticky_path + ".lock")
+            symbolic_link(sticky_path)
+        error, message = child.run_on()
+        child.finish()
+    assert error == "LockTimeout"
+    assert "symbolic link" in message
+
+
 # The files of a database
 
 OWN = """
