@@ -197,16 +197,24 @@ connect(const struct databases *databases, const char *path)
     return connection;
 }
 
-/* If its numbers are other files' by now, it is left alone for good. */
-static void
-disconnect(struct database *database)
+/* Leaves the connection, which is returned, alone for good, unless it is closed. */
+static PyObject *
+abandon(struct database *database)
 {
-    bool taken = !os_is_kept(&database->numbers) && os_is_taken(&database->numbers);
     PyObject *connection = database->connection;
     database->connection = NULL;
     database->has_table = false;
     database->numbers.count = 0;
     database->log.number = 0;
+    return connection;
+}
+
+/* Its numbers may be other files' by now: then it is left alone. */
+static void
+disconnect(struct database *database)
+{
+    bool taken = !os_is_kept(&database->numbers) && os_is_taken(&database->numbers);
+    PyObject *connection = abandon(database);
     if (connection != NULL && !taken) {
         PyObject *closed = PyObject_CallMethod(connection, "close", NULL);
         PyErr_Clear();
@@ -528,17 +536,24 @@ is_locked_by_us(const struct database *database)
 
 /* SQLite makes its other files anew each time that it opens a database that nobody has
  * open. It believes whoever has put them there before, writes into what they are links to,
- * and waits for ever on a pipe. */
+ * and waits for ever on a pipe. So in a public directory we take their names first: empty,
+ * these files are to SQLite as if they were not there. */
 static int
-check_companions(const struct database *database)
+check_companions(const struct database *database, bool take)
 {
     static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
     char path[OS_PATH_SIZE];
     struct os_status status;
     int error = 0;
+    take = take && owner_is_public(database->path);
     for (size_t i = 0; error == 0 && i < sizeof suffixes / sizeof *suffixes; i++) {
-        if (snprintf(path, sizeof path, "%s%s", database->path, suffixes[i]) < OS_PATH_SIZE &&
-            os_status_at(&os_anywhere, path, &status) == 0) {
+        if (snprintf(path, sizeof path, "%s%s", database->path, suffixes[i]) >= OS_PATH_SIZE) {
+            continue;
+        }
+        if (take) {
+            os_make_file(&os_anywhere, path); /* or it is there: whose, is the question */
+        }
+        if (os_status_at(&os_anywhere, path, &status) == 0) {
             error = status.kind == OS_REGULAR ? owner_check_trust(path, &status) : EPERM;
         }
     }
@@ -569,7 +584,7 @@ run(struct caller *caller, struct row_place place, struct statement statement)
     /* While it is open, its log and that one's index are there, and nobody else's. */
     bool exposed = is_new || database->log.number == 0;
     if (error == 0 && exposed) {
-        error = check_companions(database);
+        error = check_companions(database, true);
     }
     if (error == 0 && is_new) {
         find_numbers(database, &(struct os_numbers){0}, &others);
@@ -589,8 +604,9 @@ run(struct caller *caller, struct row_place place, struct statement statement)
     bool asked = is_new || statement.sql == INSERT || error != 0;
     bool lost = asked && error != EBADF && !(is_there(place) && has_its_log(database));
     bool unsafe = is_new && is_answer(error) && others.count > 0 && !is_locked_by_us(database);
-    if (is_answer(error) && exposed && check_companions(database) != 0) {
-        error = EPERM; /* put there since: what was answered is worth nothing */
+    if (exposed && database->connection != NULL && check_companions(database, false) != 0) {
+        error = EPERM;     /* what was answered is worth nothing, and a close would put a log */
+        abandon(database); /* of somebody else's into the database */
     }
     if (lost || unsafe || error == EIO || error == EPERM) {
         disconnect(database); /* whatever is wrong with it: next time anew */

@@ -170,20 +170,25 @@ owner_parse(const char *text, struct owner_name *name)
 
 /* ---- Files in public directories ---- */
 
-int
-owner_check_trust(const char *path, const struct os_status *found)
+bool
+owner_is_public(const char *path)
 {
     char directory[OS_PATH_SIZE];
     struct os_status status;
     size_t length = (size_t)(strrchr(path, '/') - path) + 1;
+    memcpy(directory, path, length);
+    directory[length] = '\0';
+    return os_status_of(directory, &status) == 0 && status.sticky;
+}
+
+int
+owner_check_trust(const char *path, const struct os_status *found)
+{
     bool ours = found->kind != OS_LINK && found->user == os_user();
     if (ours && (found->links == 1 || found->kind == OS_DIRECTORY)) {
         return 0;
     }
-    memcpy(directory, path, length);
-    directory[length] = '\0';
-    int error = os_status_of(directory, &status);
-    return error == 0 && status.sticky ? EPERM : error;
+    return owner_is_public(path) ? EPERM : 0;
 }
 
 /* ---- Unique files ---- */

@@ -56,9 +56,12 @@ bool owner_parse(const char *text, struct owner_name *name);
 /* Whether a beacon that is granted here proves this name's owner dead. */
 bool owner_is_provable(const struct owner_name *name, struct owner_ground ground);
 
-/* May we use a file that has been here before us? In a directory where others may put files
- * beside ours (but not remove ours), what is not our user's was put there for us to use; so
- * was a link, or a file of ours under a second name. 0, or EPERM. */
+/* Is it in a directory where others may put files beside ours, but not remove ours? */
+bool owner_is_public(const char *path);
+
+/* May we use a file that has been here before us? In a public directory, what is not our
+ * user's was put there for us to use; so was a link, or a file of ours under a second name.
+ * 0, or EPERM. */
 int owner_check_trust(const char *path, const struct os_status *found);
 
 /* How many names a claim tries. */

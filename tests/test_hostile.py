@@ -12,6 +12,7 @@ import shutil
 import signal
 import sqlite3
 import struct
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def home(monkeypatch):
 
 @pytest.mark.parametrize(
     ("class_name", "every", "least"),
-    [("LinkFileLock", 41, 100), ("MkdirFileLock", 41, 100), ("SQLiteFileLock", 61, 50)],
+    [("LinkFileLock", 41, 100), ("MkdirFileLock", 41, 100), ("SQLiteFileLock", 37, 30)],
 )
 def test_things_in_the_way_at_system_calls(class_name, every, least, other_user):
     """Nothing is followed, truncated, written into, or given another mode."""
@@ -308,6 +309,30 @@ def test_forged_log_frees_no_lock(sticky_path, attackers_directory, forge):
             other.finish()
 
 
+@pytest.mark.leaves_files
+def test_forged_log_that_comes_right_before_it_is_opened_frees_no_lock(
+    sticky_path, attackers_directory
+):
+    """The end of another process of ours has just made room for it."""
+    database = Path(os.path.dirname(sticky_path), ".lockfile.sqlite3")
+    log = Path(f"{database}-wal")
+    code = f"become({VICTIM})\nbe_stopped()\n" + textwrap.dedent(OWN)
+    with Child(OWN, sticky_path, user=VICTIM) as owner:
+        assert [owner.hear(), owner.hear()] == ["acquired", "alone"]
+        with SteppedChild(code, sticky_path, kinds=("open", "say")) as other:
+            other.run_to("open", log.name)
+            log.unlink()
+            with acting_as(ATTACKER):
+                forge_log(database, attackers_directory)
+                log.chmod(0o666)
+            assert other.run_on().endswith(REFUSED)
+            other.finish()
+        log.unlink()
+        with Child(OWN, sticky_path, user=VICTIM) as other:
+            assert other.hear().endswith("which is alive")
+            other.finish()
+
+
 # Names taken in advance
 
 
@@ -418,21 +443,27 @@ def test_sweep_leaves_a_file_that_was_linked_since_its_first_look(path, tmp_path
 
 
 def test_lock_directory_in_place_of_ours_is_not_ours(refusals, path):
-    """Ours was broken when all was in it; its list would still be what we expect, or empty."""
+    """Ours was broken when all was in it; that one has a single file in it, too."""
+    code = """
+        test_mkdir.go("in place")
+        lock = lockfile.MkdirFileLock(sys.argv[1])
+        be_stopped()
+        try:
+            lock.acquire(timeout=0)
+        except lockfile.AlreadyLocked:
+            say("held")
+        else:
+            say("acquired")
+        """
     lock = lockfile.MkdirFileLock(path)
-    with (
-        test_mkdir.Way("in place") as in_place,
-        test_mkdir.Stepped(test_mkdir.CLAIM, path, "MkdirFileLock", "in place") as child,
-    ):
-        test_mkdir.begin(child)
+    with test_mkdir.Way("in place") as in_place, test_mkdir.Stepped(code, path) as child:
         child.run_to("mkdir", "README.lock")
         child.run_to("flock")
         child.run_to("open", "README.lock")
         in_place.run(lock.break_lock)
         in_place.run(lock.acquire, timeout=0)
-        assert child.run_on() is False
+        assert child.run_on() == "held"
         assert in_place.run(test_mkdir.is_intact, lock)
-        test_mkdir.end(child)
         in_place.run(lock.release)
         child.finish()
 

@@ -233,11 +233,6 @@ PLANTS = {
     "an empty file": lambda name: make_file(name, 0o644),
 }
 
-# SQLite opens these by itself, right after we have looked at them. What comes there in between, it
-# may write into, or wait for; so these are there from the beginning only. (A documented limit.)
-SQLITE_OPENS = ("the log", "the log's index", "the journal")
-FROM_THE_BEGINNING = ("a hard link to a file", "a hard link to an empty file", "a pipe")
-
 
 def targets(class_name, path, unique_name):
     """The names under which an attacker may put something."""
@@ -486,9 +481,7 @@ class Campaign:
                 continue
             for number, target in self.survey(name):
                 for what in PLANTS:
-                    late = number > 1 and target in SQLITE_OPENS and what in FROM_THE_BEGINNING
-                    if not late:
-                        yield name, number, target, what
+                    yield name, number, target, what
 
     def run(self, every=1):
         """All attacks, or each so many-th."""
