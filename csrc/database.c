@@ -288,6 +288,32 @@ open_connection(struct caller *caller, struct database *database, struct os_inod
     return error;
 }
 
+/* SQLite makes its other files anew each time that it opens a database that nobody has
+ * open. It believes whoever has put them there before, writes into what they are links to,
+ * and waits for ever on a pipe. So in a public directory we take their names first: empty,
+ * these files are to SQLite as if they were not there. */
+static int
+check_companions(const struct database *database, bool take)
+{
+    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
+    char path[OS_PATH_SIZE];
+    struct os_status status;
+    int error = 0;
+    take = take && owner_is_public(database->path);
+    for (size_t i = 0; error == 0 && i < sizeof suffixes / sizeof *suffixes; i++) {
+        if (snprintf(path, sizeof path, "%s%s", database->path, suffixes[i]) >= OS_PATH_SIZE) {
+            continue;
+        }
+        if (take) {
+            os_make_file(&os_anywhere, path); /* or it is there: whose, is the question */
+        }
+        if (os_status_at(&os_anywhere, path, &status) == 0) {
+            error = status.kind == OS_REGULAR ? owner_check_trust(path, &status) : EPERM;
+        }
+    }
+    return error;
+}
+
 /* ENOENT: nobody has ever locked anything here. */
 static int
 find_table(struct caller *caller, struct database *database)
@@ -312,8 +338,15 @@ make_table(struct caller *caller, struct database *database, bool is_local)
     }
     enum sql mode = is_local ? USE_WAL : USE_JOURNAL;
     int error = execute_simply(caller, database->connection, mode);
-    if (error == 0 || error == EBUSY) { /* others use it: then it stays in their mode */
+    /* Busy: others use it, and it stays in their mode. Each transaction may remove a journal. */
+    if (error == 0 || error == EBUSY) {
+        error = check_companions(database, true);
+    }
+    if (error == 0) {
         error = execute_simply(caller, database->connection, CREATE);
+    }
+    if (error == 0) {
+        error = check_companions(database, true);
     }
     database->has_table = error == 0;
     return error;
@@ -532,32 +565,6 @@ is_locked_by_us(const struct database *database)
 {
     bool has;
     return database->log.number == 0 || (os_has_locked(database->path, &has) == 0 && has);
-}
-
-/* SQLite makes its other files anew each time that it opens a database that nobody has
- * open. It believes whoever has put them there before, writes into what they are links to,
- * and waits for ever on a pipe. So in a public directory we take their names first: empty,
- * these files are to SQLite as if they were not there. */
-static int
-check_companions(const struct database *database, bool take)
-{
-    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
-    char path[OS_PATH_SIZE];
-    struct os_status status;
-    int error = 0;
-    take = take && owner_is_public(database->path);
-    for (size_t i = 0; error == 0 && i < sizeof suffixes / sizeof *suffixes; i++) {
-        if (snprintf(path, sizeof path, "%s%s", database->path, suffixes[i]) >= OS_PATH_SIZE) {
-            continue;
-        }
-        if (take) {
-            os_make_file(&os_anywhere, path); /* or it is there: whose, is the question */
-        }
-        if (os_status_at(&os_anywhere, path, &status) == 0) {
-            error = status.kind == OS_REGULAR ? owner_check_trust(path, &status) : EPERM;
-        }
-    }
-    return error;
 }
 
 /* Does the path still lead there? */
