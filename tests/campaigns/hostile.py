@@ -23,6 +23,7 @@ fs.protected_hardlinks is 0.
 import argparse
 import contextlib
 import itertools
+import operator
 import os
 import shutil
 import socket
@@ -130,28 +131,22 @@ def owns(lock):
 
 
 class Operation(faults.Operation):
-    def __init__(self, run, attacked=False, looks=False, **keywords):
-        super().__init__(run, **keywords)
+    def __init__(self, method, *arguments, attacked=False, looks=False, **keywords):
+        super().__init__(method, *arguments, **keywords)
         self.attacked, self.looks = attacked, looks
 
 
 OPERATIONS = {
-    "acquire": Operation(lambda lock: lock.acquire(timeout=0.01), owns=True),
-    "acquire what is held": Operation(lambda lock: lock.acquire(timeout=0.005), held=True),
-    "acquire what is stale": Operation(
-        lambda lock: lock.acquire(timeout=0.01), stale=True, owns=True
-    ),
-    "acquire what cannot be broken": Operation(
-        lambda lock: lock.acquire(timeout=0.005), attacked=True, owns=True
-    ),
-    "release": Operation(lambda lock: lock.release(), before=lambda lock: lock.acquire()),
-    "break_lock": Operation(lambda lock: lock.break_lock(), held=True),
-    "break_lock of what cannot be broken": Operation(lambda lock: lock.break_lock(), attacked=True),
-    "look": Operation(lambda lock: lock.is_locked(), held=True, looks=True),
-    "look at what is stale": Operation(lambda lock: lock.owner(), stale=True, looks=True),
-    "look at what cannot be broken": Operation(
-        lambda lock: lock.owner(), attacked=True, looks=True
-    ),
+    "acquire": Operation("acquire", 0.01),
+    "acquire what is held": Operation("acquire", 0.005, held=True),
+    "acquire what is stale": Operation("acquire", 0.01, stale=True),
+    "acquire what cannot be broken": Operation("acquire", 0.005, attacked=True),
+    "release": Operation("release", before=operator.methodcaller("acquire")),
+    "break_lock": Operation("break_lock", held=True),
+    "break_lock of what cannot be broken": Operation("break_lock", attacked=True),
+    "look": Operation("is_locked", held=True, looks=True),
+    "look at what is stale": Operation("owner", stale=True, looks=True),
+    "look at what cannot be broken": Operation("owner", attacked=True, looks=True),
 }
 
 
