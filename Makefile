@@ -10,8 +10,9 @@ compiled := $(environment)/.compiled
 c_files := $(sort $(wildcard */*.[ch] */*/*.[ch]))
 
 SECONDS ?= 600
+EXAMPLES ?= 2000
 
-.PHONY: help build demo test lint format faults references torture bench dist check-dist clean
+.PHONY: help build demo test lint format faults torture fuzz core sanitize references model bench dist check-dist clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -37,17 +38,32 @@ format: $(environment)/.group-lint  ## bring Python and C into shape
 	$(programs)/ruff format
 	$(programs)/clang-format -i $(c_files)
 
-faults: $(compiled) $(environment)/.group-test  ## kill, and fail, at every system call and allocation, for minutes
+faults: $(compiled) $(environment)/.group-test  ## kill, fail and attack at every system call, and fail at every allocation
 	$(python) tests/campaigns/faults.py
 	$(python) tests/campaigns/memory.py
+	$(python) tests/campaigns/hostile.py
+
+torture: $(compiled) $(environment)/.group-test  ## stop, kill, interrupt and fork who locks (SECONDS=600 for each class)
+	$(python) tests/campaigns/torture.py --seconds $(SECONDS) $(ARGS)
+
+fuzz: $(compiled) $(environment)/.group-test  ## any sequence of operations, any path (EXAMPLES=2000 for each class)
+	LOCKFILE_FUZZ_EXAMPLES=$(EXAMPLES) $(python) -m pytest -o timeout=0 tests/test_model.py tests/test_paths.py
+
+core: $(environment)/.made  ## the part that knows no Python, under sanitizers (ARGS="--seconds 60 thread")
+	$(python) tests/core/run.py $(ARGS)
+
+sanitize: $(compiled) $(environment)/.group-test  ## the tests, with AddressSanitizer and UndefinedBehaviorSanitizer in the extension
+	rm -f $(compiled)  # what is compiled now is not for use
+	$(python) tools/sanitize.py $(ARGS)
 
 references:  ## look for leaked references, in a debug build of Python (python3-dbg)
+	rm -f $(compiled)  # what is compiled now lies in its place
 	$(MAKE) build PYTHON=python3-dbg
 	.venv-python3-dbg/bin/python tests/campaigns/references.py $(ARGS)
-	rm -f $(compiled)  # what the debug build compiled lies in its place
 
-torture: $(compiled) $(environment)/.group-test  ## exclusion among threads, forks and kills (SECONDS=600 for each class)
-	LOCKFILE_STRESS_SECONDS=$(SECONDS) $(python) -m pytest -s -o timeout=0 tests/test_exclusion.py
+model:  ## check the model of the protocol, and that it finds what is wrong (ARGS=--quick for two minutes of it)
+	tools/prerequisites model
+	docs/protocol/check $(ARGS)
 
 bench: $(compiled)  ## measure, each figure beside its target (ARGS=--quick for a first look)
 	$(python) benchmarks/run.py $(ARGS)
