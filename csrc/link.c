@@ -146,8 +146,9 @@ judge_dark(struct attempt *attempt)
     if (error != 0) {
         return place_fail(&attempt->report, error, "list the directory");
     }
-    if (!attempt->ground.local && look_by_unique_name(attempt) != 0) {
-        return place_hold(attempt, LIFE_UNKNOWN, NULL);
+    error = attempt->ground.local ? 0 : look_by_unique_name(attempt);
+    if (error != 0) {
+        return place_hold(attempt, error == EWOULDBLOCK ? LIFE_ALIVE : LIFE_UNKNOWN, NULL);
     }
     return place_judge_name(attempt);
 }

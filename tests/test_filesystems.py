@@ -119,7 +119,7 @@ def test_another_process_is_kept_out_and_woken_by_the_release(lock_class, path, 
     lock = lock_class(path)
     with holder(lock_class, path) as owner:
         assert bool(re.search(r"\.[0-9a-f]{16}$", owner.unique_name)) is not local
-        assert lock.is_locked() and lock.owner().alive is not False
+        assert lock.is_locked() and lock.owner().alive is True
         with pytest.raises(AlreadyLocked):
             lock.acquire(timeout=0)
         with pytest.raises(LockTimeout):
