@@ -24,7 +24,8 @@ class Owner:
 class Shelf:
     """The lock objects of one process, by number, and what is done to them.
 
-    All answers can be said in JSON; an exception of ours is answered by the name of its class.
+    All answers can be said in JSON; an exception of ours is answered by the name of its class, and
+    if something has failed, by what it says, too.
     """
 
     def __init__(self):
@@ -101,7 +102,8 @@ def answer_of(lock, name, *arguments):
         if callable(answer):
             answer = answer(*arguments)
     except lockfile.Error as error:
-        return type(error).__name__
+        name = type(error).__name__
+        return f"{name}: {error}" if name in ("UnlockError", "LockFailed") else name
     if answer is lock:
         return None
     return list(answer) if isinstance(answer, tuple) else answer
