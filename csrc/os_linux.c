@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/inotify.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -165,30 +167,66 @@ os_find_mark(const struct os_file *file, enum os_mark mark)
     return os_find_lock(file, mark_byte(mark));
 }
 
-/* A line each: NUMBER: POSIX ADVISORY READ PROCESS MAJOR:MINOR:INODE FIRST LAST */
+/* ---- Locks of this process ----
+ *
+ * The list of all locks, /proc/locks, is read in pieces, and misses locks while others
+ * come and go. What is told of one open file is told at once. */
+
+struct lock_search {
+    struct os_inode inode;
+    bool found;
+};
+
+/* A line each: lock: NUMBER: POSIX ADVISORY READ PROCESS MAJOR:MINOR:INODE FIRST LAST.
+ * After a fork a parent's locks are not told of its child's copy. */
+static bool
+has_locked_by(const char *descriptor)
+{
+    char path[64], line[256], kind[16];
+    bool has = false;
+    snprintf(path, sizeof path, "/proc/thread-self/fdinfo/%.20s", descriptor);
+    posix_hold_off_forks();
+    FILE *told = fopen(path, "re");
+    while (told != NULL && !has && fgets(line, sizeof line, told) != NULL) {
+        has = sscanf(line, "lock: %*d: %15s", kind) == 1 && strcmp(kind, "POSIX") == 0;
+    }
+    if (told != NULL) {
+        fclose(told);
+    }
+    posix_allow_forks();
+    return has;
+}
+
+static bool
+visit_to_find_lock(void *context, const char *text)
+{
+    struct lock_search *search = context;
+    struct stat found;
+    char *end;
+    int descriptor = (int)strtol(text, &end, 10);
+    if (end != text && fstat(descriptor, &found) == 0 &&
+        os_same((struct os_inode){found.st_dev, found.st_ino}, search->inode)) {
+        search->found = has_locked_by(text);
+    }
+    return !search->found;
+}
+
 int
 os_has_locked(const char *path, bool *has)
 {
+    struct os_file descriptors;
     struct os_status status;
-    char line[256];
-    int process;
-    unsigned long long inode;
     int error = os_status_of(path, &status);
+    if (error == 0) {
+        error = os_open_directory(SYSTEM_DESCRIPTORS, &descriptors);
+    }
     if (error != 0) {
         return error;
     }
-    posix_hold_off_forks();
-    FILE *locks = fopen("/proc/locks", "re");
-    error = locks == NULL ? errno : 0;
-    *has = false;
-    while (locks != NULL && fgets(line, sizeof line, locks) != NULL) {
-        *has = *has || (sscanf(line, "%*d: POSIX %*s %*s %d %*x:%*x:%llu", &process, &inode) == 2 &&
-                        process == os_process() && inode == status.inode.number);
-    }
-    if (locks != NULL) {
-        fclose(locks);
-    }
-    posix_allow_forks();
+    struct lock_search search = {.inode = status.inode};
+    error = os_list(&descriptors, visit_to_find_lock, &search);
+    os_close(&descriptors);
+    *has = search.found;
     return error;
 }
 

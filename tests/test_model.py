@@ -641,3 +641,34 @@ def test_descriptor_through_a_linked_directory(lock_class, tmp_path):
         assert child.hear() is True
         assert child.hear() is True
         child.finish()
+
+
+LOCK_FILES = """
+    import fcntl, random, tempfile
+
+    files = [tempfile.TemporaryFile(dir=sys.argv[1]) for _ in range(150)]
+    say("ready")
+    while os.getppid() == int(sys.argv[2]):
+        fcntl.lockf(random.choice(files), random.choice([fcntl.LOCK_EX, fcntl.LOCK_UN]))
+    """
+
+
+def test_connection_of_the_program_while_other_programs_lock_files(tmp_path):
+    """Looked for among the locks of all processes, while they change, our own may not be seen."""
+    real = tmp_path / "real"
+    real.mkdir()
+    locks = []
+    for number in range(12):  # more names than connections are kept for
+        (tmp_path / f"link{number}").symlink_to("real")
+        locks.append(SQLiteFileLock(tmp_path / f"link{number}" / "README"))
+    busy = (LOCK_FILES, tmp_path, str(os.getpid()))
+    with (
+        Child(*busy) as one,
+        Child(*busy) as other,
+        locks[0],
+        contextlib.closing(sqlite3.connect(real / ".lockfile.sqlite3")) as own,
+    ):
+        assert (one.hear(), other.hear()) == ("ready", "ready")
+        own.execute("SELECT * FROM sqlite_master").fetchall()
+        for _ in range(50):
+            assert all(lock.is_locked() for lock in locks)
