@@ -111,7 +111,7 @@ class Phase:
         self.start_others()
         while time.monotonic() < end and not self.record.stopped:
             [action] = self.chance.choices(
-                [self.kill, self.stop, self.interrupt, self.more], [4, 6, 6, 2]
+                [self.kill, self.stop, self.interrupt, self.more], [8, 6, 6, 2]
             )
             action()
             self.let_go_on()
@@ -193,14 +193,35 @@ class Phase:
     # What is done to them
 
     def kill(self):
-        self.kill_process(self.pick())
+        self.kill_in_time(self.pick())
+
+    def kill_in_time(self, process):
+        """Mostly while it owns or shortly after, when there is something to be left."""
+        if self.chance.random() < 0.7:
+            self.wait_for_owner([process])
+            time.sleep(self.chance.random() * 0.0005)
+        self.kill_process(process)
+
+    def wait_for_owner(self, processes):
+        """Until one of them owns, or it has taken too long. It may have released by then."""
+        first = [self.processes[process] * THREADS for process in processes]
+        slots = [self.record.slot(number + thread) for number in first for thread in range(THREADS)]
+        deadline = time.monotonic() + 0.1
+        while all(slot.get("state") < INSIDE for slot in slots) and time.monotonic() < deadline:
+            time.sleep(0.0001)
 
     def kill_process(self, process):
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        self.stopped.pop(process, None)
+        self.end(process)
         self.done["kills"] += 1
         self.restart(self.processes.pop(process))
+
+    def end(self, process):
+        """SIGKILL, unless it has ended by itself meanwhile."""
+        os.kill(process, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        self.stopped.pop(process, None)
+        if code not in (-signal.SIGKILL, workers.LEFT_WHILE_INSIDE):
+            self.defect(f"process {process} ended with {code}")
 
     def stop(self):
         """Any worker for a moment; one of a single thread for longer, if we see what it does."""
@@ -399,7 +420,7 @@ class BesideClassic(Phase):
 
     def kill(self):
         """One of ours. (The classic ones are killed where we see to what they leave.)"""
-        self.kill_process(self.chance.choice(self.own()))
+        self.kill_in_time(self.chance.choice(self.own()))
 
     def more(self):
         """All classic workers of a place are killed. What they leave is held, and stays so."""
@@ -411,9 +432,7 @@ class BesideClassic(Phase):
         if self.chance.random() < 0.7:
             self.wait_for_owner(crew)
         for process in crew:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            self.stopped.pop(process, None)
+            self.end(process)
             del self.processes[process]
             self.done["classic killed"] += 1
         lock_file = self.world.paths[place] + ".lock"
@@ -425,13 +444,6 @@ class BesideClassic(Phase):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
         self.start_crew(place)
-
-    def wait_for_owner(self, crew):
-        """Until one of them owns, or it has taken too long. It may have released by then."""
-        slots = [self.slot(self.processes[process]) for process in crew]
-        deadline = time.monotonic() + 0.2
-        while all(slot.get("state") < INSIDE for slot in slots) and time.monotonic() < deadline:
-            time.sleep(0.0005)
 
     def unique_name(self, worker):
         """What a classic worker has said that its unique file is called, if it has yet."""

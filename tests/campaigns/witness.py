@@ -55,7 +55,8 @@ FIELDS = (
 NUMBER = {field: number for number, field in enumerate(FIELDS)}
 WAITING, INSIDE = 1, 101
 
-STOP, LAST, FIRST_SLOT = 0, 1, 1 + PLACES
+# Of each place: who was in last, and since when, in nanoseconds.
+STOP, LAST, SINCE, FIRST_SLOT = 0, 1, 1 + PLACES, 1 + 2 * PLACES
 SLOTS = 2 * WORKERS * THREADS  # each thread's, and its child's
 
 
@@ -143,6 +144,13 @@ class Record:
     def defects(self):
         with open(self.log_file) as log:
             return log.read().splitlines()
+
+    def note_since(self, place, start):
+        """To be called with the place marked."""
+        self.words[SINCE + place] = start
+
+    def since(self, place):
+        return self.words[SINCE + place]
 
     def slot(self, number):
         return Slot(self.words, FIRST_SLOT + number * len(FIELDS))

@@ -292,6 +292,11 @@ class CommonActor(Actor):
     kinds = ((block, 1),)
 
 
+def is_young(start):
+    """Is a lock that was wanted since then younger than any that may be broken at the place 0?"""
+    return time.monotonic_ns() - start < BREAK_AFTER / 2 * 1e9
+
+
 class Breaker(Actor):
     """It breaks locks, so others may be inside beside it. All else must hold.
 
@@ -301,16 +306,33 @@ class Breaker(Actor):
     """
 
     def round(self, lock, place):
-        started = time.monotonic()
+        start = time.monotonic_ns()
         if self.acquire_or_break(lock, place):
-            self.slot.acquired(place)
             self.slot.beat()
-            if self.chance.random() < 0.1:
+            marked = self.mark_young(place, start)
+            self.slot.acquired(place)
+            chance = self.chance.random()
+            if chance < 0.1:
                 time.sleep(self.chance.random() * 2 * BREAK_AFTER)
-            elif self.chance.random() < 0.01:
+            elif chance < 0.6:
+                time.sleep(self.chance.random() * 0.003)
+            elif chance < 0.61:
                 self.fork(lock, place, waits=False)
             self.slot.put("state", 0)
-            self.release_or_find_broken(lock, place, started)
+            if marked:
+                self.witness.unmark(place)
+            self.release_or_find_broken(lock, place, start)
+
+    def mark_young(self, place, start):
+        """Another may be in; at the place 0 only if one of the two locks was old enough."""
+        before = self.record.since(place)
+        if self.witness.mark(place):
+            self.record.note_since(place, start)
+            return True
+        same = self.record.since(place) == before
+        if place == 0 and same and is_young(before) and is_young(start):
+            self.record.defect("overlap", f"young beside {self.witness.other(place)}")
+        return False
 
     def acquire_or_break(self, lock, place):
         timeout = self.chance.choice([0, BREAK_AFTER, BREAK_AFTER, self.world.for_ever])
@@ -331,14 +353,13 @@ class Breaker(Actor):
         self.slot.add("breaks")
         self.interruptible(lock.break_lock)
 
-    def release_or_find_broken(self, lock, place, started):
+    def release_or_find_broken(self, lock, place, start):
         try:
             if not self.interruptible(lock.release):
                 self.settle(lock, place)
         except (lockfile.NotLocked, lockfile.NotMyLock):
             self.slot.add("broken")
-            age = time.monotonic() - started
-            self.demand(place > 0 or age >= BREAK_AFTER / 2, f"broken after {age} seconds")
+            self.demand(place > 0 or not is_young(start), "broken too early")
         self.demand(not lock.i_am_locking(), "locking after a release")
 
     def settle(self, lock, place):
