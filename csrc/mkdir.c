@@ -283,11 +283,12 @@ rename_aside(const struct os_file *directory, const char *file, const char *owne
 }
 
 /* In another user's directory only the renaming may be allowed. What is left then is
- * in nobody's way. */
+ * in nobody's way. And once it is empty, another may have reaped it and taken the name. */
 static int
 tolerate_leftover(int error)
 {
-    return error == EPERM || error == EACCES || error == ENOTEMPTY || error == ENOENT ? 0 : error;
+    bool left = error == EPERM || error == EACCES || error == ENOTEMPTY;
+    return left || error == ENOENT || error == ENOTDIR ? 0 : error;
 }
 
 /* Only the one who removed the unique file removes the directory: others may be at it

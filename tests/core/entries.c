@@ -1,6 +1,6 @@
 /* The rest of what Python calls, one after another: descriptors that the program has
- * closed, directories that move, the end of the process, foreign lock files, and the
- * small calls beside.
+ * closed, directories that move, the end of the process, foreign lock files, names that
+ * are taken, and the small calls beside.
  *
  *     entries DIRECTORY */
 #define _GNU_SOURCE
@@ -313,6 +313,46 @@ tell_names(void)
     lock_drop(lock);
 }
 
+/* What happens right before a directory is removed. Wrapped by the linker. */
+static struct lock *acquired_then;
+int __real_os_remove_directory(const struct os_file *in, const char *name);
+int __wrap_os_remove_directory(const struct os_file *in, const char *name);
+
+int
+__wrap_os_remove_directory(const struct os_file *in, const char *name)
+{
+    struct lock *lock = acquired_then;
+    acquired_then = NULL;
+    if (lock != NULL) {
+        expect(lock, lock_acquire, LOCK_OWNED);
+    }
+    return __real_os_remove_directory(in, name);
+}
+
+/* A lock directory is moved aside to a name of the process, if the thread's is taken. An
+ * owner that wants the name finds it empty, and reaps it before it is removed. */
+static void
+lose_the_name_aside(void)
+{
+    struct lock *lock = new_lock("README", true), *other = new_lock("other", false);
+    struct attempt attempt;
+    char name[OWNER_NAME_SIZE], taken[OS_PATH_SIZE];
+    attempt_begin(&attempt, lock, 0);
+    lock_unique_name(&attempt, name);
+    attempt_end(&attempt);
+    expect(lock, lock_acquire, LOCK_OWNED);
+    snprintf(taken, sizeof taken, "%.3000s/%s", directory, name);
+    int descriptor = open(taken, O_CREAT | O_WRONLY, 0644);
+    need(descriptor >= 0 && close(descriptor) == 0, "open");
+    acquired_then = mechanism == &mkdir_mechanism ? other : NULL;
+    other->mechanism = &link_mechanism;
+    expect(lock, lock_release, LOCK_RELEASED);
+    expect(other, lock_release, mechanism == &mkdir_mechanism ? LOCK_RELEASED : LOCK_FREE);
+    unlink(taken);
+    lock_drop(lock);
+    lock_drop(other);
+}
+
 /* ---- What the mechanism in a database uses of the system ---- */
 
 static void
@@ -365,6 +405,7 @@ static const struct {
     {"break what was not waited for", break_what_was_not_waited_for},
     {"break what was waited for", break_what_was_waited_for},
     {"tell names", tell_names},
+    {"lose the name aside", lose_the_name_aside},
     {"use the system", use_the_system},
 };
 
