@@ -142,7 +142,7 @@ static enum outcome
 block(struct scene *scene, struct report *report)
 {
     enum outcome outcome = enter(scene->lock, 0, report);
-    return outcome == LOCK_OWNED ? leave(scene->lock) : outcome;
+    return outcome == LOCK_OWNED ? leave(scene->lock, report) : outcome;
 }
 
 static const struct operation {

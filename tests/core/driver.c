@@ -266,10 +266,9 @@ check_names(struct lock *lock)
     int descriptor = lock_descriptor(&attempt);
     attempt_end(&attempt);
     DEMAND(owner_parse(name, &parsed) && parsed.process == getpid(), "its name is '%s'", name);
-    snprintf(file, sizeof file, "%s%s", lock->directory, name);
-    if (stat(file, &status) != 0) { /* made by the other mechanism, perhaps */
-        snprintf(file, sizeof file, "%s/%s", lock->lock_file, name);
-    }
+    /* Whichever mechanism made it. */
+    bool inside = stat(lock->lock_file, &status) == 0 && S_ISDIR(status.st_mode);
+    snprintf(file, sizeof file, "%.3000s/%s", inside ? lock->lock_file : held_directory, name);
     DEMAND(stat(file, &status) == 0, "there is no unique file '%s'", file);
     ino_t number = status.st_ino;
     DEMAND(fstat(descriptor, &status) == 0 && status.st_ino == number, "that is not the beacon");
@@ -301,7 +300,7 @@ stay(struct worker *worker, unsigned path, struct lock *lock, bool in_block)
     case 4:
         if (in_block) {
             DEMAND(enter(other, 0, NULL) == LOCK_OWNED, "the owner cannot enter again");
-            DEMAND(leave(other) == LOCK_RELEASED, "an inner block does not end");
+            DEMAND(leave(other, NULL) == LOCK_RELEASED, "an inner block does not end");
         }
         break;
     case 5:
@@ -321,18 +320,21 @@ hold(struct worker *worker)
     unsigned path = below(worker, PATHS);
     bool threaded = below(worker, 3) != 0;
     bool in_block = !threaded || below(worker, 2) == 0;
+    struct report report;
     struct lock *lock = borrow(worker, path, threaded);
     int64_t patience = choose_patience(worker);
     enum outcome outcome =
-        in_block ? enter(lock, deadline_in(patience), NULL) : acquire(worker, lock, patience);
+        in_block ? enter(lock, deadline_in(patience), &report) : acquire(worker, lock, patience);
     if (outcome == LOCK_OWNED) {
         mark(worker, path, threaded);
         stay(worker, path, lock, in_block);
         unmark(worker, path, threaded);
-        outcome = in_block ? leave(lock) : call(lock_release, lock, 0, NULL);
-        DEMAND(outcome == LOCK_RELEASED, "release: %s", outcome_name(outcome));
+        outcome = in_block ? leave(lock, &report) : call(lock_release, lock, 0, &report);
+        DEMAND(outcome == LOCK_RELEASED, "release: %s, %s, %s", outcome_name(outcome),
+               outcome == LOCK_FAILED ? report.doing : "-", strerror(report.error));
     } else {
-        DEMAND(outcome != LOCK_FAILED, "entering a block failed");
+        DEMAND(outcome != LOCK_FAILED || !in_block, "entering a block: %s, %s", report.doing,
+               strerror(report.error));
         note(REFUSED);
     }
     lock_drop(lock);

@@ -1,10 +1,9 @@
-/* Forks beside allocations, under AddressSanitizer.
+/* Forks beside allocations, under the sanitizers that bring an allocator of their own.
  *
- * The allocator of some of its versions (gcc 12's, for one) does not care for forks: the
- * child of a process one of whose threads was allocating just then inherits the
- * allocator's locks, and waits for ever when it allocates. So all that allocates is
- * wrapped here (by the linker's --wrap), and kept apart from forks. glibc's own
- * allocator, beneath the other sanitizers, does so by itself. */
+ * That of gcc 12, for one, does not care for forks: the child of a process one of whose
+ * threads was allocating just then inherits the allocator's locks, and waits for ever
+ * when it allocates. So all that allocates is wrapped here (by the linker's --wrap), and
+ * kept apart from forks. glibc's own allocator does so by itself. */
 #define _GNU_SOURCE
 #include "forks.h"
 
@@ -39,7 +38,7 @@ forks_begin(void)
     return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
 }
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 
 /* The type, the name, the parameters as declared and as passed on. */
 #define APART_FROM_FORKS(type, name, declared, passed) \

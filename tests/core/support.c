@@ -85,19 +85,22 @@ enter(struct lock *lock, int64_t deadline, struct report *report)
 }
 
 enum outcome
-leave(struct lock *lock)
+leave(struct lock *lock, struct report *report)
 {
     struct attempt attempt;
+    enum outcome outcome = LOCK_RELEASED;
     attempt_begin(&attempt, lock, 0);
     bool outermost = lock_leave(&attempt);
     attempt_end(&attempt);
-    if (!outermost) {
-        return LOCK_RELEASED;
+    if (outermost) {
+        attempt_begin(&attempt, lock, 0);
+        attempt.leaving = true;
+        outcome = lock_release(&attempt);
+        attempt_end(&attempt);
     }
-    attempt_begin(&attempt, lock, 0);
-    attempt.leaving = true;
-    enum outcome outcome = lock_release(&attempt);
-    attempt_end(&attempt);
+    if (report != NULL) {
+        *report = attempt.report;
+    }
     return outcome;
 }
 

@@ -28,7 +28,7 @@ enum outcome call(operation *operation, struct lock *lock, int64_t deadline, str
 /* with: acquire(), until the block is counted. OWNED, or what acquire() said. */
 enum outcome enter(struct lock *lock, int64_t deadline, struct report *report);
 /* ... and its end: RELEASED, if it was not an inner one. */
-enum outcome leave(struct lock *lock);
+enum outcome leave(struct lock *lock, struct report *report);
 
 /* How many descriptors are open, without the watches and beacon files that are kept
  * for later. */

@@ -1,0 +1,228 @@
+#!/usr/bin/env python3
+"""The core, which knows no Python, driven by C programs under sanitizers, and fuzzed.
+
+    tests/core/run.py                            everything
+    tests/core/run.py --seconds 60 thread fuzz   some of it, for so long each
+
+    thread       threads, then threads and forks, under ThreadSanitizer, which cannot follow a
+                 forked child that makes threads: children have one there
+    address      threads, forks and kills under AddressSanitizer and LeakSanitizer
+    undefined    the same under UndefinedBehaviorSanitizer
+    allocation   each allocation of each operation fails
+    fuzz         the parser of unique names: by libFuzzer if there is a clang, else at random
+    memcheck, helgrind, drd
+                 under valgrind; only when they are named
+
+Prints a line for each, and what was found. The exit code is that of a failure if anything was.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CORE = HERE.parent.parent / "csrc"
+CORE_FILES = (
+    *("lock", "link", "mkdir", "files", "place", "owner", "table", "wait", "beacon"),
+    *("os_posix", "os_linux"),
+)
+# gcc takes the tests that the sanitizer inserts for a use of null: -Wno-nonnull.
+FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-nonnull", "-g", "-O1", "-pthread")
+APART_FROM_FORKS = (
+    *("malloc", "calloc", "realloc", "free", "opendir", "fdopendir", "closedir"),
+    "pthread_create",
+)
+ALLOCATING = ("malloc", "calloc", "realloc", "fdopendir")
+# What waits for nobody is over by then, on any machine.
+PATIENCE = 120
+
+# A forked child makes the locks anew that its parent's thread held for the fork. ThreadSanitizer
+# does not see that, and takes them for locked. Each entry is one such lock, and is about the misuse
+# of locks alone, not about races.
+SUPPRESSIONS = """\
+# fork_lock
+mutex:posix_hold_off_forks
+# the lock of forks.c
+mutex:__wrap_
+"""
+
+OPTIONS = {
+    "TSAN_OPTIONS": "die_after_fork=0:exitcode=66:suppressions={scratch}/suppressions",
+    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:exitcode=66",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+}
+
+# Names of our form, and not quite.
+SEEDS = (
+    b"build7-7fc1c1c59b80-4711",
+    b"a.b-c--4711.0123456789abcdef.3",
+    b"h--1.0000000000000001.4294967299",
+    b"h--1.0000000000000000",
+    b"host.Thread-1-4711",
+    b"data-2024-11",
+)
+
+
+class Failure(Exception):
+    """What a program had to say."""
+
+
+def wrap(*names):
+    return [f"-Wl,--wrap={name}" for name in names]
+
+
+class Campaign:
+    """Programs compiled and run in a scratch directory."""
+
+    def __init__(self, scratch, seconds, seed):
+        self.scratch, self.seconds, self.seed = scratch, seconds, seed
+        (scratch / "suppressions").write_text(SUPPRESSIONS)
+
+    def build(
+        self, name, sanitizers, *flags, sources=("support",), core=CORE_FILES, compiler="gcc"
+    ):
+        """Compile a program with the core; its path."""
+        program = self.scratch / name
+        files = [HERE / f"{source}.c" for source in (name, *sources)]
+        files += [CORE / f"{source}.c" for source in core]
+        sanitize = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"] if sanitizers else []
+        self.run(
+            [compiler, *FLAGS, f"-I{CORE}", *sanitize, *map(str, files), "-o", program, *flags]
+        )
+        return str(program)
+
+    def run(self, command, seconds=0):
+        """Run to the end; what was printed. All processes of a program that hangs are killed."""
+        environment = {name: text.format(scratch=self.scratch) for name, text in OPTIONS.items()}
+        with tempfile.TemporaryFile("w+", dir=self.scratch) as output:
+            process = subprocess.Popen(
+                list(map(str, command)),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.scratch,
+                env=os.environ | environment,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(seconds + PATIENCE)
+            except subprocess.TimeoutExpired:
+                code = "none: it hangs"
+            finally:
+                self.kill_group(process)
+            output.seek(0)
+            text = output.read()
+        if code != 0:
+            raise Failure(f"{' '.join(map(str, command))}\nexit code {code}\n{text}")
+        return text
+
+    @staticmethod
+    def kill_group(process):
+        """Nothing of it stays behind; its processes are a group of their own."""
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+    def place(self):
+        """A fresh directory to lock in."""
+        return tempfile.mkdtemp(dir=self.scratch)
+
+    def drive(self, sanitizers, *flags, child_threads=2, under=()):
+        """The driver, for as long as was asked; then what it leaves out."""
+        driver = self.build("driver", sanitizers, *flags, sources=("support", "forks"))
+        entries = self.build("entries", sanitizers, *wrap("os_remove_directory"))
+        arguments = [self.place(), self.seconds, self.seed, child_threads]
+        told = self.run([*under, driver, *arguments], self.seconds)
+        return f"{told.splitlines()[-1]}; {self.run([*under, entries, self.place()]).strip()}"
+
+    def thread(self):
+        """Without forks, which bring threads in order, and with them."""
+        flags = wrap(*APART_FROM_FORKS)
+        alone = self.drive("thread", *flags, child_threads=0)
+        return f"{alone}; with forks {self.drive('thread', *flags, child_threads=1)}"
+
+    def address(self):
+        return self.drive("address", *wrap(*APART_FROM_FORKS))
+
+    def undefined(self):
+        return self.drive("undefined")
+
+    def allocation(self):
+        program = self.build("allocation", "address", *wrap(*ALLOCATING))
+        return self.run([program, self.place()]).strip()
+
+    def fuzz(self):
+        files = ("owner", "table", "os_posix", "os_linux")
+        flags = wrap("os_process")
+        if shutil.which("clang") is None:
+            program = self.build("fuzz_names", "address,undefined", *flags, sources=(), core=files)
+            return self.run([program, self.seconds, self.seed], self.seconds).strip()
+        sanitizers = "fuzzer,address,undefined"
+        flags.append("-DWITH_LIBFUZZER")
+        program = self.build(
+            "fuzz_names", sanitizers, *flags, sources=(), core=files, compiler="clang"
+        )
+        corpus = Path(self.place())
+        for number, seed in enumerate(SEEDS):
+            (corpus / str(number)).write_bytes(seed)
+        # 0 would be for ever, and for a seed: by the clock.
+        limits = [f"-max_total_time={max(1, round(self.seconds))}", "-max_len=400"]
+        told = self.run([program, *limits, f"-seed={self.seed}", corpus], self.seconds)
+        return next(line for line in told.splitlines() if "DONE" in line).strip()
+
+    def valgrind(self, tool, *options, **drive):
+        command = ("valgrind", f"--tool={tool}", "--quiet", "--error-exitcode=66", *options)
+        return self.drive("", under=command, **drive)
+
+    def memcheck(self):
+        return self.valgrind("memcheck", "--leak-check=full", "--errors-for-leak-kinds=definite")
+
+    def helgrind(self):
+        return self.valgrind("helgrind", child_threads=0)
+
+    def drd(self):
+        return self.valgrind("drd", child_threads=0)
+
+
+DEFAULT = ("thread", "address", "undefined", "allocation", "fuzz")
+NAMED = ("memcheck", "helgrind", "drd")
+
+
+def run(name, seconds, seed):
+    """Run one campaign and print its line. Whether nothing was found."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="lockfile-core-") as scratch:
+        try:
+            verdict, found = getattr(Campaign(Path(scratch), seconds, seed), name)(), ""
+        except Failure as failure:
+            verdict, found = "FAILED", str(failure)
+    took = time.monotonic() - start
+    print(f"{name:10} {took:4.0f} s  seed {seed}  {'' if found else 'well: '}{verdict}", flush=True)
+    if found:
+        print(found, flush=True)
+    return not found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("which", nargs="*", metavar="CAMPAIGN", help=", ".join(DEFAULT + NAMED))
+    parser.add_argument("--seconds", type=float, default=30, help="for each that can go on")
+    parser.add_argument("--seed", type=int, default=random.randrange(1, 1 << 31))
+    arguments = parser.parse_args()
+    for name in arguments.which:
+        if name not in DEFAULT + NAMED:
+            parser.error(f"no campaign is called {name}")
+    results = [run(name, arguments.seconds, arguments.seed) for name in arguments.which or DEFAULT]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
