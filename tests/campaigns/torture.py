@@ -154,6 +154,10 @@ class Phase:
     def start_others(self):
         """For phases with other workers."""
 
+    def own(self):
+        """Who locks with ours."""
+        return [process for process, worker in self.processes.items() if worker < len(self.kinds)]
+
     def pick(self):
         return self.chance.choice(list(self.processes))
 
@@ -211,13 +215,22 @@ class Phase:
             time.sleep(0.0001)
 
     def kill_process(self, process):
-        self.end(process)
+        self.end(process, self.stop_a_breaker)
         self.done["kills"] += 1
         self.restart(self.processes.pop(process))
 
-    def end(self, process):
+    def stop_a_breaker(self, dead):
+        """One of those who may be breaking what the dead has left, at some point of that."""
+        others = [process for process in self.own() if process not in (dead, *self.stopped)]
+        if others:
+            time.sleep(self.chance.random() * 0.0003)
+            self.stop_process(self.chance.choice(others))
+
+    def end(self, process, meanwhile=None):
         """SIGKILL, unless it has ended by itself meanwhile."""
         os.kill(process, signal.SIGKILL)
+        if meanwhile:
+            meanwhile(process)
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         self.stopped.pop(process, None)
         if code not in (-signal.SIGKILL, workers.LEFT_WHILE_INSIDE):
@@ -228,11 +241,8 @@ class Phase:
         process = self.pick()
         if process in self.stopped:
             return
-        os.kill(process, signal.SIGSTOP)
-        self.done["stops"] += 1
-        now = time.monotonic()
-        self.stopped[process] = now + self.chance.random() * LONGEST_STOP
-        worker = self.processes[process]
+        self.stop_process(process)
+        worker, now = self.processes[process], time.monotonic()
         if self.is_single(worker) and self.wait_for_stop(process):
             state = self.slot(worker).get("state")
             if state >= INSIDE and self.chance.random() < 0.3:
@@ -240,6 +250,11 @@ class Phase:
                 self.stopped[process] = now + 1.1 + self.chance.random()
             elif state >= WAITING and self.sleeps(process) and self.chance.random() < 0.3:
                 self.watch_others_pass(process, worker, state - WAITING)
+
+    def stop_process(self, process):
+        os.kill(process, signal.SIGSTOP)
+        self.done["stops"] += 1
+        self.stopped[process] = time.monotonic() + self.chance.random() * LONGEST_STOP
 
     def is_single(self, worker):
         return worker < len(self.kinds) and len(self.kinds[worker]) == 1
@@ -414,9 +429,6 @@ class BesideClassic(Phase):
             super().restart(worker)
         else:
             self.start_crew((worker - len(self.kinds)) // self.crew_size)
-
-    def own(self):
-        return [process for process, worker in self.processes.items() if worker < len(self.kinds)]
 
     def kill(self):
         """One of ours. (The classic ones are killed where we see to what they leave.)"""

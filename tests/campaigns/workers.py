@@ -23,6 +23,7 @@ import warnings
 import lockfile
 import support
 from campaigns.witness import THREADS, WAITING, WORKERS, CommonWitness, Witness
+from protocol_support import UNIQUE_NAME
 
 LEFT_WHILE_INSIDE = 7  # a process's exit code
 BREAK_AFTER = 0.3
@@ -407,6 +408,12 @@ def descriptors():
     return [name for name in found if "inotify" not in name and not support.is_databases(name)]
 
 
+def files_of_this_process(world):
+    """What is named after it. (What was when it began, a dead process of that number has left.)"""
+    matches = map(UNIQUE_NAME.fullmatch, os.listdir(os.path.dirname(world.paths[0])))
+    return {match[0] for match in matches if match and int(match["pid"]) == os.getpid()}
+
+
 def die_with_parent():
     """Let no worker outlive the campaign, however that ends."""
     set_parent_death_signal = 1
@@ -422,7 +429,7 @@ def work(world, kind, worker, chance, dumps):
     die_with_parent()
     warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads: on purpose
     faulthandler.register(signal.SIGUSR1, file=dumps, all_threads=True)
-    before = descriptors()
+    before, namesakes = descriptors(), files_of_this_process(world)
     threads = [threading.Thread(target=actor.run) for actor in actors[1:]]
     for thread in threads:
         thread.start()
@@ -434,4 +441,7 @@ def work(world, kind, worker, chance, dumps):
         lost.remove(name)
     if lost:
         world.record.defect("defect", f"descriptors are left: {lost}")
+    left = files_of_this_process(world) - namesakes
+    if left:
+        world.record.defect("defect", f"files are left: {left}")
     return 0
