@@ -72,6 +72,13 @@ new_lock(const char *name, bool threaded)
     return lock;
 }
 
+static void
+make_file(const char *path)
+{
+    int descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY, 0644);
+    need(descriptor >= 0 && close(descriptor) == 0, path);
+}
+
 /* Waits a little for what the process owns, as a thread. */
 static void
 wait_in_vain(struct lock *lock)
@@ -224,8 +231,7 @@ static void
 meet_a_foreign_file(void)
 {
     struct lock *lock = new_lock("README", true);
-    int descriptor = open(lock->lock_file, O_CREAT | O_EXCL | O_WRONLY, 0644);
-    need(descriptor >= 0 && close(descriptor) == 0, "open");
+    make_file(lock->lock_file);
     expect(lock, lock_acquire, LOCK_HELD);
     expect(lock, lock_look, LOCK_HELD);
     expect(lock, lock_identify, LOCK_HELD);
@@ -313,20 +319,81 @@ tell_names(void)
     lock_drop(lock);
 }
 
-/* What happens right before a directory is removed. Wrapped by the linker. */
-static struct lock *acquired_then;
+/* ---- What happens between two steps ---- */
+
+/* Right before one of these calls, which the linker's --wrap leads here. */
+enum step { NO_STEP, REMOVE_DIRECTORY, TAKE_BEACON, FLOCK };
+
+static enum step step;
+static void (*meanwhile)(void);
+static struct lock *lock_of_another;
+static char abandoned[OS_PATH_SIZE];
+
+static void
+expect_before(enum step before, void (*happens)(void))
+{
+    step = before;
+    meanwhile = happens;
+}
+
+static void
+come_to(enum step reached)
+{
+    if (reached == step) {
+        step = NO_STEP;
+        meanwhile();
+        checks++;
+    }
+}
+
 int __real_os_remove_directory(const struct os_file *in, const char *name);
 int __wrap_os_remove_directory(const struct os_file *in, const char *name);
+int __real_owner_take_beacon(const struct os_file *file);
+int __wrap_owner_take_beacon(const struct os_file *file);
+int __real_os_flock(const struct os_file *file, enum os_mode mode);
+int __wrap_os_flock(const struct os_file *file, enum os_mode mode);
 
 int
 __wrap_os_remove_directory(const struct os_file *in, const char *name)
 {
-    struct lock *lock = acquired_then;
-    acquired_then = NULL;
-    if (lock != NULL) {
-        expect(lock, lock_acquire, LOCK_OWNED);
-    }
+    come_to(REMOVE_DIRECTORY);
     return __real_os_remove_directory(in, name);
+}
+
+int
+__wrap_owner_take_beacon(const struct os_file *file)
+{
+    come_to(TAKE_BEACON);
+    return __real_owner_take_beacon(file);
+}
+
+int
+__wrap_os_flock(const struct os_file *file, enum os_mode mode)
+{
+    struct stat status;
+    if (step == FLOCK && mode == OS_EXCLUSIVE && stat(abandoned, &status) == 0 &&
+        status.st_ino == file->inode.number) {
+        come_to(FLOCK);
+    }
+    return __real_os_flock(file, mode);
+}
+
+static void
+another_acquires(void)
+{
+    expect(lock_of_another, lock_acquire, LOCK_OWNED);
+}
+
+/* The caller's unique file, or what could be it. */
+static void
+spell_unique_file(struct lock *lock, const char *in, char path[OS_PATH_SIZE])
+{
+    struct attempt attempt;
+    char name[OWNER_NAME_SIZE];
+    attempt_begin(&attempt, lock, 0);
+    lock_unique_name(&attempt, name);
+    attempt_end(&attempt);
+    snprintf(path, OS_PATH_SIZE, "%.3000s/%s", in, name);
 }
 
 /* A lock directory is moved aside to a name of the process, if the thread's is taken. An
@@ -334,23 +401,88 @@ __wrap_os_remove_directory(const struct os_file *in, const char *name)
 static void
 lose_the_name_aside(void)
 {
-    struct lock *lock = new_lock("README", true), *other = new_lock("other", false);
-    struct attempt attempt;
-    char name[OWNER_NAME_SIZE], taken[OS_PATH_SIZE];
-    attempt_begin(&attempt, lock, 0);
-    lock_unique_name(&attempt, name);
-    attempt_end(&attempt);
+    struct lock *lock = new_lock("README", true);
+    char taken[OS_PATH_SIZE];
+    if (mechanism != &mkdir_mechanism) {
+        lock_drop(lock);
+        return;
+    }
+    lock_of_another = make_lock(&link_mechanism, directory, "other", false);
+    need(lock_of_another != NULL, "allocate");
+    spell_unique_file(lock, directory, taken);
     expect(lock, lock_acquire, LOCK_OWNED);
-    snprintf(taken, sizeof taken, "%.3000s/%s", directory, name);
-    int descriptor = open(taken, O_CREAT | O_WRONLY, 0644);
-    need(descriptor >= 0 && close(descriptor) == 0, "open");
-    acquired_then = mechanism == &mkdir_mechanism ? other : NULL;
-    other->mechanism = &link_mechanism;
+    make_file(taken);
+    expect_before(REMOVE_DIRECTORY, another_acquires);
     expect(lock, lock_release, LOCK_RELEASED);
-    expect(other, lock_release, mechanism == &mkdir_mechanism ? LOCK_RELEASED : LOCK_FREE);
+    expect(lock_of_another, lock_release, LOCK_RELEASED);
     unlink(taken);
     lock_drop(lock);
-    lock_drop(other);
+    lock_drop(lock_of_another);
+}
+
+/* Between the look at a stale lock and the beacon, another breaks it and acquires. */
+static void
+come_late_to_a_stale_lock(void)
+{
+    struct lock *lock = new_lock("README", true);
+    lock_of_another = new_lock("README", false);
+    leave_stale(lock);
+    expect_before(TAKE_BEACON, another_acquires);
+    expect(lock, lock_acquire, LOCK_HELD);
+    expect(lock_of_another, lock_look, LOCK_OWNED);
+    expect(lock_of_another, lock_release, LOCK_RELEASED);
+    lock_drop(lock);
+    lock_drop(lock_of_another);
+}
+
+static void
+another_links_and_dies(void)
+{
+    need(link(abandoned, lock_of_another->lock_file) == 0, "link");
+}
+
+/* A unique file that looks abandoned is linked before the sweep gets its beacon: then
+ * its name must stay, or nobody could tell whose lock file that is. */
+static void
+sweep_beside_a_claim(void)
+{
+    struct lock *lock = new_lock("README", true);
+    char name[OWNER_NAME_SIZE];
+    lock_of_another = make_lock(&link_mechanism, directory, "other", false);
+    need(lock_of_another != NULL, "allocate");
+    owner_format(name, lock->host, owner_caller(false), 0, 7);
+    snprintf(abandoned, sizeof abandoned, "%.3000s/%s", directory, name);
+    make_file(abandoned);
+    leave_stale(lock);
+    expect_before(FLOCK, another_links_and_dies);
+    expect(lock, lock_acquire, LOCK_OWNED);
+    DEMAND(step == NO_STEP, "it was not swept");
+    expect(lock_of_another, lock_look, LOCK_STALE);
+    expect(lock_of_another, lock_acquire, LOCK_OWNED);
+    expect(lock_of_another, lock_release, LOCK_RELEASED);
+    expect(lock, lock_release, LOCK_RELEASED);
+    lock_drop(lock);
+    lock_drop(lock_of_another);
+}
+
+/* Its beacon was lost, and then its unique file was replaced: that one is not ours to
+ * light, nor to remove. */
+static void
+lose_the_unique_file(void)
+{
+    struct lock *lock = new_lock("README", true);
+    char unique[OS_PATH_SIZE], other[OS_PATH_SIZE];
+    expect(lock, lock_acquire, LOCK_OWNED);
+    spell_unique_file(lock, mechanism == &mkdir_mechanism ? lock->lock_file : directory, unique);
+    snprintf(other, sizeof other, "%.4000s/other", directory);
+    make_file(other); /* beside the first, so it has another number */
+    need(rename(other, unique) == 0 && close_range(3, ~0U, 0) == 0, "rename");
+    expect(lock, lock_release, mechanism == &mkdir_mechanism ? LOCK_FREE : LOCK_HELD);
+    DEMAND(access(unique, F_OK) == 0, "a file that is not ours was removed");
+    unlink(unique);
+    unlink(lock->lock_file);
+    rmdir(lock->lock_file);
+    lock_drop(lock);
 }
 
 /* ---- What the mechanism in a database uses of the system ---- */
@@ -406,6 +538,9 @@ static const struct {
     {"break what was waited for", break_what_was_waited_for},
     {"tell names", tell_names},
     {"lose the name aside", lose_the_name_aside},
+    {"come late to a stale lock", come_late_to_a_stale_lock},
+    {"sweep beside a claim", sweep_beside_a_claim},
+    {"lose the unique file", lose_the_unique_file},
     {"use the system", use_the_system},
 };
 

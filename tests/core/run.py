@@ -39,6 +39,7 @@ APART_FROM_FORKS = (
     *("malloc", "calloc", "realloc", "free", "opendir", "fdopendir", "closedir"),
     "pthread_create",
 )
+STEPS = ("os_remove_directory", "owner_take_beacon", "os_flock")
 ALLOCATING = ("malloc", "calloc", "realloc", "fdopendir")
 # What waits for nobody is over by then, on any machine.
 PATIENCE = 120
@@ -138,7 +139,7 @@ class Campaign:
     def drive(self, sanitizers, *flags, child_threads=2, under=()):
         """The driver, for as long as was asked; then what it leaves out."""
         driver = self.build("driver", sanitizers, *flags, sources=("support", "forks"))
-        entries = self.build("entries", sanitizers, *wrap("os_remove_directory"))
+        entries = self.build("entries", sanitizers, *wrap(*STEPS))
         arguments = [self.place(), self.seconds, self.seed, child_threads]
         told = self.run([*under, driver, *arguments], self.seconds)
         return f"{told.splitlines()[-1]}; {self.run([*under, entries, self.place()]).strip()}"

@@ -93,6 +93,7 @@ leave(struct lock *lock, struct report *report)
     bool outermost = lock_leave(&attempt);
     attempt_end(&attempt);
     if (outermost) {
+        os_pause(OS_MILLISECOND / 20); /* another thread of this owner may enter here */
         attempt_begin(&attempt, lock, 0);
         attempt.leaving = true;
         outcome = lock_release(&attempt);
