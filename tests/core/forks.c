@@ -11,6 +11,8 @@
 #include <pthread.h>
 #include <stddef.h>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+
 /* Taken after all locks of the core, so registered before its handlers. */
 static pthread_rwlock_t allocating = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
@@ -37,8 +39,6 @@ forks_begin(void)
 {
     return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
 }
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 
 /* The type, the name, the parameters as declared and as passed on. */
 #define APART_FROM_FORKS(type, name, declared, passed) \
@@ -72,6 +72,14 @@ __wrap_free(void *block)
     pthread_rwlock_rdlock(&allocating);
     __real_free(block);
     pthread_rwlock_unlock(&allocating);
+}
+
+#else
+
+bool
+forks_begin(void)
+{
+    return true;
 }
 
 #endif

@@ -10,7 +10,7 @@
     undefined    the same under UndefinedBehaviorSanitizer
     allocation   each allocation of each operation fails
     fuzz         the parser of unique names: by libFuzzer if there is a clang, else at random
-    memcheck, helgrind, drd
+    memcheck, helgrind
                  under valgrind; only when they are named
 
 Prints a line for each, and what was found. The exit code is that of a failure if anything was.
@@ -54,6 +54,12 @@ mutex:posix_hold_off_forks
 mutex:__wrap_
 """
 
+# The same for helgrind, beneath which only leave_stale() forks.
+VALGRIND_SUPPRESSIONS = "\n".join(
+    f"{{\n   after a fork\n   {kind}\n   ...\n   fun:leave_stale\n}}"
+    for kind in ("Helgrind:Misc", "Helgrind:LockOrder")
+)
+
 OPTIONS = {
     "TSAN_OPTIONS": "die_after_fork=0:exitcode=66:suppressions={scratch}/suppressions",
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:exitcode=66",
@@ -85,6 +91,7 @@ class Campaign:
     def __init__(self, scratch, seconds, seed):
         self.scratch, self.seconds, self.seed = scratch, seconds, seed
         (scratch / "suppressions").write_text(SUPPRESSIONS)
+        (scratch / "valgrind").write_text(VALGRIND_SUPPRESSIONS)
 
     def build(
         self, name, sanitizers, *flags, sources=("support",), core=CORE_FILES, compiler="gcc"
@@ -111,16 +118,18 @@ class Campaign:
                 env=os.environ | environment,
                 start_new_session=True,
             )
+            code = None  # it hangs
             try:
                 code = process.wait(seconds + PATIENCE)
             except subprocess.TimeoutExpired:
-                code = "none: it hangs"
+                pass
             finally:
                 self.kill_group(process)
             output.seek(0)
             text = output.read()
         if code != 0:
-            raise Failure(f"{' '.join(map(str, command))}\nexit code {code}\n{text}")
+            ending = "it hangs" if code is None else f"exit code {code}"
+            raise Failure(f"{' '.join(map(str, command))}\n{ending}\n{text}")
         return text
 
     @staticmethod
@@ -179,22 +188,20 @@ class Campaign:
         told = self.run([program, *limits, f"-seed={self.seed}", corpus], self.seconds)
         return next(line for line in told.splitlines() if "DONE" in line).strip()
 
-    def valgrind(self, tool, *options, **drive):
-        command = ("valgrind", f"--tool={tool}", "--quiet", "--error-exitcode=66", *options)
-        return self.drive("", under=command, **drive)
+    def valgrind(self, tool, **drive):
+        command = ("valgrind", f"--tool={tool}", "--quiet", "--error-exitcode=66")
+        return self.drive("", under=(*command, "--suppressions=valgrind"), **drive)
 
     def memcheck(self):
-        return self.valgrind("memcheck", "--leak-check=full", "--errors-for-leak-kinds=definite")
+        """Memory that is lost is the address campaign's: a child loses its parent's threads."""
+        return self.valgrind("memcheck")
 
     def helgrind(self):
         return self.valgrind("helgrind", child_threads=0)
 
-    def drd(self):
-        return self.valgrind("drd", child_threads=0)
-
 
 DEFAULT = ("thread", "address", "undefined", "allocation", "fuzz")
-NAMED = ("memcheck", "helgrind", "drd")
+NAMED = ("memcheck", "helgrind")
 
 
 def run(name, seconds, seed):
