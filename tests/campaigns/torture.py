@@ -474,8 +474,10 @@ class BesideClassic(Phase):
             left = [os.lstat(name).st_ino for name in names if os.path.exists(name)]
             with contextlib.suppress(FileNotFoundError):
                 status = os.lstat(lock_file)
-                # One link only: killed in its release. One of ours has two while it is there.
-                return status.st_ino in left or status.st_nlink == 1
+                # One link only: killed in its release. One of ours has two while it is there; but
+                # it may go between the search for its name and the answer, and is not found again.
+                alone = status.st_nlink == 1 and identity(lock_file) == identity_of(status)
+                return status.st_ino in left or alone
             return False
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(lock_file, os.O_RDONLY | os.O_DIRECTORY)
@@ -514,9 +516,12 @@ class BesideClassic(Phase):
 
 def identity(file):
     try:
-        status = os.lstat(file)
+        return identity_of(os.lstat(file))
     except FileNotFoundError:
         return None
+
+
+def identity_of(status):
     return status.st_ino, status.st_mtime_ns
 
 
