@@ -594,6 +594,7 @@ class Locks(RuleBasedStateMachine):
             with contextlib.suppress(lockfile.Error):
                 self.lock_classes[0](place.path).break_lock()
         self.end_threads()
+        shutil.rmtree(self.directory)
 
     def end_threads(self):
         for name in ("first", "second", "watcher"):
