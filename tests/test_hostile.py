@@ -48,8 +48,10 @@ def home(monkeypatch):
     home = hostile.Home()
     monkeypatch.setenv("HOSTILE_HOME", str(home.path))
     yield home
-    home.check()
-    home.remove()
+    try:
+        home.check()
+    finally:
+        home.remove()
 
 
 @pytest.mark.parametrize(
