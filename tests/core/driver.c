@@ -29,7 +29,6 @@
 #include "support.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -398,16 +397,16 @@ static void *work(void *context);
 static void
 run_threads(struct worker *first, unsigned number)
 {
-    pthread_t threads[THREADS];
+    struct forks_thread threads[THREADS];
     struct worker workers[THREADS];
     for (unsigned i = 1; i < number; i++) {
         uint64_t random = mix(first->random + i);
         workers[i] = (struct worker){i + 1, first->generation, random, 0, 0, OS_NEVER};
-        need(pthread_create(&threads[i], NULL, work, &workers[i]) == 0, "thread");
+        need(forks_thread_create(&threads[i], work, &workers[i]), "thread");
     }
     work(first);
     for (unsigned i = 1; i < number; i++) {
-        pthread_join(threads[i], NULL);
+        forks_thread_join(&threads[i]);
     }
 }
 

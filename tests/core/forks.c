@@ -3,18 +3,31 @@
  * That of gcc 12, for one, does not care for forks: the child of a process one of whose
  * threads was allocating just then inherits the allocator's locks, and waits for ever
  * when it allocates. So all that allocates is wrapped here (by the linker's --wrap), and
- * kept apart from forks. glibc's own allocator does so by itself. */
+ * kept apart from forks; so are the beginning and the end of a thread, where the
+ * sanitizer allocates unasked. glibc's own allocator does so by itself. */
 #define _GNU_SOURCE
 #include "forks.h"
 
 #include <dirent.h>
-#include <pthread.h>
+#include <errno.h>
 #include <stddef.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 
 /* Taken after all locks of the core, so registered before its handlers. */
 static pthread_rwlock_t allocating = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+
+static void
+hold_off_forks(void)
+{
+    pthread_rwlock_rdlock(&allocating);
+}
+
+static void
+allow_forks(void)
+{
+    pthread_rwlock_unlock(&allocating);
+}
 
 static void
 before_fork(void)
@@ -46,9 +59,9 @@ forks_begin(void)
     type __wrap_##name declared;                       \
     type __wrap_##name declared                        \
     {                                                  \
-        pthread_rwlock_rdlock(&allocating);            \
+        hold_off_forks();                              \
         type result = __real_##name passed;            \
-        pthread_rwlock_unlock(&allocating);            \
+        allow_forks();                                 \
         return result;                                 \
     }
 
@@ -58,10 +71,6 @@ APART_FROM_FORKS(void *, realloc, (void *block, size_t size), (block, size))
 APART_FROM_FORKS(DIR *, opendir, (const char *name), (name))
 APART_FROM_FORKS(DIR *, fdopendir, (int descriptor), (descriptor))
 APART_FROM_FORKS(int, closedir, (DIR * stream), (stream))
-APART_FROM_FORKS(int, pthread_create,
-                 (pthread_t * thread, const pthread_attr_t *attributes, void *(*start)(void *),
-                  void *context),
-                 (thread, attributes, start, context))
 
 void __real_free(void *block);
 void __wrap_free(void *block);
@@ -69,12 +78,22 @@ void __wrap_free(void *block);
 void
 __wrap_free(void *block)
 {
-    pthread_rwlock_rdlock(&allocating);
+    hold_off_forks();
     __real_free(block);
-    pthread_rwlock_unlock(&allocating);
+    allow_forks();
 }
 
 #else
+
+static void
+hold_off_forks(void)
+{
+}
+
+static void
+allow_forks(void)
+{
+}
 
 bool
 forks_begin(void)
@@ -83,3 +102,49 @@ forks_begin(void)
 }
 
 #endif
+
+static void
+await(sem_t *semaphore)
+{
+    while (sem_wait(semaphore) != 0 && errno == EINTR) {
+    }
+}
+
+static void *
+run(void *context)
+{
+    struct forks_thread *thread = context;
+    sem_post(&thread->began);
+    thread->start(thread->context);
+    sem_post(&thread->done);
+    await(&thread->may_end);
+    return NULL;
+}
+
+bool
+forks_thread_create(struct forks_thread *thread, void *(*start)(void *), void *context)
+{
+    thread->start = start;
+    thread->context = context;
+    sem_init(&thread->began, 0, 0);
+    sem_init(&thread->done, 0, 0);
+    sem_init(&thread->may_end, 0, 0);
+    hold_off_forks();
+    bool created = pthread_create(&thread->thread, NULL, run, thread) == 0;
+    if (created) {
+        await(&thread->began);
+    }
+    allow_forks();
+    return created;
+}
+
+/* Whoever waits here for a thread at work lets others fork. */
+void
+forks_thread_join(struct forks_thread *thread)
+{
+    await(&thread->done);
+    hold_off_forks();
+    sem_post(&thread->may_end);
+    pthread_join(thread->thread, NULL);
+    allow_forks();
+}
