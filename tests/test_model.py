@@ -460,7 +460,8 @@ class Locks(RuleBasedStateMachine):
     def plant_row(self, name):
         with SQLiteFileLock(self.inside("real", "another")):
             pass  # makes the table
-        row = (os.fsencode(f"{name}.lock"), b"somebody", 0, 0)
+        self.made += 1  # no two claims have one beacon
+        row = (os.fsencode(f"{name}.lock"), b"somebody", 0, self.made)
         self.execute(f"INSERT INTO {TABLE} VALUES (?, ?, ?, ?)", row)
 
     @precondition(lambda self: any(place.claim for place in self.places.values()))
@@ -500,7 +501,7 @@ class Locks(RuleBasedStateMachine):
         if who == "main" or not place.is_locked or place.belongs_to(me) or free is None:
             return
         wait = waiter.begin("call", handle.number, "acquire", PATIENCE)
-        free()
+        assert free() is None
         assert wait() is None
         self.waited.pop((handle, waiter), None)
         place.claim = Claim(me, lock_file=handle.lock_file)
@@ -532,8 +533,8 @@ class Locks(RuleBasedStateMachine):
 
     def break_it(self, place):
         main = self.actors["main"]
-        main.do("new", self.lock_classes[0].__name__, place.path, True, "break_lock")
         place.lose()
+        return main.do("new", self.lock_classes[0].__name__, place.path, True, "break_lock")
 
     # After each step, and at the end
 
