@@ -104,7 +104,7 @@ remove_stale(struct attempt *attempt, struct os_file *beacon)
         return place_hold(attempt, LIFE_DEAD, "its directory is locked by another program");
     }
     /* Between the look and the beacon another breaker may have been here. */
-    int error = owner_check(directory, file, attempt->found.inode);
+    int error = owner_check_afresh(directory, file, attempt->found.inode, attempt->ground.local);
     if (error == 0) {
         error = attempt->shape->remove(directory, file, attempt->found_name, beacon,
                                        owner_remove_dead, &freed);
@@ -146,8 +146,7 @@ mend(struct owned *owned)
 static int
 check_own(const struct owned *owned)
 {
-    return owned->local ? owner_check(&owned->directory, owned->file, owned->inode)
-                        : owner_check_opened(&owned->directory, owned->file, owned->inode);
+    return owner_check_afresh(&owned->directory, owned->file, owned->inode, owned->local);
 }
 
 static enum outcome

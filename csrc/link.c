@@ -17,6 +17,13 @@ refuse_link(struct attempt *attempt, int error)
     place_fail(&attempt->report, error, "link the unique file");
 }
 
+static int
+check_published(const struct attempt *attempt, const struct owned *claim)
+{
+    return owner_check_afresh(&attempt->directory, claim->file, claim->beacon.inode,
+                              attempt->ground.local);
+}
+
 /* Some FUSE file systems number hard links apart: there nobody could ever tell
  * whose a lock file is. Nobody breaks it meanwhile, so it is what we have made. */
 static int
@@ -24,7 +31,7 @@ unpublish_if_numbered_apart(struct attempt *attempt, const struct owned *claim)
 {
     const struct os_file *directory = &attempt->directory;
     struct os_identity lock_file, unique;
-    int error = owner_check(directory, claim->file, claim->beacon.inode);
+    int error = check_published(attempt, claim);
     if (error != ENOENT) {
         return error; /* not seen is not numbered apart */
     }
@@ -65,7 +72,7 @@ publish(struct attempt *attempt, const struct owned *claim)
     if (refused == 0) {
         return 0;
     }
-    int error = owner_check(&attempt->directory, claim->file, claim->beacon.inode);
+    int error = check_published(attempt, claim);
     /* Not there: then what refused the link is the news. */
     return error == ENOENT ? refused : error;
 }
@@ -76,7 +83,7 @@ publish(struct attempt *attempt, const struct owned *claim)
 static void
 withdraw(struct attempt *attempt, struct owned *claim)
 {
-    if (owner_check(&attempt->directory, claim->file, claim->beacon.inode) == ENOENT) {
+    if (check_published(attempt, claim) == ENOENT) {
         owner_remove(&attempt->directory, claim->unique_name, claim->beacon.inode);
     }
     table_drop(claim);

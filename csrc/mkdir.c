@@ -61,6 +61,13 @@ make(struct attempt *attempt, struct owned *claim, struct os_file *inside)
     return EEXIST;
 }
 
+static int
+check_published(const struct attempt *attempt, const struct owned *claim)
+{
+    return owner_check_afresh(&attempt->directory, claim->file, claim->inode,
+                              attempt->ground.local);
+}
+
 /* Believes the directory rather than the answer, as for a link. */
 static int
 publish(struct attempt *attempt, const struct owned *claim)
@@ -70,7 +77,7 @@ publish(struct attempt *attempt, const struct owned *claim)
     if (refused == 0) {
         return 0;
     }
-    int error = owner_check(directory, claim->file, claim->inode);
+    int error = check_published(attempt, claim);
     return error == ENOENT ? refused : error;
 }
 
@@ -78,7 +85,7 @@ static void
 withdraw(struct attempt *attempt, struct owned *claim, struct os_file *inside)
 {
     const struct os_file *directory = &attempt->directory;
-    if (owner_check(directory, claim->file, claim->inode) == ENOENT &&
+    if (check_published(attempt, claim) == ENOENT &&
         owner_check(directory, claim->unique_name, claim->inode) == 0) {
         owner_remove(inside, claim->unique_name, claim->beacon.inode);
         os_close(&claim->beacon); /* a network client keeps what is open under another name */

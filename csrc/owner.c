@@ -211,16 +211,24 @@ owner_check(const struct os_file *directory, const char *name, struct os_inode i
 }
 
 int
-owner_check_opened(const struct os_file *directory, const char *name, struct os_inode inode)
+owner_check_afresh(const struct os_file *directory, const char *name, struct os_inode inode,
+                   bool local)
 {
     struct os_file file;
     struct os_status status;
-    int error = os_open(directory, name, OS_READ, &file, &status);
-    if (error != 0) {
+    int error = local ? EACCES : os_open(directory, name, OS_READ, &file, &status);
+    switch (error) {
+    case 0:
+        os_close(&file);
+        return os_same(status.inode, inode) ? 0 : ENOENT;
+    case EACCES:
+    case EPERM:
+    case ELOOP:
+    case ENXIO: /* not to be opened by us */
+        return owner_check(directory, name, inode);
+    default:
         return owner_is_absent(error) ? ENOENT : error;
     }
-    os_close(&file);
-    return os_same(status.inode, inode) ? 0 : ENOENT;
 }
 
 int

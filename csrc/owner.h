@@ -87,9 +87,11 @@ bool owner_is_absent(int error);
 /* Does name still stand for inode? 0, ENOENT if not, or what kept us from seeing. */
 int owner_check(const struct os_file *directory, const char *name, struct os_inode inode);
 
-/* The same, by opening it: a network file system may answer a check from what it
- * remembers, but not an open. */
-int owner_check_opened(const struct os_file *directory, const char *name, struct os_inode inode);
+/* The same, where others than this machine may have changed it: by opening it, since a
+ * network file system may answer a check from what it remembers, but not an open. What it
+ * remembers may even have had our number: those of removed files are given out again. */
+int owner_check_afresh(const struct os_file *directory, const char *name, struct os_inode inode,
+                       bool local);
 
 /* The same for a dead owner's. Its unique file may hold what it wrote into the lock
  * file, but nobody else could have written it: a file that others may write, they

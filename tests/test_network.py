@@ -427,6 +427,27 @@ def test_claim_is_refused_though_the_lock_file_is_remembered_to_be_absent(networ
         assert tried(there, file_lock_class, network.path, PATIENCE)[0] is None
 
 
+def test_new_file_with_the_number_of_a_lock_that_is_remembered_owns_nothing(
+    network, file_lock_class
+):
+    """Numbers of removed files are given out again, and files are told apart by them."""
+    here, there = network.machine(1, lag=FOR_EVER), network.machine(2)
+    with (
+        user(here, file_lock_class, network.path) as child,
+        user(there, file_lock_class, network.path) as owner,
+    ):
+        assert told(owner, "lock.acquire()") is None
+        assert told(child, "looked_at(lock.lock_file)") is None
+        assert told(owner, "lock.release()") is None
+        assert told(owner, "lock.acquire()") is None
+        assert told(child, "show('reused_inode', 1000)") is None
+        assert told(child, "lock.acquire(timeout=0)").startswith("AlreadyLocked")
+        assert told(owner, "lock.release()") is None
+        assert told(child, "lock.acquire(timeout=0)") is None
+        assert told(child, "lock.release()") is None
+    assert not network.names()
+
+
 def test_release_sees_that_its_lock_was_broken_though_it_is_remembered(network, file_lock_class):
     here, there = network.machine(1, lag=FOR_EVER), network.machine(2)
     with (

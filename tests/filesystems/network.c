@@ -51,6 +51,7 @@ struct manner stale_open, stale_stat, stale_link, stale_unlink; /* of lock files
 struct manner repeated_link, repeated_mkdir;                    /* done, and answered with EEXIST */
 struct manner repeated_unlink;                                  /* done, and answered with ENOENT */
 struct manner untrue_link;                   /* not done, and answered with success */
+struct manner reused_inode;                  /* an outdated answer has a new number */
 struct manner silly_rename, outdated_answer; /* these only count */
 
 static const char *root, *flock_manner;
@@ -69,6 +70,7 @@ static struct memory {
     struct stat status;
 } memories[MEMORIES];
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static ino_t last_file, last_directory; /* that this process has made */
 
 static const char *
 environment(const char *name, const char *otherwise)
@@ -292,12 +294,26 @@ ask(int directory, const char *name, struct stat *status)
     return REAL(fstatat)(directory, name, status, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
 }
 
+/* Numbers of removed files are given out again: a new file may have what is remembered. */
 static void
-count_if_outdated(int directory, const char *name, int error, const struct stat *remembered)
+count_if_outdated(int directory, const char *name, int error, struct stat *remembered)
 {
     struct stat status;
     int truth = ask(directory, name, &status);
-    outdated_answer.shown += truth != error || (error == 0 && status.st_ino != remembered->st_ino);
+    bool outdated = truth != error || (error == 0 && status.st_ino != remembered->st_ino);
+    outdated_answer.shown += outdated;
+    if (outdated && error == 0 && shows(&reused_inode)) {
+        remembered->st_ino = S_ISDIR(remembered->st_mode) ? last_directory : last_file;
+    }
+}
+
+static void
+note_what_was_made(int directory, const char *name)
+{
+    struct stat status;
+    if (ask(directory, name, &status) == 0) {
+        *(S_ISDIR(status.st_mode) ? &last_directory : &last_file) = status.st_ino;
+    }
 }
 
 static int
@@ -355,6 +371,9 @@ open_below_root(int directory, const char *name, int flags, mode_t mode)
     if (descriptor >= 0) {
         bool readable = (flags & O_ACCMODE) != O_WRONLY;
         int64_t byte = open_byte(machine, name_number(directory, name), readable);
+        if ((flags & O_CREAT) != 0) {
+            note_what_was_made(directory, name);
+        }
         lock_byte(descriptor, F_OFD_SETLK, readable ? F_RDLCK : F_WRLCK, byte);
     }
     return descriptor;
@@ -444,6 +463,9 @@ mkdirat(int directory, const char *name, mode_t mode)
     int result = REAL(mkdirat)(directory, name, mode);
     if (is_below_root(directory, name)) {
         use(directory, name);
+        if (result == 0) {
+            note_what_was_made(directory, name);
+        }
         if (result == 0 && is_lock_file(name) && shows(&repeated_mkdir)) {
             return refuse(EEXIST);
         }
