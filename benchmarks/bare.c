@@ -136,6 +136,24 @@ mkdir_release(lock *self)
     MUST(close(self->directory));
 }
 
+/* What a lock costs that leaves its file behind, with the file held open. */
+static void
+flock_acquire(lock *self)
+{
+    if (self->beacon < 0) {
+        MUST(self->directory = open(self->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        MUST(self->beacon =
+                 openat(self->directory, "bare.flock", O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+    }
+    MUST(flock(self->beacon, LOCK_EX));
+}
+
+static void
+flock_release(lock *self)
+{
+    MUST(flock(self->beacon, LOCK_UN));
+}
+
 typedef struct {
     const char *name;
     void (*acquire)(lock *);
@@ -145,6 +163,7 @@ typedef struct {
 static const mechanism MECHANISMS[] = {
     {"link", link_acquire, link_release},
     {"mkdir", mkdir_acquire, mkdir_release},
+    {"flock", flock_acquire, flock_release},
 };
 
 static const mechanism *

@@ -2,76 +2,159 @@
 or, for SQLiteFileLock, the two bare statements made by a Python loop."""
 
 import difflib
+import json
 import shutil
-import statistics
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
-from harness import WORKER, Child, Row, Settings, median_and_spread
+from contestants import FLOCK, Contestant
+from harness import (
+    Child,
+    Refused,
+    Results,
+    Row,
+    Sample,
+    Settings,
+    figure,
+    median_and_spread,
+)
 
-# What bare.c calls the mechanism of a lock class.
-MECHANISMS = {"LinkFileLock": "link", "MkdirFileLock": "mkdir", "SQLiteFileLock": "rows"}
-
-
-def limit(settings: Settings) -> float:
-    """How many times the bare cost a cycle may take."""
-    return 1.5 if settings.lock_class == "SQLiteFileLock" else 1.1
-
-
-def bare_command(settings: Settings, directory: Path) -> list[object]:
-    if settings.lock_class == "SQLiteFileLock":
-        return [*WORKER, "rows", settings.lock_class, directory / "data"]
-    return [settings.bare, MECHANISMS[settings.lock_class], directory]
-
-
-def worker_command(settings: Settings, directory: Path) -> list[object]:
-    return [*WORKER, "cycle", settings.lock_class, directory / "data"]
+# What bare.c calls the mechanism of a contestant.
+MECHANISMS = {"LinkFileLock": "link", "MkdirFileLock": "mkdir", FLOCK.name: "flock"}
+WITHOUT_THREADS = ", threaded=False"
 
 
-def rounds(settings: Settings, directory: Path) -> list[dict[str, float]]:
-    """Microseconds of a cycle: bare, with one object, with new objects; one dict a round."""
-    count = settings.choose(2000, 500)
-    with (
-        Child(*bare_command(settings, directory)) as bare,
-        Child(*worker_command(settings, directory)) as worker,
-    ):
-        worker.hear()
-        if settings.lock_class == "SQLiteFileLock":
-            bare.hear()
-        requests = [(bare, "cycles"), (worker, "reused"), (worker, "new")]
-        for child, request in requests:
-            child.ask(f"{request} {count}")
-        results = []
-        for turn in range(settings.choose(25, 7)):
-            shifted = requests[turn % 3 :] + requests[: turn % 3]
-            results.append(
-                {name: int(child.ask(f"{name} {count}")) / count / 1000 for child, name in shifted}
-            )
-        return results
+@dataclass
+class Runner:
+    """A helper process that cycles at one place when it is asked to."""
+
+    name: str
+    place: str
+    child: Child
+    request: str  # with %d for the number of cycles
+    case: str
+    count: int = 10
+
+    def run(self) -> float:
+        """Microseconds of a cycle."""
+        self.child.say(self.request % self.count)
+        nanoseconds: int = self.child.report()
+        return nanoseconds / self.count / 1000
+
+    def fit(self, seconds: float) -> None:
+        """Choose a number of cycles that take about this long."""
+        self.run()
+        self.count = min(20_000, max(5, int(seconds * 1e6 / self.run())))
 
 
-def measure_cycle(settings: Settings) -> Iterator[Row]:
-    """Uncontended acquire and release, as a multiple of the bare calls."""
+def limit(name: str) -> float:
+    """How many times the bare cost a cycle of this class may take."""
+    return 1.5 if name == "SQLiteFileLock" else 1.1
+
+
+def bare_name(name: str) -> str:
+    return f"bare {name}"
+
+
+def has_bare(contestant: Contestant) -> bool:
+    return contestant.ours or contestant is FLOCK
+
+
+def bare_command(settings: Settings, contestant: Contestant, directory: Path) -> list[object]:
+    if contestant.name in MECHANISMS:
+        return [settings.bare, MECHANISMS[contestant.name], directory]
+    return settings.worker("rows", contestant, directory / "rows")
+
+
+def slug(contestant: Contestant) -> str:
+    return contestant.name.replace(" ", "-")
+
+
+def requests(contestant: Contestant, also_new: bool) -> Iterator[tuple[str, str]]:
+    """What can be asked of a contestant: the end of the case's name, and the request."""
+    kinds = [("one object", "reused"), ("new objects", "new")]
+    for words, kind in kinds if also_new else kinds[:1]:
+        if words == "new objects" or contestant.makes_free_locks:
+            yield f", {words}", f'["{kind}", true, %d]'
+        if also_new and contestant.owner_is_chosen:
+            yield f", {words}{WITHOUT_THREADS}", f'["{kind}", false, %d]'
+
+
+def runners(
+    settings: Settings, stack: ExitStack, place: str, directory: Path, also_new: bool
+) -> Iterator[Runner]:
+    """Everybody who cycles in this directory."""
+    for contestant in settings.contestants:
+        # A file that one leaves behind would lock the others out.
+        command = settings.worker("cycle", contestant, directory / slug(contestant))
+        child = stack.enter_context(Child(*command))
+        for words, request in requests(contestant, also_new):
+            yield Runner(contestant.name, place, child, request, place + words)
+        if has_bare(contestant):
+            child = stack.enter_context(Child(*bare_command(settings, contestant, directory)))
+            request = "cycles %d" if contestant.name in MECHANISMS else '["rows", true, %d]'
+            yield Runner(bare_name(contestant.name), place, child, request, place + ", bare")
+
+
+def interleaved_cycles(
+    settings: Settings, measurement: str, places: dict[str, Path], also_new: bool, rounds: int
+) -> Iterator[Sample]:
+    """Let everybody cycle at all places for some milliseconds, round after round."""
+    with ExitStack() as stack:
+        everybody = [
+            runner
+            for place, directory in places.items()
+            for runner in runners(settings, stack, place, directory, also_new)
+        ]
+        for runner in list(everybody):
+            try:
+                runner.fit(0.02 if not settings.quick else 0.01)
+            except Refused as refused:
+                everybody.remove(runner)
+                yield Sample(measurement, runner.case, runner.name, 0, failure=str(refused))
+        for turn in range(rounds):
+            start = turn * 7 % len(everybody)
+            for runner in everybody[start:] + everybody[:start]:
+                figures = {"µs": runner.run()}
+                yield Sample(measurement, runner.case, runner.name, turn, figures)
+
+
+def measure_cycle(settings: Settings) -> Iterator[Sample]:
+    """Uncontended acquire and release."""
+    rounds = settings.choose(25, 7)
     for name, directory in settings.directories.items():
-        results = rounds(settings, directory)
-        bare = statistics.median(result["cycles"] for result in results)
-        yield Row(f"{name}: the bare calls", f"{bare:.1f} µs")
-        for request, words in (("reused", "one object"), ("new", "new objects")):
-            ratios = [result[request] / result["cycles"] for result in results]
-            cost = statistics.median(result[request] for result in results)
-            figure = f"{cost:.1f} µs = {median_and_spread(ratios)} x bare"
-            yield Row(
-                f"{name}: acquire + release, {words}",
-                figure,
-                f"<= {limit(settings)} x bare",
-                statistics.median(ratios) <= limit(settings),
-            )
+        yield from interleaved_cycles(settings, "cycle", {name: directory}, True, rounds)
+
+
+def show_cycle(results: Results) -> Iterator[Row]:
+    """A row for each case of each contestant, ours with a target."""
+    for case in results.cases("cycle"):
+        for name in results.contestants("cycle", case):
+            yield cycle_row(results, case, name)
+
+
+def cycle_row(results: Results, case: str, name: str) -> Row:
+    what = f"{case}: {name}"
+    costs = results.values("cycle", case, name, "µs")
+    if not costs:
+        return Row(what, results.failure("cycle", case, name))
+    bare = (case.split(",")[0] + ", bare", bare_name(name))
+    over = results.ratios("cycle", case, "µs", name, bare)
+    cost = f"{figure(median(costs))} µs"
+    if not over:
+        return Row(what, cost)
+    text = f"{cost} = {median_and_spread(over)} x bare"
+    if name == FLOCK.name:
+        return Row(what, text)
+    return Row(what, text, f"<= {limit(name)} x bare", median(over) <= limit(name))
 
 
 @contextmanager
 def crowd(directory: Path, count: int) -> Iterator[None]:
-    """Fill a directory with other files for a while."""
+    """A directory with many other files, for a while."""
     directory.mkdir()
     for number in range(count):
         (directory / f"data-2024-{number}").touch()
@@ -79,62 +162,92 @@ def crowd(directory: Path, count: int) -> Iterator[None]:
     shutil.rmtree(directory)
 
 
-def measure_crowd(settings: Settings) -> Iterator[Row]:
-    """The same in a directory with many other files: the lock may grow as the bare calls do."""
-    count = settings.choose(100_000, 10_000)
+def measure_crowd(settings: Settings) -> Iterator[Sample]:
+    """The same in an empty directory, and in one with very many other files."""
+    count, rounds = settings.choose(100_000, 10_000), settings.choose(15, 5)
     for name, directory in settings.directories.items():
         empty, crowded = directory / "empty", directory / "crowded"
         empty.mkdir()
-        costs: dict[Path, list[dict[str, float]]] = {empty: [], crowded: []}
+        places = {f"{name}, alone": empty, f"{name}, beside {count:,} files": crowded}
         with crowd(crowded, count):
-            for _ in range(settings.choose(2, 1)):
-                for place, results in costs.items():
-                    results.extend(rounds(settings, place))
-        medians = {
-            (place, request): statistics.median(result[request] for result in results)
-            for place, results in costs.items()
-            for request in ("cycles", "reused")
-        }
-        bare, lock = (
-            medians[crowded, request] / medians[empty, request] for request in ("cycles", "reused")
-        )
-        figure = f"{lock:.2f} x the cost alone; bare {bare:.2f} x"
-        yield Row(
-            f"{name}: beside {count:,} files", figure, "as the bare calls", lock <= 1.1 * bare
-        )
-        over = [result["reused"] / result["cycles"] for result in costs[crowded]]
-        figure = f"{median_and_spread(over)} x bare"
-        yield Row(
-            f"{name}: acquire + release there",
-            figure,
-            f"<= {limit(settings)} x bare",
-            statistics.median(over) <= limit(settings),
-        )
+            yield from interleaved_cycles(settings, "crowd", places, False, rounds)
 
 
-def system_calls(command: list[object], log: Path) -> list[str]:
+def show_crowd(results: Results) -> Iterator[Row]:
+    """The cost beside them as a multiple of the cost alone; it may grow as the bare calls do."""
+    for case in results.cases("crowd"):
+        if "beside" not in case or case.endswith("bare"):
+            continue
+        place, rest = case.split(",")[0], case.rsplit(",", 1)[1]
+        for name in results.contestants("crowd", case):
+            alone = f"{place}, alone,{rest}"
+            grown = results.ratios("crowd", case, "µs", name, (alone, name))
+            if grown:
+                yield crowd_row(results, case, name, grown)
+
+
+def crowd_row(results: Results, case: str, name: str, grown: list[float]) -> Row:
+    what, text = f"{case}: {name}", f"{median_and_spread(grown)} x the cost alone"
+    bare_case = case.rsplit(",", 1)[0] + ", bare"
+    bare_alone = case.split(",")[0] + ", alone, bare"
+    bare = bare_name(name)
+    of_bare = results.ratios("crowd", bare_case, "µs", bare, (bare_alone, bare))
+    if not of_bare or name == FLOCK.name:
+        return Row(what, text)
+    allowed = 1.1 * median(of_bare)
+    return Row(what, text, f"<= {allowed:.2f} x", median(grown) <= allowed)
+
+
+def system_calls(command: list[object], request: str, log: Path) -> list[str]:
     """The system calls that a helper process makes in one cycle, as strace tells them."""
     with Child("strace", "-f", "-qq", "-o", log, *command) as child:
-        if "worker.py" in str(command):
-            child.hear()
-        child.ask("trace")
+        child.ask(request)
     lines = [line.split(maxsplit=1)[1] for line in log.read_text().splitlines()]
     marks = [number for number, line in enumerate(lines) if line.startswith("getppid(")]
     return lines[marks[0] + 1 : marks[1]]
 
 
-def show_system_calls(settings: Settings) -> None:
-    """Print one cycle of the lock, and mark how it differs from the bare loop."""
-    log = settings.fastest / "strace.log"
-    try:
-        bare = system_calls(bare_command(settings, settings.fastest), log)
-        lock = system_calls(worker_command(settings, settings.fastest), log)
-    except (FileNotFoundError, RuntimeError):
+def traced(settings: Settings) -> dict[str, list[str]]:
+    """The calls of one cycle of everybody, where strace may look."""
+    log, found = settings.fastest / "strace.log", {}
+    for contestant in settings.contestants:
+        path = settings.fastest / slug(contestant)
+        commands = {contestant.name: settings.worker("cycle", contestant, path)}
+        if has_bare(contestant):
+            bare = bare_command(settings, contestant, settings.fastest)
+            commands[bare_name(contestant.name)] = bare
+        for name, command in commands.items():
+            in_c = command[0] == settings.bare
+            request = "trace" if in_c else json.dumps(["trace", True, 1])
+            try:
+                found[name] = system_calls(command, request, log)
+            except FileNotFoundError:
+                return {}
+            except (Refused, IndexError):  # it may not look at this one
+                continue
+    return found
+
+
+def show_system_calls(calls: dict[str, list[str]]) -> None:
+    """Print one cycle of each of our classes, and mark how it differs from the bare loop."""
+    if not calls:
         print("strace is not there, or may not trace here: no list of system calls\n")
-        return
-    print(f"One cycle of {settings.lock_class}, as strace shows it:\n")
-    print("\n".join(f"    {line}" for line in lock))
-    bare_names, lock_names = ([line.split("(")[0] for line in lines] for lines in (bare, lock))
-    differences = [line for line in difflib.ndiff(bare_names, lock_names) if line[0] != "?"]
-    print(f"\n{len(bare)} bare calls, {len(lock)} of the lock (-: only bare; +: only the lock):\n")
-    print("    " + " ".join(line.replace("  ", "").replace(" ", "") for line in differences) + "\n")
+    for name, lines in calls.items():
+        bare = calls.get(bare_name(name))
+        if bare is None or name == FLOCK.name:
+            continue
+        print(f"One cycle of {name}, as strace shows it:\n")
+        print("\n".join(f"    {line}" for line in lines))
+        print(f"\n{len(bare)} bare calls, {len(lines)} of the lock", end="")
+        print(" (-: only bare; +: only the lock):\n\n    " + " ".join(differences(bare, lines)))
+        print()
+
+
+def differences(bare: list[str], lock: list[str]) -> list[str]:
+    bare_names, lock_names = map(names_of, (bare, lock))
+    lines = [line for line in difflib.ndiff(bare_names, lock_names) if line[0] != "?"]
+    return [line.replace(" ", "") for line in lines]
+
+
+def names_of(calls: list[str]) -> list[str]:
+    return [call.split("(")[0] for call in calls]

@@ -1,110 +1,209 @@
-"""How long it takes until the next process owns, and whether the turns are shared fairly."""
+"""How long it takes until the next one owns, and whether the turns are shared fairly."""
 
-import json
-import statistics
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from statistics import median
+from typing import Any
 
-from harness import WORKER, Row, Settings, children, p50_p99_max, percentile
+from contestants import FLOCK, NO_LOCK, OURS, Contestant
+from harness import (
+    Refused,
+    Results,
+    Row,
+    Sample,
+    Settings,
+    figure,
+    interleaved,
+    p50_p99_max,
+    percentile,
+    report_of,
+)
 
-BRIEF, LONG = 0.0002, 0.002  # seconds that each turn lasts
+COUNTS = (2, 4, 8, 32, 128)
+KINDS = ("processes", "threads")
+TARGETED = ("4 processes", "8 processes")
+HOLD_BRIEFLY, HOLD = 0.001, 0.002  # seconds that each turn lasts
 ENDLESS = 1_000_000
 
 
 @dataclass
 class Turn:
-    process: int
+    contender: int
     asked: int
     entered: int
     left: int
 
 
-def contend(
-    settings: Settings, lock_class: str, processes: int, hold: float, count: int, seconds: float
-) -> list[Turn]:
-    """Let processes take turns at one lock, and return all turns in order."""
-    arguments = [lock_class, settings.fastest / "data", hold, count, seconds]
-    with children([[*WORKER, "turns", *arguments]] * processes) as workers:
-        for worker in workers:
-            worker.say("go")
-        found = [
-            Turn(number, *turn)
-            for number, worker in enumerate(workers)
-            for turn in json.loads(worker.hear())
-        ]
-    found.sort(key=lambda turn: turn.entered)
-    for previous, turn in pairwise(found):
-        if turn.entered < previous.left:
-            raise RuntimeError(f"{lock_class}: two owners at once: {previous} and {turn}")
-    return found
+def turns_of(report: dict[str, Any]) -> list[Turn]:
+    """All turns in order, also those that had not ended; refused if two were inside at once."""
+    turns = [Turn(*turn) for turn in report["turns"]]
+    for contender, asked, entered in report["inside"]:
+        turns.append(Turn(contender, asked, entered, report["ended"]))
+    turns.sort(key=lambda turn: turn.entered)
+    last_left = 0
+    for turn in turns:
+        if turn.entered < last_left:
+            raise Refused("overlapped: not reported")
+        last_left = max(last_left, turn.left)
+    return turns
 
 
-def changes(found: list[Turn]) -> list[tuple[Turn, Turn]]:
-    """The turns that went to another process, each with the one before it."""
+def changes(turns: list[Turn]) -> list[tuple[Turn, Turn]]:
+    """The turns that went to another contender, each with the one before it."""
     return [
-        (previous, turn) for previous, turn in pairwise(found) if previous.process != turn.process
+        (previous, turn)
+        for previous, turn in pairwise(turns)
+        if previous.contender != turn.contender
     ]
 
 
-def hand_offs(found: list[Turn]) -> list[float]:
+def hand_offs(turns: list[Turn]) -> list[float]:
     """Milliseconds from leaving to entering, wherever the next owner was waiting by then."""
     return [
         (turn.entered - previous.left) / 1e6
-        for previous, turn in changes(found)
+        for previous, turn in changes(turns)
         if turn.asked < previous.left
     ]
 
 
-def measure_hand_off(settings: Settings) -> Iterator[Row]:
-    """The time from one process's release to the next one's ownership, beside a blocking flock."""
-    seconds = 2.0 if not settings.quick else 0.5
-    for hold in (BRIEF, LONG):
-        for processes in (4, 8):
-            times: dict[str, list[float]] = {settings.lock_class: [], "Flock": []}
-            ratios = []
-            for _ in range(settings.choose(5, 2)):
-                medians = {}
-                for lock_class, values in times.items():
-                    found = hand_offs(
-                        contend(settings, lock_class, processes, hold, ENDLESS, seconds)
-                    )
-                    medians[lock_class] = statistics.median(found)
-                    values.extend(found)
-                ratios.append(medians[settings.lock_class] / medians["Flock"])
-            what = f"{processes} processes, {hold * 1000:g} ms each"
-            lock, ratio = times[settings.lock_class], statistics.median(ratios)
-            yield Row(f"{what}: flock", p50_p99_max(times["Flock"]))
-            yield Row(
-                f"{what}: p50, p99, max",
-                p50_p99_max(lock),
-                "p99 <= 2 ms",
-                percentile(lock, 99) <= 2,
+def jain(counts: list[int]) -> float:
+    """Jain's index: 1 if all had as many turns, 1/n if one had them all."""
+    squares = sum(count * count for count in counts)
+    return sum(counts) ** 2 / (len(counts) * squares) if squares else 0.0
+
+
+def check_detector(settings: Settings) -> None:
+    """See that a lock that excludes nobody is found out."""
+    for kind in KINDS:
+        report = report_of(settings, "contend", NO_LOCK, kind, 2, HOLD_BRIEFLY, False, 100, 1.0)
+        try:
+            turns_of(report)
+        except Refused:
+            continue
+        raise RuntimeError(f"an overlap of {kind} went unnoticed: no figure can be trusted")
+
+
+def in_each_case(
+    settings: Settings,
+    measurement: str,
+    rounds: int,
+    run: Callable[..., dict[str, Any]],
+) -> Iterator[Sample]:
+    """Two to very many processes and threads."""
+    check_detector(settings)
+    for kind in KINDS:
+        for count in COUNTS if not settings.quick else (4, 8):
+            case = f"{count} {kind}"
+            yield from interleaved(
+                measurement,
+                case,
+                settings.waiting,
+                rounds,
+                partial(run, kind=kind, count=count),
             )
-            spread = f"{ratio:.2f} x flock ({min(ratios):.2f} to {max(ratios):.2f})"
-            yield Row(f"{what}: p50 beside flock", spread, "<= 4 x flock", ratio <= 4)
 
 
-def passed_over(found: list[Turn]) -> int:
-    """The most turns that others took while one process waited: 3 among 4 that queue up."""
-    return max(sum(turn.asked < other.entered < turn.entered for other in found) for turn in found)
+def measure_hand_off(settings: Settings) -> Iterator[Sample]:
+    """From one's release to the next one's ownership, when who has left lets others in first."""
+    hand_offs_wanted = settings.choose(400, 100)
+
+    def run(contestant: Contestant, kind: str, count: int) -> dict[str, Any]:
+        words = (kind, count, HOLD_BRIEFLY, True, hand_offs_wanted, 1.0)
+        report = report_of(settings, "contend", contestant, *words)
+        turns = turns_of(report)
+        found = hand_offs(turns)
+        if not report["enough"] and not report["inside"]:
+            # Time is up while the lock is free: the next one will take at least this long.
+            last = turns[-1].left if turns else report["started"]
+            found.append((report["ended"] - last) / 1e6)
+        return {"ms": [round(value, 4) for value in found]}
+
+    return in_each_case(settings, "handoff", settings.choose(3, 2), run)
 
 
-def measure_fairness(settings: Settings) -> Iterator[Row]:
-    """How many of 99 hand-offs go to another process: 4 processes, 25 holds of 2 ms each."""
-    shares: dict[str, list[int]] = {"Flock": [], settings.lock_class: []}
-    passed: dict[str, list[int]] = {lock_class: [] for lock_class in shares}
-    for _ in range(settings.choose(15, 4)):
-        for lock_class in shares:
-            found = contend(settings, lock_class, 4, LONG, 25, 60)
-            shares[lock_class].append(len(changes(found)))
-            passed[lock_class].append(passed_over(found))
-    for lock_class, values in shares.items():
-        name = ": flock" if lock_class == "Flock" else ""
-        middle = int(statistics.median(values))
-        figure = f"{middle} of 99 ({min(values)} to {max(values)})"
-        target = ("", None) if name else (">= 95 of 99", middle >= 95)
-        yield Row(f"turns that go to another process{name}", figure, *target)
-        most = passed[lock_class]
-        figure = f"{int(statistics.median(most))} ({min(most)} to {max(most)})"
-        yield Row(f"most turns that a waiter saw pass{name}", figure)
+def show_hand_off(results: Results) -> Iterator[Row]:
+    for case in results.cases("handoff"):
+        for name in results.contestants("handoff", case):
+            yield from hand_off_rows(results, case, name)
+
+
+def hand_off_rows(results: Results, case: str, name: str) -> Iterator[Row]:
+    what, times = f"{case}: {name}", results.pooled("handoff", case, name, "ms")
+    if not times:
+        yield Row(what, results.failure("handoff", case, name) or "nobody came")
+        return
+    if not targeted(name, case):
+        yield Row(what, p50_p99_max(times))
+        return
+    yield Row(what, p50_p99_max(times), "p99 <= 2 ms", percentile(times, 99) <= 2)
+    ratios = results.ratios("handoff", case, "ms", name, (case, FLOCK.name))
+    if ratios:
+        ratio = median(ratios)
+        spread = f"{ratio:.2f} x flock ({min(ratios):.2f} to {max(ratios):.2f})"
+        yield Row(f"{what}, p50 beside flock", spread, "<= 4 x flock", ratio <= 4)
+
+
+def targeted(name: str, case: str) -> bool:
+    """Whether there is a target for this contestant in this case."""
+    return name in OURS and case in TARGETED
+
+
+def longest_wait(report: dict[str, Any], turns: list[Turn]) -> float:
+    """Milliseconds, those included that still waited at the end."""
+    waits = [turn.entered - turn.asked for turn in turns]
+    waits += [report["ended"] - asked for asked in report["waiting"]]
+    return max(waits, default=0) / 1e6
+
+
+def measure_fairness(settings: Settings) -> Iterator[Sample]:
+    """Who gets the turns when everybody asks again at once."""
+
+    def run(contestant: Contestant, kind: str, count: int) -> dict[str, Any]:
+        seconds = (0.5 if count <= 8 else 1.0) if not settings.quick else 0.3
+        words = (kind, count, HOLD, False, ENDLESS, seconds)
+        report = report_of(settings, "contend", contestant, *words)
+        turns = turns_of(report)
+        if len(turns) < 2:
+            raise Refused("fewer than two turns")
+        counts = Counter(turn.contender for turn in turns)
+        return {
+            "turns": len(turns),
+            "to another": len(changes(turns)) / (len(turns) - 1),
+            "jain": jain([counts[number] for number in range(count)]),
+            "never": count - len(counts),
+            "longest wait": longest_wait(report, turns),
+            "ms": [round(value, 4) for value in hand_offs(turns)],
+        }
+
+    return in_each_case(settings, "fairness", settings.choose(3, 2), run)
+
+
+def show_fairness(results: Results) -> Iterator[Row]:
+    for case in results.cases("fairness"):
+        for name in results.contestants("fairness", case):
+            yield from fairness_rows(results, case, name)
+
+
+def fairness_rows(results: Results, case: str, name: str) -> Iterator[Row]:
+    what = f"{case}: {name}"
+    shares = results.values("fairness", case, name, "to another")
+    if not shares:
+        yield Row(what, results.failure("fairness", case, name))
+        return
+    share = 99 * median(shares)
+    indexes = results.values("fairness", case, name, "jain")
+    never = results.values("fairness", case, name, "never")
+    wait = max(results.values("fairness", case, name, "longest wait"))
+    text = f"{share:.0f} of 99, Jain {median(indexes):.2f}, {median(never):.0f} never"
+    text += f", waited up to {figure(wait)} ms"
+    if not targeted(name, case):
+        yield Row(what, text)
+        return
+    yield Row(what, text, ">= 95 of 99", share >= 95)
+    times = results.pooled("fairness", case, name, "ms")
+    if times:
+        met = percentile(times, 99) <= 2
+        yield Row(f"{what}, hand-off", p50_p99_max(times), "p99 <= 2 ms", met)

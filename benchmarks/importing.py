@@ -1,52 +1,79 @@
-"""What `import lockfile` adds to the start of Python."""
+"""What `import` adds to the start of Python."""
 
 import os
-import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
 from typing import Any
 
-from harness import Row, Settings, median_and_spread
+from contestants import Contestant
+from harness import Results, Row, Sample, Settings, median_and_spread
 
-TIMED_WITHIN = (
-    "import time; a = time.perf_counter(); import lockfile; print(time.perf_counter() - a)"
-)
+THIS = "lockfile"
 
 
-def run_python(settings: Settings, statement: str) -> tuple[float, str]:
-    """Milliseconds of a whole Python process that runs this statement, and what it printed."""
+def imports(settings: Settings) -> dict[str, tuple[Path, str]]:
+    """What is imported, by name: each package once, by the interpreter of its environment."""
+    found = {"Python alone": (settings.interpreter(settings.contestants[0]), "pass")}
+    for contestant in settings.contestants:
+        if contestant.ours or contestant.peer:
+            module = THIS if contestant.module.startswith(THIS) else contestant.module
+            name = name_of(contestant)
+            found[name] = (settings.interpreter(contestant), f"import {module}")
+    if settings.peers_python:
+        found["the peers' Python alone"] = (settings.peers_python, "pass")
+    return found
+
+
+def name_of(contestant: Contestant) -> str:
+    if contestant.peer and contestant.module.startswith(THIS):
+        return f"classic {THIS}"
+    return contestant.module
+
+
+def run_python(settings: Settings, python: Path, statement: str) -> float:
+    """Milliseconds of a whole Python process that runs this statement."""
     # Byte code is kept, as it is where packages are installed, wherever this one lies.
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(settings.fastest / "bytecode")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [sys.executable, "-c", statement]
     options: dict[str, Any] = {"cwd": settings.fastest, "env": environment}
     started = time.perf_counter()
-    done = subprocess.run(command, check=True, capture_output=True, text=True, **options)
-    return (time.perf_counter() - started) * 1000, done.stdout
+    subprocess.run([python, "-c", statement], check=True, **options)
+    return (time.perf_counter() - started) * 1000
 
 
-def measure_import(settings: Settings) -> Iterator[Row]:
-    """Interleaved runs of Python with and without the import, and the import timed from within."""
-    differences, bare, within = [], [], []
-    run_python(settings, "import lockfile")
-    for _ in range(settings.choose(150, 30)):
-        without, _printed = run_python(settings, "pass")
-        bare.append(without)
-        differences.append(run_python(settings, "import lockfile")[0] - without)
-        within.append(float(run_python(settings, TIMED_WITHIN)[1]) * 1000)
-    yield Row("bare Python", f"{median_and_spread(bare)} ms")
-    met = statistics.median(differences) <= 2
-    yield Row(
-        "import lockfile, added to bare Python",
-        f"{median_and_spread(differences)} ms",
-        "<= 2 ms",
-        met,
-    )
-    yield Row(
-        "import lockfile, timed from within",
-        f"{median_and_spread(within)} ms",
-        "<= 2 ms",
-        statistics.median(within) <= 2,
-    )
+def measure_import(settings: Settings) -> Iterator[Sample]:
+    """Runs of Python with and without the import, in turn."""
+    statements = imports(settings)
+    for python, statement in statements.values():
+        run_python(settings, python, statement)
+    names = list(statements)
+    for turn in range(settings.choose(60, 20)):
+        start = turn % len(names)
+        for name in names[start:] + names[:start]:
+            figures = {"ms": run_python(settings, *statements[name])}
+            yield Sample("import", "start", name, turn, figures)
+
+
+def added(results: Results, name: str) -> list[float]:
+    """Milliseconds that an import adds to the bare Python of its environment, within each round."""
+    bare = "Python alone" if name == THIS else "the peers' Python alone"
+    values = results.values("import", "start", name, "ms")
+    return [
+        mine - alone
+        for mine, alone in zip(values, results.values("import", "start", bare, "ms"), strict=False)
+    ]
+
+
+def show_import(results: Results) -> Iterator[Row]:
+    for name in results.contestants("import", "start"):
+        if name.endswith("alone"):
+            values = results.values("import", "start", name, "ms")
+            yield Row(name, f"{median_and_spread(values)} ms")
+            continue
+        values = added(results, name)
+        text = f"{median_and_spread(values)} ms"
+        target = ("<= 2 ms", median(values) <= 2) if name == THIS else ("", None)
+        yield Row(f"import {name}, added to Python alone", text, *target)

@@ -1,56 +1,64 @@
 """How soon a waiter owns after the owner was killed, beside a waiter that blocks in flock."""
 
-import json
-import time
 from collections.abc import Iterator
+from typing import Any
 
-from harness import WORKER, Row, Settings, children, p50_p99_max, percentile
+from contestants import OURS, Contestant
+from handoff import turns_of
+from harness import (
+    Refused,
+    Results,
+    Row,
+    Sample,
+    Settings,
+    interleaved,
+    p50_p99_max,
+    percentile,
+    report_of,
+)
 
-ASLEEP = 0.01  # seconds after which a waiter certainly sleeps
-ENDLESS = ["1000000", "300"]
-
-
-def kill_owner(settings: Settings, lock_class: str, waiters: int, kills: int) -> list[float]:
-    """Milliseconds from SIGKILL to the first waiter's ownership, for each kill."""
-    path = settings.fastest / "data"
-    milliseconds = []
-    with children([[*WORKER, "wait", lock_class, path]] * waiters) as waiting:
-        for _ in range(kills):
-            with children([[*WORKER, "own", lock_class, path]]) as [owner]:
-                owner.hear()
-                for waiter in waiting:
-                    waiter.say("60")
-                time.sleep(ASLEEP)
-                killed = time.monotonic_ns()
-                owner.process.kill()
-                entered = [json.loads(waiter.hear())["entered"] for waiter in waiting]
-            milliseconds.append((min(entered) - killed) / 1e6)
-    return milliseconds
+PATIENCE = 3.0  # seconds after which a lock counts as stranded
+# Waiters, and processes that are busy with another lock: the kernel is slow to end a process that
+# has waited while still others wait, for whatever lock.
+CASES = {"1 waiting": (1, 0), "4 waiting": (4, 0), "1 waiting, 3 busy": (1, 3)}
 
 
-def measure_killed(settings: Settings) -> Iterator[Row]:
-    """The owner, which has waited before it owned, is killed with SIGKILL while others wait.
+def measure_killed(settings: Settings) -> Iterator[Sample]:
+    """The owner, which has waited before it owned, is killed with SIGKILL while others wait."""
+    for case, (waiters, busy) in CASES.items():
 
-    The kernel is slow to end a process that has waited while still others wait, for whatever
-    lock. Hence the processes that are busy with another one.
-    """
-    other_lock = [
-        *WORKER,
-        "turns",
-        settings.lock_class,
-        settings.fastest / "other",
-        0.001,
-        *ENDLESS,
-    ]
-    for waiters, busy in ((1, 0), (4, 0), (1, 3)):
-        kills = settings.choose(200, 20)
-        with children([other_lock] * busy) as busy_ones:
-            for child in busy_ones:
-                child.say("go")
-            flock = kill_owner(settings, "Flock", waiters, kills)
-            times = kill_owner(settings, settings.lock_class, waiters, kills)
-        what = f"{kills} kills, {waiters} waiting, {busy} busy"
-        slow = sum(value > 100 for value in times)
-        yield Row(f"{what}: flock", p50_p99_max(flock))
-        yield Row(what, p50_p99_max(times), "p99 <= 2 ms", percentile(times, 99) <= 2)
-        yield Row(f"{what}: over 100 ms", f"{slow} of {kills}", "none", slow == 0)
+        def run(contestant: Contestant, words: tuple[int, int] = (waiters, busy)) -> dict[str, Any]:
+            kills = settings.choose(5 if contestant.peer else 40, 5)
+            reports = report_of(settings, "killed", contestant, *words, kills, PATIENCE)
+            return {"ms": [until_owned(report) for report in reports]}
+
+        yield from interleaved("killed", case, settings.waiting, settings.choose(4, 2), run)
+
+
+def until_owned(report: dict[str, Any]) -> float:
+    """Milliseconds from the kill to the first waiter's ownership."""
+    turns = turns_of(report)
+    if not turns:
+        raise Refused(f"not within {PATIENCE:.0f} s")
+    if turns[0].entered < report["killed"]:
+        raise Refused("overlapped: not reported")
+    return (turns[0].entered - report["killed"]) / 1e6
+
+
+def show_killed(results: Results) -> Iterator[Row]:
+    for case in results.cases("killed"):
+        for name in results.contestants("killed", case):
+            yield from killed_rows(results, case, name)
+
+
+def killed_rows(results: Results, case: str, name: str) -> Iterator[Row]:
+    what, times = f"{case}: {name}", results.pooled("killed", case, name, "ms")
+    if not times:
+        yield Row(what, results.failure("killed", case, name))
+        return
+    if name not in OURS:
+        yield Row(what, p50_p99_max(times))
+        return
+    yield Row(what, p50_p99_max(times), "p99 <= 2 ms", percentile(times, 99) <= 2)
+    slow = sum(value > 500 for value in times)
+    yield Row(f"{what}, over half a second", f"{slow} of {len(times)}", "none", slow == 0)
