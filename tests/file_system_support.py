@@ -18,12 +18,12 @@ USES = 4 << 20  # how much of its past a machine remembers, in bytes
 AT_WORKING_DIRECTORY = -100
 
 
-def compiled(directory):
-    """The library, built by the compiler that builds the extension; OSError: there is none."""
-    library = directory / "network.so"
+def compiled(directory, source=SOURCE):
+    """A library, built by the compiler that builds the extension; OSError: there is none."""
+    library = (directory / source.name).with_suffix(".so")
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC"))
     options = ["-std=c11", "-Wall", "-Wextra", "-O1", "-fPIC", "-shared", "-pthread"]
-    command = [*compiler, *options, "-o", str(library), str(SOURCE), "-ldl"]
+    command = [*compiler, *options, "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True)
     return library
 

@@ -144,6 +144,10 @@ CALLS = {
         "unlink": (263, 87),
         "stat": (262, 5, 332, 4, 6),
         "close": (3,),
+        "mkdir": (258, 83),
+        "rename": (316, 264, 82),
+        "control": (72,),
+        "statfs": (138, 137),
         "say": (1,),
     },
     "aarch64": {
@@ -153,6 +157,10 @@ CALLS = {
         "unlink": (35,),
         "stat": (79, 80, 291),
         "close": (57,),
+        "mkdir": (34,),
+        "rename": (276, 38),
+        "control": (25,),
+        "statfs": (44, 43),
         "say": (64,),
     },
 }.get(platform.machine(), {})

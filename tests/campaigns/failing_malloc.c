@@ -10,6 +10,7 @@ void *__libc_realloc(void *old, size_t size);
 static __thread long before;  /* how many more succeed */
 static __thread long failing; /* how many fail then */
 static __thread long failed;
+static __thread long asked; /* for how many, since it was last told to fail */
 
 /* In the calling thread. */
 void
@@ -18,6 +19,13 @@ fail_allocations(long first, long count)
     before = first - 1;
     failing = count;
     failed = 0;
+    asked = 0;
+}
+
+long
+allocations(void)
+{
+    return asked;
 }
 
 /* How many have failed; none does any more. */
@@ -31,6 +39,7 @@ stop_failing(void)
 static int
 fails(void)
 {
+    asked++;
     if (failing == 0 || before-- > 0) {
         return 0;
     }

@@ -1,0 +1,115 @@
+"""What one uncontended cycle costs, in things that can be counted and do not depend on the clock.
+
+How often a waiter wakes up is counted in test_waiting.py. A change that needs one call more changes
+these numbers: it says here that it does.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from file_system_support import compiled
+from lockfile import LinkFileLock, MkdirFileLock, SQLiteFileLock
+from protocol_support import SteppedChild, open_files
+from support import Child
+
+STEPS = (
+    *("open", "stat", "control", "statfs", "flock", "link", "mkdir", "rename", "unlink", "close"),
+    "say",
+)
+ALLOCATOR = Path(__file__).parent / "campaigns" / "failing_malloc.c"
+ONE_CYCLE = """
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+    for _ in range(3):
+        lock.acquire()
+        lock.release()
+    be_stopped()
+    hear()
+    say("begin")
+    lock.acquire()
+    say("owns")
+    lock.release()
+    say("released")
+    """
+
+# What opens, tags and later closes a descriptor: a program may have closed it meanwhile, and got
+# its number for a file of its own.
+OPEN = ["open", "stat", "control"]
+CLOSE = ["control", "close"]
+LINK_ACQUIRE = [*OPEN, "statfs", *OPEN, "flock", "stat", "link"]
+LINK_RELEASE = ["control", "control", "flock", "stat", "control", "unlink", "stat", "unlink"]
+MKDIR_ACQUIRE = [*OPEN, "statfs", "mkdir", *OPEN, *OPEN, "flock", "stat", "stat", "rename", *CLOSE]
+MKDIR_RELEASE = ["control", "control", "flock", "stat", "control", *OPEN, "rename", "stat"]
+CYCLES = {
+    LinkFileLock: (LINK_ACQUIRE, [*LINK_RELEASE, *CLOSE, *CLOSE]),
+    MkdirFileLock: (MKDIR_ACQUIRE, [*MKDIR_RELEASE, "unlink", "unlink", *CLOSE, *CLOSE, *CLOSE]),
+}
+
+
+def calls_of_one_cycle(lock_class, path):
+    """The kinds of system calls of acquire(), and of release()."""
+    with SteppedChild(ONE_CYCLE, lock_class.__name__, path, kinds=STEPS) as child:
+        child.say("go")
+        child.run_to("say")
+        parts = []
+        for _ in range(2):
+            kinds = []
+            while (call := child.next_call()).kind != "say":
+                kinds.append(call.kind)
+            parts.append(kinds)
+        child.go_on()
+        child.finish()
+    return tuple(parts)
+
+
+@pytest.mark.parametrize("lock_class", CYCLES, ids=lambda lock_class: lock_class.__name__)
+def test_system_calls_of_a_cycle(lock_class, path):
+    assert calls_of_one_cycle(lock_class, path) == CYCLES[lock_class]
+
+
+def test_system_calls_of_a_cycle_in_a_database(path):
+    """SQLite makes some of them, which are its own affair; nothing is opened or closed."""
+    acquire, release = calls_of_one_cycle(SQLiteFileLock, path)
+    assert not {"open", "close", "flock", "link", "unlink"} & {*acquire, *release}
+    assert acquire.count("stat") <= 5
+    assert release.count("stat") <= 3
+
+
+@pytest.mark.parametrize(
+    "lock_class, held", [(LinkFileLock, 2), (MkdirFileLock, 2), (SQLiteFileLock, 0)]
+)
+def test_descriptors_of_a_lock(lock_class, held, path, tmp_path):
+    """While it is held; in a database, which stays open, only the first costs any."""
+    with lock_class(tmp_path / "first"):
+        pass
+    before = len(open_files())
+    with lock_class(path):
+        assert len(open_files()) == before + held
+    assert len(open_files()) == before
+
+
+COUNT = """
+    import ctypes, os
+    allocator = ctypes.PyDLL(os.environ["LD_PRELOAD"])
+    allocator.allocations.restype = ctypes.c_long
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+
+    def count(cycles):
+        before = allocator.allocations()
+        for _ in range(cycles):
+            lock.acquire()
+            lock.release()
+        return allocator.allocations() - before
+
+    count(10)
+    say(count(110) - count(10))
+    """
+
+
+@pytest.mark.parametrize("lock_class", [LinkFileLock, MkdirFileLock])
+def test_allocations_of_a_cycle(lock_class, path, tmp_path, monkeypatch):
+    """One: the entry of the table."""
+    monkeypatch.setenv("LD_PRELOAD", str(compiled(tmp_path, ALLOCATOR)))
+    monkeypatch.setenv("PYTHONMALLOC", "malloc")
+    with Child(COUNT, lock_class.__name__, path) as child:
+        assert child.hear() == 100
