@@ -10,9 +10,10 @@ compiled := $(environment)/.compiled
 c_files := $(sort $(wildcard */*.[ch] */*/*.[ch]))
 
 SECONDS ?= 600
+RESULTS ?= results.json
 EXAMPLES ?= 2000
 
-.PHONY: help build demo test lint format faults torture fuzz core sanitize references model bench dist check-dist clean
+.PHONY: help build demo test lint format faults torture fuzz core sanitize references model bench report dist check-dist clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -67,6 +68,9 @@ model:  ## check the model of the protocol, and that it finds what is wrong (ARG
 
 bench: $(compiled)  ## measure, each figure beside its target (ARGS=--quick for a first look)
 	$(python) benchmarks/run.py $(ARGS)
+
+report: $(compiled) $(environment)/.group-bench  ## turn the samples of `make bench ARGS="--json FILE"` into docs/benchmarks.rst (RESULTS=FILE)
+	$(python) benchmarks/report.py $(RESULTS)
 
 dist: $(environment)/.group-build  ## build the source distribution, and from it the wheel
 	rm -rf dist

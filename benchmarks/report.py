@@ -1,0 +1,286 @@
+"""Turn the samples of a run into docs/benchmarks.rst and its plots.
+
+    python benchmarks/run.py --json results.json
+    python benchmarks/report.py results.json
+
+The same samples always give the same files.
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from string import Template
+from typing import Any
+
+import matplotlib
+from contestants import CONTESTANTS, FLOCK, NAMED, OURS
+from growth import grown
+from handoff import COUNTS
+from harness import Results, Sample, figure, median_and_spread, percentile
+from importing import added
+from matplotlib import pyplot
+
+PAGE = Path(__file__).with_name("page.rst.in")
+DOCS = Path(__file__).parent.parent / "docs"
+PLOTS = DOCS / "plots"
+STABLE = {"svg.hashsalt": "lockfile", "svg.fonttype": "none", "font.size": 9}
+
+
+def rst_table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in [head, *rows]:
+        for number, cell in enumerate(row):
+            lines.append(f"   {'*' if number == 0 else ' '} - {cell}".rstrip())
+    return "\n".join(lines)
+
+
+def names(results: Results, measurement: str, cases: Iterable[str]) -> list[str]:
+    """Who took part in any of these cases, in the order of the contestants."""
+    found = {name for case in cases for name in results.contestants(measurement, case)}
+    return [contestant.name for contestant in CONTESTANTS if contestant.name in found]
+
+
+def grid(
+    results: Results, measurement: str, cases: list[str], head: str, text: Callable[[str, str], str]
+) -> str:
+    """A row for each contestant, a column for each case; or why there is nothing to say."""
+
+    def cell(case: str, name: str) -> str:
+        if not results.of(measurement, case, name):
+            return "–"
+        return results.failure(measurement, case, name) or text(case, name)
+
+    rows = [
+        [name, *(cell(case, name) for case in cases)] for name in names(results, measurement, cases)
+    ]
+    return rst_table([head, *cases], rows)
+
+
+# ---- Tables ----
+
+
+def cycle_table(results: Results) -> str:
+    def text(case: str, name: str) -> str:
+        cost = figure(median(results.values("cycle", case, name, "µs")))
+        bare = (case.split(",")[0] + ", bare", f"bare {name}")
+        over = results.ratios("cycle", case, "µs", name, bare)
+        return f"{cost} µs" + (f" = {median(over):.2f} × bare" if over else "")
+
+    cases = results.cases("cycle")
+    cases = [case for case in cases if "bare" not in case and "threaded" not in case]
+    return grid(results, "cycle", cases, "", text)
+
+
+def calls_table(calls: dict[str, list[str]]) -> str:
+    rows: list[list[str]] = []
+    for name in [contestant.name for contestant in CONTESTANTS if calls.get(contestant.name)]:
+        counts = Counter(line.split("(")[0] for line in calls[name])
+        told = ", ".join(f"{call} {count}" for call, count in counts.most_common())
+        bare = calls.get(f"bare {name}")
+        rows.append([name, str(len(calls[name])), str(len(bare)) if bare else "–", told])
+    return rst_table(["", "calls", "bare", "which"], rows)
+
+
+def told_cases(results: Results) -> list[str]:
+    """What a table has room for; the plots show all."""
+    found = results.cases("handoff")
+    some = ("4 processes", "32 processes", "128 processes", "8 threads")
+    return [case for case in some if case in found]
+
+
+def times_table(results: Results, measurement: str, cases: list[str]) -> str:
+    def text(case: str, name: str) -> str:
+        times = results.pooled(measurement, case, name, "ms")
+        if not times:
+            return "nobody came"
+        told = (median(times), percentile(times, 99), max(times))
+        return " / ".join(figure(value) for value in told)
+
+    return grid(results, measurement, cases, "ms: p50 / p99 / max", text)
+
+
+def fairness_table(results: Results) -> str:
+    def text(case: str, name: str) -> str:
+        def values(what: str) -> list[float]:
+            return results.values("fairness", case, name, what)
+
+        turns = 99 * median(values("to another"))
+        wait = figure(max(values("longest wait")))
+        return f"{turns:.0f} / {median(values('jain')):.2f} / {wait} ms"
+
+    head = "turns of 99 / Jain / longest wait"
+    return grid(results, "fairness", told_cases(results), head, text)
+
+
+def waiting_table(results: Results) -> str:
+    def text(case: str, name: str) -> str:
+        wake_ups = max(results.pooled("waiting", case, name, "wake-ups"))
+        busy = max(results.pooled("waiting", case, name, "milliseconds"))
+        return f"{wake_ups:,} / {figure(busy)}"
+
+    cases = [case for case in results.cases("waiting") if case.endswith("waiting")]
+    return grid(results, "waiting", cases, "wake-ups / ms of processor", text)
+
+
+def memory_table(results: Results) -> str:
+    def text(case: str, name: str) -> str:
+        size = figure(median(results.values("memory", case, name, "bytes")))
+        kept = median(results.values("memory", case, name, "descriptors"))
+        return f"{size} bytes, {kept:.3g} descriptors"
+
+    return grid(results, "memory", results.cases("memory"), "each", text)
+
+
+def growth_table(results: Results) -> str:
+    def text(case: str, name: str) -> str:
+        [sample] = results.of("growth", case, name)
+        more = (f"{value:+,} {unit}" for unit, value in grown(sample.figures).items())
+        return f"{sample.figures['cycles']:,}: {', '.join(more)}"
+
+    return grid(results, "growth", results.cases("growth"), "", text)
+
+
+def import_table(results: Results) -> str:
+    rows: list[list[str]] = []
+    for name in results.contestants("import", "start"):
+        values = results.values("import", "start", name, "ms")
+        more = "–" if name.endswith("alone") else median_and_spread(added(results, name))
+        rows.append([name, figure(median(values)), more])
+    return rst_table(["ms", "the whole process", "added to Python alone"], rows)
+
+
+def crowd_table(results: Results) -> str:
+    def text(case: str, name: str) -> str:
+        alone = (f"{case.split(',')[0]}, alone,{case.rsplit(',', 1)[1]}", name)
+        grew = results.ratios("crowd", case, "µs", name, alone)
+        return f"{median(grew):.2f} ×" if grew else "–"
+
+    cases = [case for case in results.cases("crowd") if "beside" in case and "bare" not in case]
+    return grid(results, "crowd", cases, "", text)
+
+
+# ---- Plots ----
+
+
+def style(name: str) -> dict[str, Any]:
+    """Ours stand out; a peer keeps its colour from plot to plot."""
+    number = list(NAMED).index(name)
+    ours = name in OURS
+    colour = "black" if name == FLOCK.name else f"C{number % 10}"
+    return {"color": colour, "linewidth": 2.2 if ours else 1, "linestyle": "-" if ours else "--"}
+
+
+def save(drawing: pyplot.Figure, file: str) -> None:
+    drawing.tight_layout()
+    drawing.savefig(PLOTS / file, metadata={"Date": None, "Creator": None})
+    pyplot.close(drawing)
+    lines = (PLOTS / file).read_text().splitlines()
+    (PLOTS / file).write_text("\n".join(line.rstrip() for line in lines) + "\n")
+
+
+def plot_lines(
+    results: Results,
+    file: str,
+    measurement: str,
+    label: str,
+    value: Callable[[str, str], float | None],
+    log: bool,
+) -> None:
+    """One line a contestant, against the number of contending processes."""
+    drawing, axes = pyplot.subplots(figsize=(7.5, 4.5))
+    cases = {count: f"{count} processes" for count in COUNTS}
+    for name in names(results, measurement, cases.values()):
+        points = [(count, value(case, name)) for count, case in cases.items()]
+        known = [(count, point) for count, point in points if point is not None]
+        if known:
+            axes.plot(*zip(*known, strict=True), marker=".", label=name, **style(name))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(COUNTS, [str(count) for count in COUNTS])
+    axes.set_yscale("log" if log else "linear")
+    axes.set_xlabel("processes that contend")
+    axes.set_ylabel(label)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.grid(alpha=0.3)
+    save(drawing, file)
+
+
+def plot_bars(bars: dict[str, float], file: str, label: str) -> None:
+    drawing, axes = pyplot.subplots(figsize=(7.5, 0.3 * len(bars) + 0.9))
+    colours = ["C0" if name in OURS or name == "lockfile" else "0.6" for name in bars]
+    axes.barh(list(bars), list(bars.values()), color=colours)
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    save(drawing, file)
+
+
+def draw(results: Results) -> None:
+    matplotlib.rcParams.update(STABLE)
+    PLOTS.mkdir(exist_ok=True)
+
+    def latency(case: str, name: str) -> float | None:
+        times = results.pooled("handoff", case, name, "ms")
+        return median(times) if times else None
+
+    def shared(case: str, name: str) -> float | None:
+        values = results.values("fairness", case, name, "to another")
+        return 99 * median(values) if values else None
+
+    def cost(case: str, name: str) -> float | None:
+        times = results.pooled("handoff", case, name, "ms")
+        return percentile(times, 99) if times else None
+
+    plot_lines(results, "handoff.svg", "handoff", "hand-off, p50, ms", latency, True)
+    plot_lines(results, "handoff-p99.svg", "handoff", "hand-off, p99, ms", cost, True)
+    plot_lines(results, "turns.svg", "fairness", "of 99 turns, to another process", shared, False)
+    found = [name for name in results.contestants("import", "start") if "alone" not in name]
+    bars = {name: max(0.0, median(added(results, name))) for name in found}
+    plot_bars(bars, "import.svg", "added to the start of Python, ms")
+
+
+# ---- The page ----
+
+
+def about(machine: dict[str, Any]) -> str:
+    peers = ", ".join(f"{name} {version}" for name, version in machine["peers"].items())
+    lines = [
+        f"Python {machine['python']}, {machine['kernel']}, {machine['processors']} processors "
+        f"({machine['processor']}), shared with others; directories on "
+        f"{' and '.join(machine['file systems'])}; load {machine['load'][0]} before, "
+        f"{machine['load'][-1]} after.",
+        f"The peers: {peers}." if peers else "Without the peers.",
+    ]
+    if machine["quick"]:
+        lines.append("Fewer rounds than a full run: take the second digit for noise.")
+    return " ".join(lines)
+
+
+def page(results: Results, machine: dict[str, Any], calls: dict[str, list[str]]) -> str:
+    return Template(PAGE.read_text()).substitute(
+        machine=about(machine),
+        cycle=cycle_table(results),
+        calls=calls_table(calls),
+        handoff=times_table(results, "handoff", told_cases(results)),
+        fairness=fairness_table(results),
+        killed=times_table(results, "killed", results.cases("killed")),
+        waiting=waiting_table(results),
+        imports=import_table(results),
+        memory=memory_table(results),
+        growth=growth_table(results),
+        crowd=crowd_table(results),
+    )
+
+
+def main() -> None:
+    [path] = sys.argv[1:]
+    stored = json.loads(Path(path).read_text())
+    results = Results(Sample(**sample) for sample in stored["samples"])
+    draw(results)
+    text = page(results, stored["machine"], stored["calls"])
+    (DOCS / "benchmarks.rst").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
