@@ -38,7 +38,8 @@ class Machine:
         boot = network.scratch / f"boot-{number}"
         boot.write_text(f"{uuid.UUID(int=number)}\n")
         self._environment = {
-            "LD_PRELOAD": str(network.library),
+            "LD_PRELOAD": f"{os.environ.get('LD_PRELOAD', '')} {network.library}".strip(),
+            "NFS_LIBRARY": str(network.library),
             "NFS_ROOT": str(network.root),
             "NFS_MACHINE": str(number),
             "NFS_BOOT_ID": str(boot),
@@ -51,12 +52,13 @@ class Machine:
     @contextlib.contextmanager
     def running(self):
         """What is started meanwhile runs on this machine."""
+        before = os.environ.copy()
         os.environ.update(self._environment)
         try:
             yield
         finally:
-            for name in self._environment:
-                del os.environ[name]
+            os.environ.clear()
+            os.environ.update(before)
 
     def child(self, code, *arguments):
         prelude = "from file_system_support import *\n"
@@ -95,7 +97,7 @@ class Network:
 
 def manner(name):
     """[how often it is still to be shown, in percent otherwise, how often it was shown]"""
-    return (ctypes.c_int * 3).in_dll(ctypes.CDLL(os.environ["LD_PRELOAD"]), name)
+    return (ctypes.c_int * 3).in_dll(ctypes.CDLL(os.environ["NFS_LIBRARY"]), name)
 
 
 def show(name, times):
