@@ -348,7 +348,7 @@ claim_or_look(struct attempt *attempt)
 }
 
 /* One round, from opening the directory to its end or a sleep: the directory may
- * be replaced while we sleep, so each round opens it anew. */
+ * be replaced while we sleep, so each round finds it anew. */
 static enum outcome
 acquire_round(struct attempt *attempt)
 {
@@ -408,8 +408,9 @@ lock_acquire(struct attempt *attempt)
             attempt->lock->mechanism->identify(attempt);
             outcome = remember_waited_for(attempt);
         }
-        leave_place(attempt);
+        wait_unwatch(&attempt->wait);
     } while (outcome == LOCK_FREE);
+    leave_place(attempt);
     os_signals_release(&attempt->wait.signals);
     if (outcome == LOCK_OWNED) {
         forget_waited_for(attempt->lock);

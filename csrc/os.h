@@ -178,11 +178,12 @@ int os_find_mark(const struct os_file *file, enum os_mark mark); /* EWOULDBLOCK:
 /* Watches: a descriptor that becomes readable when a watched file changes. */
 int os_watch_open(struct os_file *watch);
 int os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, int *watched);
-void os_watch_remove(const struct os_file *watch, int watched);
+void os_watch_remove(const struct os_file *watch, int *watched);
 
 /* Takes what there is to read. True: a descriptor of the watched file that could
- * write was closed, perhaps by its owner's death. */
-bool os_watch_read(const struct os_file *watch, int watched);
+ * write was closed, perhaps by its owner's death. watched becomes -1 when the file
+ * is gone, and the kernel has ended the watch. */
+bool os_watch_read(const struct os_file *watch, int *watched);
 
 /* Signals wait outside from os_signals_hold() to os_signals_release(), except
  * inside os_wait(), which admits them at the very moment it goes to sleep: one

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,6 +233,8 @@ os_has_locked(const char *path, bool *has)
 
 /* ---- Watches ---- */
 
+#define LARGEST_EVENT (sizeof(struct inotify_event) + NAME_MAX + 1)
+
 static int highest_watch = -1; /* guarded by os_lock() */
 
 int
@@ -278,27 +281,31 @@ os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, i
 }
 
 void
-os_watch_remove(const struct os_file *watch, int watched)
+os_watch_remove(const struct os_file *watch, int *watched)
 {
-    if (os_is_open(watch)) {
+    if (*watched >= 0 && os_is_open(watch)) {
         /* Fails when the inode is gone, and the watch with it. */
-        inotify_rm_watch(watch->descriptor, watched);
+        inotify_rm_watch(watch->descriptor, *watched);
         os_watch_read(watch, watched);
     }
 }
 
 bool
-os_watch_read(const struct os_file *watch, int watched)
+os_watch_read(const struct os_file *watch, int *watched)
 {
     _Alignas(struct inotify_event) char buffer[4096];
     bool closed = false;
-    ssize_t length;
-    /* Closed behind our back: what the number may stand for now is not ours to read. */
-    while (os_is_open(watch) && (length = read(watch->descriptor, buffer, sizeof buffer)) > 0) {
+    ssize_t length = sizeof buffer;
+    /* Where one more event had room, there was none. Closed behind our back: what the
+     * number may stand for now is not ours to read. */
+    while (length > (ssize_t)(sizeof buffer - LARGEST_EVENT) && os_is_open(watch)) {
+        length = read(watch->descriptor, buffer, sizeof buffer);
         for (char *next = buffer; next < buffer + length;) {
             const struct inotify_event *event = (const struct inotify_event *)next;
             /* Events of an earlier wait may still be queued: theirs is another number. */
-            closed = closed || (event->wd == watched && (event->mask & IN_CLOSE_WRITE) != 0);
+            bool ours = event->wd == *watched;
+            closed = closed || (ours && (event->mask & IN_CLOSE_WRITE) != 0);
+            *watched = ours && (event->mask & IN_IGNORED) != 0 ? -1 : *watched;
             next += sizeof *event + event->len;
         }
     }

@@ -29,10 +29,26 @@ place_close(struct attempt *attempt)
     os_close(&attempt->directory);
 }
 
+/* Is it still what its path names, so that opening it anew would tell nothing new? A network
+ * file system may answer that from what it remembers. */
+static bool
+is_still_there(const struct attempt *attempt)
+{
+    struct os_status status;
+    return attempt->ground.local && os_is_open(&attempt->directory) &&
+           os_status_of(attempt->lock->directory, &status) == 0 &&
+           os_same(status.inode, attempt->directory.inode);
+}
+
 int
 place_open(struct attempt *attempt)
 {
-    place_close(attempt);
+    os_close(&attempt->beacon);
+    os_close(&attempt->found);
+    if (is_still_there(attempt)) {
+        return 0;
+    }
+    os_close(&attempt->directory);
     int error = os_open_directory(attempt->lock->directory, &attempt->directory);
     return error != 0 ? error : owner_ground(&attempt->directory, &attempt->ground);
 }

@@ -114,7 +114,7 @@ void
 wait_unwatch(struct wait *wait)
 {
     if (wait->watch.descriptor >= 0) {
-        os_watch_remove(&wait->watch, wait->watched);
+        os_watch_remove(&wait->watch, &wait->watched);
         give_watch(&wait->watch);
         wait->watch.descriptor = -1;
     }
@@ -184,7 +184,7 @@ wait_for_change(struct wait *wait)
         pause = left < 0 ? 0 : left < pause ? left : pause;
     }
     int error = os_wait(wait->watch.descriptor, pause, &wait->signals);
-    if (error == 0 && watching && os_watch_read(&wait->watch, wait->watched)) {
+    if (error == 0 && watching && os_watch_read(&wait->watch, &wait->watched)) {
         wait->hurried = false;
         wait_hurry(wait);
     }

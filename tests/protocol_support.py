@@ -148,6 +148,9 @@ CALLS = {
         "rename": (316, 264, 82),
         "control": (72,),
         "statfs": (138, 137),
+        "watch": (254, 255),
+        "sleep": (271,),
+        "read": (0,),
         "say": (1,),
     },
     "aarch64": {
@@ -161,6 +164,9 @@ CALLS = {
         "rename": (276, 38),
         "control": (25,),
         "statfs": (44, 43),
+        "watch": (27, 28),
+        "sleep": (73,),
+        "read": (63,),
         "say": (64,),
     },
 }.get(platform.machine(), {})

@@ -67,6 +67,34 @@ def test_system_calls_of_a_cycle(lock_class, path):
     assert calls_of_one_cycle(lock_class, path) == CYCLES[lock_class]
 
 
+WAIT = """
+    lock = lockfile.LinkFileLock(sys.argv[1])
+    be_stopped()
+    hear()
+    say("begin")
+    lock.acquire()
+    """
+
+
+def test_system_calls_of_a_needless_wake_up(path):
+    """All waiters wake up when the lock is released, and one wins: this is what each other pays."""
+    with (
+        SteppedChild(WAIT, path, kinds=[*STEPS, "watch", "sleep", "read"]) as child,
+        LinkFileLock(path) as owner,
+    ):
+        child.say("go")
+        child.run_to("say")
+        child.run_to("sleep")
+        owner.release()
+        owner.acquire()
+        kinds = []
+        while (call := child.next_call()).kind != "sleep":
+            kinds.append(call.kind)
+    events, still_there = ["control", "read"], ["control", "stat"]
+    look = [*OPEN, "control", "watch", "stat", "control", "flock"]
+    assert kinds == [*events, *CLOSE, *still_there, *look]
+
+
 def test_system_calls_of_a_cycle_in_a_database(path):
     """SQLite makes some of them, which are its own affair; nothing is opened or closed."""
     acquire, release = calls_of_one_cycle(SQLiteFileLock, path)
