@@ -95,7 +95,7 @@ def in_each_case(
     """Two to very many processes and threads."""
     check_detector(settings)
     for kind in KINDS:
-        for count in COUNTS if not settings.quick else (4, 8):
+        for count in COUNTS if settings.peers_python or not settings.quick else (4, 8):
             case = f"{count} {kind}"
             yield from interleaved(
                 measurement,

@@ -144,13 +144,22 @@ CALLS = {
         "unlink": (263, 87),
         "stat": (262, 5, 332, 4, 6),
         "close": (3,),
-        "mkdir": (258, 83),
-        "rename": (316, 264, 82),
-        "control": (72,),
-        "statfs": (138, 137),
-        "watch": (254, 255),
-        "sleep": (271,),
-        "read": (0,),
+        "fcntl": (72,),
+        "mkdir": (83, 258),
+        "rename": (82, 264, 316),
+        "statfs": (137, 138),
+        "list": (217,),
+        "watch": (254, 294),
+        "sleep": (271, 35, 230),
+        "mode": (90, 91, 268),
+        "write": (18,),
+        "read": (17,),
+        "truncate": (76, 77),
+        "sync": (74, 75),
+        "touch": (280,),
+        "node": (133, 259),
+        "link text": (89, 267),
+        "hear": (0,),
         "say": (1,),
     },
     "aarch64": {
@@ -160,19 +169,29 @@ CALLS = {
         "unlink": (35,),
         "stat": (79, 80, 291),
         "close": (57,),
+        "fcntl": (25,),
         "mkdir": (34,),
-        "rename": (276, 38),
-        "control": (25,),
-        "statfs": (44, 43),
-        "watch": (27, 28),
-        "sleep": (73,),
-        "read": (63,),
+        "rename": (38, 276),
+        "statfs": (43, 44),
+        "list": (61,),
+        "watch": (26, 27),
+        "sleep": (73, 101, 115),
+        "mode": (52, 53),
+        "write": (68,),
+        "read": (67,),
+        "truncate": (45, 46),
+        "sync": (82, 83),
+        "touch": (88,),
+        "node": (33,),
+        "link text": (78,),
+        "hear": (63,),
         "say": (64,),
     },
 }.get(platform.machine(), {})
-NAME_ARGUMENT = {"open": 1, "link": 3, "unlink": 1}  # of openat, linkat, unlinkat
-OLD_NAME_ARGUMENT = {"open": 0, "link": 1, "unlink": 0}  # of open, link, unlink
-OLD_CALLS = {2, 86, 87} if platform.machine() == "x86_64" else set()
+# Of openat, linkat, unlinkat, and so on; and of the calls without "at".
+NAME_ARGUMENT = {"open": 1, "link": 3, "unlink": 1, "mkdir": 1, "rename": 3}
+OLD_NAME_ARGUMENT = {"open": 0, "link": 1, "unlink": 0, "mkdir": 0, "rename": 1}
+OLD_CALLS = {2, 82, 83, 86, 87} if platform.machine() == "x86_64" else set()
 SET_FILTER, NEW_LISTENER, NO_NEW_PRIVILEGES = 1, 1 << 3, 38
 SECCOMP = {"x86_64": 317, "aarch64": 277}.get(platform.machine())
 RECEIVE, SEND = 0xC0502100, 0xC0182101

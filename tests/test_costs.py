@@ -14,7 +14,7 @@ from protocol_support import SteppedChild, open_files
 from support import Child
 
 STEPS = (
-    *("open", "stat", "control", "statfs", "flock", "link", "mkdir", "rename", "unlink", "close"),
+    *("open", "stat", "fcntl", "statfs", "flock", "link", "mkdir", "rename", "unlink", "close"),
     "say",
 )
 ALLOCATOR = Path(__file__).parent / "campaigns" / "failing_malloc.c"
@@ -34,12 +34,12 @@ ONE_CYCLE = """
 
 # What opens, tags and later closes a descriptor: a program may have closed it meanwhile, and got
 # its number for a file of its own.
-OPEN = ["open", "stat", "control"]
-CLOSE = ["control", "close"]
+OPEN = ["open", "stat", "fcntl"]
+CLOSE = ["fcntl", "close"]
 LINK_ACQUIRE = [*OPEN, "statfs", *OPEN, "flock", "stat", "link"]
-LINK_RELEASE = ["control", "control", "flock", "stat", "control", "unlink", "stat", "unlink"]
+LINK_RELEASE = ["fcntl", "fcntl", "flock", "stat", "fcntl", "unlink", "stat", "unlink"]
 MKDIR_ACQUIRE = [*OPEN, "statfs", "mkdir", *OPEN, *OPEN, "flock", "stat", "stat", "rename", *CLOSE]
-MKDIR_RELEASE = ["control", "control", "flock", "stat", "control", *OPEN, "rename", "stat"]
+MKDIR_RELEASE = ["fcntl", "fcntl", "flock", "stat", "fcntl", *OPEN, "rename", "stat"]
 CYCLES = {
     LinkFileLock: (LINK_ACQUIRE, [*LINK_RELEASE, *CLOSE, *CLOSE]),
     MkdirFileLock: (MKDIR_ACQUIRE, [*MKDIR_RELEASE, "unlink", "unlink", *CLOSE, *CLOSE, *CLOSE]),
@@ -79,7 +79,7 @@ WAIT = """
 def test_system_calls_of_a_needless_wake_up(path):
     """All waiters wake up when the lock is released, and one wins: this is what each other pays."""
     with (
-        SteppedChild(WAIT, path, kinds=[*STEPS, "watch", "sleep", "read"]) as child,
+        SteppedChild(WAIT, path, kinds=[*STEPS, "watch", "sleep", "hear"]) as child,
         LinkFileLock(path) as owner,
     ):
         child.say("go")
@@ -90,8 +90,8 @@ def test_system_calls_of_a_needless_wake_up(path):
         kinds = []
         while (call := child.next_call()).kind != "sleep":
             kinds.append(call.kind)
-    events, still_there = ["control", "read"], ["control", "stat"]
-    look = [*OPEN, "control", "watch", "stat", "control", "flock"]
+    events, still_there = ["fcntl", "hear"], ["fcntl", "stat"]
+    look = [*OPEN, "fcntl", "watch", "stat", "fcntl", "flock"]
     assert kinds == [*events, *CLOSE, *still_there, *look]
 
 

@@ -24,12 +24,8 @@ from lockfile import (
     UnlockError,
 )
 from protocol_support import (
-    CALLS,
     DEAD,
     HOST,
-    NAME_ARGUMENT,
-    OLD_CALLS,
-    OLD_NAME_ARGUMENT,
     SteppedChild,
     beacon,
     has_settled,
@@ -54,17 +50,9 @@ from support import (
 
 CLASSES = [MkdirFileLock, LinkFileLock]
 
-# The system calls on directories: children know them, too, since they import this module.
-
-if platform.machine() == "x86_64":
-    CALLS.update(mkdir=(258, 83), rename=(316, 264, 82), list=(217,))
-    OLD_CALLS.update((82, 83))
-    REFUSABLE.update(rename=(316,))
-elif platform.machine() == "aarch64":
-    CALLS.update(mkdir=(34,), rename=(276, 38), list=(61,))
-    REFUSABLE.update(rename=(276,))
-NAME_ARGUMENT.update(mkdir=1, rename=3)
-OLD_NAME_ARGUMENT.update(mkdir=0, rename=1)
+REFUSABLE.update(
+    {"x86_64": {"rename": (316,)}, "aarch64": {"rename": (276,)}}.get(platform.machine(), {})
+)
 
 STEPS = ("open", "flock", "mkdir", "rename", "link", "unlink", "stat", "list", "close", "say")
 CHANGES = ("open", "mkdir", "rename", "link", "unlink", "say")  # what a kill may fall between

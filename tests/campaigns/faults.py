@@ -42,46 +42,7 @@ import support
 
 CLASSES = ("LinkFileLock", "MkdirFileLock", "SQLiteFileLock")
 
-# What else than files, in the terms of protocol_support, is stopped at.
-protocol_support.CALLS.update(
-    {
-        "x86_64": {
-            "fcntl": (72,),
-            "mkdir": (83, 258),
-            "rename": (82, 264, 316),
-            "statfs": (137, 138),
-            "list": (217,),
-            "watch": (254, 294),
-            "sleep": (271, 35, 230),
-            "mode": (90, 91, 268),
-            "write": (18,),
-            "read": (17,),
-            "truncate": (76, 77),
-            "sync": (74, 75),
-            "touch": (280,),
-            "node": (133, 259),
-            "link text": (89, 267),
-        },
-        "aarch64": {
-            "fcntl": (25,),
-            "mkdir": (34,),
-            "rename": (38, 276),
-            "statfs": (43, 44),
-            "list": (61,),
-            "watch": (26, 27),
-            "sleep": (73, 101, 115),
-            "mode": (52, 53),
-            "write": (68,),
-            "read": (67,),
-            "truncate": (45, 46),
-            "sync": (82, 83),
-            "touch": (88,),
-            "node": (33,),
-            "link text": (78,),
-        },
-    }.get(os.uname().machine, {})
-)
-KINDS = [kind for kind in protocol_support.CALLS if kind not in ("say", "close")]
+KINDS = [kind for kind in protocol_support.CALLS if kind not in ("hear", "say", "close")]
 
 # The errors that each may have. (Those of close() come after it has closed; asking an open file
 # for its signal has none; and SQLite's own locks are SQLite's matter.)
