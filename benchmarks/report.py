@@ -26,7 +26,6 @@ from matplotlib import pyplot
 PAGE = Path(__file__).with_name("page.rst.in")
 DOCS = Path(__file__).parent.parent / "docs"
 PLOTS = DOCS / "plots"
-STABLE = {"svg.hashsalt": "lockfile", "svg.fonttype": "none", "font.size": 9}
 
 
 def rst_table(head: list[str], rows: Iterable[list[str]]) -> str:
@@ -217,7 +216,8 @@ def plot_bars(bars: dict[str, float], file: str, label: str) -> None:
 
 
 def draw(results: Results) -> None:
-    matplotlib.rcParams.update(STABLE)
+    matplotlib.rc("svg", hashsalt="lockfile", fonttype="none")  # the same names each time, and text
+    matplotlib.rc("font", size=9)
     PLOTS.mkdir(exist_ok=True)
 
     def latency(case: str, name: str) -> float | None:
