@@ -216,7 +216,10 @@ owner_check_afresh(const struct os_file *directory, const char *name, struct os_
 {
     struct os_file file;
     struct os_status status;
-    int error = local ? EACCES : os_open(directory, name, OS_READ, &file, &status);
+    if (local) {
+        return owner_check(directory, name, inode);
+    }
+    int error = os_open(directory, name, OS_READ, &file, &status);
     switch (error) {
     case 0:
         os_close(&file);

@@ -198,8 +198,20 @@ def become(user):
 # System calls that the kernel refuses to one thread, for the rest of its life, by a seccomp filter.
 
 REFUSABLE = {
-    "x86_64": {"link": (86, 265), "unlink": (87, 263), "flock": (73,), "inotify": (253, 294)},
-    "aarch64": {"link": (37,), "unlink": (35,), "flock": (32,), "inotify": (26,)},
+    "x86_64": {
+        "link": (86, 265),
+        "unlink": (87, 263),
+        "flock": (73,),
+        "inotify": (253, 294),
+        "rename": (316,),  # the one that replaces nothing
+    },
+    "aarch64": {
+        "link": (37,),
+        "unlink": (35,),
+        "flock": (32,),
+        "inotify": (26,),
+        "rename": (276,),
+    },
 }.get(platform.machine(), {})
 
 

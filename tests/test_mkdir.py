@@ -5,7 +5,6 @@ import errno
 import fcntl
 import itertools
 import os
-import platform
 import signal
 import stat
 import textwrap
@@ -38,7 +37,6 @@ from protocol_support import (
 )
 from support import (
     PATIENCE,
-    REFUSABLE,
     Child,
     OtherThread,
     holder,
@@ -49,10 +47,6 @@ from support import (
 )
 
 CLASSES = [MkdirFileLock, LinkFileLock]
-
-REFUSABLE.update(
-    {"x86_64": {"rename": (316,)}, "aarch64": {"rename": (276,)}}.get(platform.machine(), {})
-)
 
 STEPS = ("open", "flock", "mkdir", "rename", "link", "unlink", "stat", "list", "close", "say")
 CHANGES = ("open", "mkdir", "rename", "link", "unlink", "say")  # what a kill may fall between
