@@ -8,10 +8,17 @@ import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 LONG = 86_400.0  # seconds, where a peer would otherwise give up while it waits
+
+
+@cache
+def found(module: str, name: str) -> Any:
+    """Imported when it is first used, and not looked for each time that a lock is made."""
+    return getattr(import_module(module), name)
 
 
 class Flock:
@@ -55,7 +62,7 @@ class Unmade:
     """zc.lockfile locks when an object is made, and cannot wait."""
 
     def __init__(self, path: str) -> None:
-        self.make = import_module("zc.lockfile").LockFile
+        self.make = found("zc.lockfile", "LockFile")
         self.path = path
 
     def acquire(self) -> None:
@@ -67,23 +74,23 @@ class Unmade:
 
 def of_lockfile(module: str, name: str) -> Callable[[str, bool], Any]:
     """A class with the interface that the classic package and this one share."""
-    return lambda path, threaded: getattr(import_module(module), name)(path, threaded)
+    return lambda path, threaded: found(module, name)(path, threaded)
 
 
 def filelock(name: str) -> Callable[[str, bool], Any]:
-    return lambda path, _threaded: getattr(import_module("filelock"), name)(path + ".lock")
+    return lambda path, _threaded: found("filelock", name)(path + ".lock")
 
 
 def fasteners(path: str, _threaded: bool) -> Any:
-    return import_module("fasteners").InterProcessLock(path + ".lock")
+    return found("fasteners", "InterProcessLock")(path + ".lock")
 
 
 def portalocker(path: str, _threaded: bool) -> Any:
-    return import_module("portalocker").Lock(path + ".lock", timeout=LONG)
+    return found("portalocker", "Lock")(path + ".lock", timeout=LONG)
 
 
 def flufl(path: str, _threaded: bool) -> Any:
-    lock = import_module("flufl.lock").Lock(path + ".lock")
+    lock = found("flufl.lock", "Lock")(path + ".lock")
     return Renamed(lock.lock, lock.unlock)
 
 

@@ -35,6 +35,9 @@ files_look(struct attempt *attempt, bool watched)
         return outcome;
     }
     outcome = place_look_up(attempt);
+    if (outcome == LOCK_HELD && watched) {
+        table_await(attempt_key(attempt)); /* its beacon tells us nothing, so we do not mark it */
+    }
     if (outcome != LOCK_FREE) {
         return outcome;
     }
@@ -204,7 +207,8 @@ files_release(struct attempt *attempt, struct owned *owned, bool *awaited)
     if (error != 0) {
         return still_owned(owned, report, error, "make sure of the lock file");
     }
-    *awaited = owned->local && os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK;
+    *awaited = table_is_awaited(owned) ||
+               (owned->local && os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK);
     error = own_shape(owned)->remove(directory, owned->file, owned->unique_name, &owned->beacon,
                                      owner_remove, &freed);
     if (!freed && error == ENOENT) {

@@ -219,6 +219,27 @@ table_find(struct table_key key, struct owner *owner, uint64_t *serial)
     return owned != NULL;
 }
 
+void
+table_await(struct table_key key)
+{
+    os_lock();
+    discard_parent_table();
+    struct owned *owned = find(&(struct query){.key = &key});
+    if (owned != NULL) {
+        owned->awaited = true;
+    }
+    os_unlock();
+}
+
+bool
+table_is_awaited(const struct owned *owned)
+{
+    os_lock();
+    bool awaited = owned->awaited;
+    os_unlock();
+    return awaited;
+}
+
 bool
 table_names(struct os_inode directory, const char *name)
 {

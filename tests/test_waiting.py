@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -452,6 +453,25 @@ def test_two_processes_take_turns(lock_class, path, tmp_path):
     assert len(turns) == 80
     changes = sum(before != after for before, after in itertools.pairwise(turns))
     assert changes > 60
+
+
+def test_two_threads_take_turns(lock_class, path):
+    turns = []
+
+    def take_turns():
+        lock = lock_class(path)
+        for _ in range(40):
+            with lock:
+                turns.append(threading.get_ident())
+                time.sleep(0.002)
+
+    with OtherThread() as one, OtherThread() as two:
+        with lock_class(path):
+            taking = [thread.start(take_turns) for thread in (one, two)]
+        for each in taking:
+            each.result(PATIENCE)
+    assert len(turns) == 80
+    assert sum(before != after for before, after in itertools.pairwise(turns)) > 60
 
 
 def test_stopped_contender_does_not_keep_the_owner_from_its_lock(lock_class, path):
