@@ -268,10 +268,10 @@ os_watch_open(struct os_file *watch)
 int
 os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, int *watched)
 {
-    uint32_t events = IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF | IN_CLOSE_WRITE | IN_DONT_FOLLOW;
-    if (kind == OS_DIRECTORY) {
-        events |= IN_DELETE;
-    }
+    uint32_t events = IN_ATTRIB | IN_DELETE_SELF | IN_CLOSE_WRITE | IN_DONT_FOLLOW;
+    /* Not the move that frees a lock directory: the kernel still holds the directory around
+     * it then, in which all who wake up would queue. What is removed from it comes next. */
+    events |= kind == OS_DIRECTORY ? IN_DELETE : IN_MOVE_SELF;
     int number = inotify_add_watch(watch->descriptor, path, events);
     if (number < 0) {
         return errno;

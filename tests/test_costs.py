@@ -4,19 +4,25 @@ How often a waiter wakes up is counted in test_waiting.py. A change that needs o
 these numbers: it says here that it does.
 """
 
+import ctypes
+import os
+import select
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from file_system_support import compiled
 from lockfile import LinkFileLock, MkdirFileLock, SQLiteFileLock
-from protocol_support import SteppedChild, open_files
-from support import Child
+from protocol_support import SteppedChild, has_settled, open_files
+from support import Child, wait_until
 
 STEPS = (
     *("open", "stat", "fcntl", "statfs", "flock", "link", "mkdir", "rename", "unlink", "close"),
     "say",
 )
+PIDFD_GETFD = 438  # on every architecture
 ALLOCATOR = Path(__file__).parent / "campaigns" / "failing_malloc.c"
 ONE_CYCLE = """
     lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
@@ -93,6 +99,57 @@ def test_system_calls_of_a_needless_wake_up(path):
     events, still_there = ["fcntl", "hear"], ["fcntl", "stat"]
     look = [*OPEN, "fcntl", "watch", "stat", "fcntl", "flock"]
     assert kinds == [*events, *CLOSE, *still_there, *look]
+
+
+RELEASE = """
+    lock = lockfile.MkdirFileLock(sys.argv[1])
+    lock.acquire()
+    say("owns")
+    be_stopped()
+    hear()
+    lock.release()
+    say("released")
+    """
+
+
+def test_waiters_sleep_while_the_directory_of_the_lock_is_busy(path):
+    """The kernel still holds it while it tells of the rename that frees a lock directory: all who
+    woke up then would queue to make directories in it."""
+    with SteppedChild(RELEASE, path, kinds=["rename", "unlink", "say"]) as owner:
+        assert owner.hear() == "owns"
+        with Child("with lockfile.MkdirFileLock(sys.argv[1]): say('owns')", path) as waiter:
+            wait_until(lambda: has_settled(waiter.pid), "the waiter to sleep")
+            os.kill(waiter.pid, signal.SIGSTOP)  # what it is told stays to be read
+            with inotify_of(waiter.pid) as told:
+                owner.say("release")
+                owner.run_to("rename")
+                owner.run_to("unlink")
+                assert not told()
+                owner.next_call()
+                assert told()
+            os.kill(waiter.pid, signal.SIGCONT)
+            assert waiter.hear() == "owns"
+            waiter.finish()
+        assert owner.run_on() == "released"
+        owner.finish()
+
+
+@contextmanager
+def inotify_of(pid):
+    """Whether the process that sleeps by inotify has been told anything that it has not read."""
+    [number] = [
+        int(name)
+        for name in os.listdir(f"/proc/{pid}/fd")
+        if os.readlink(f"/proc/{pid}/fd/{name}") == "anon_inode:inotify"
+    ]
+    process = os.pidfd_open(pid)
+    descriptor = ctypes.CDLL(None).syscall(PIDFD_GETFD, process, number, 0)
+    os.close(process)
+    assert descriptor >= 0
+    try:
+        yield lambda: bool(select.select([descriptor], [], [], 0)[0])
+    finally:
+        os.close(descriptor)
 
 
 def test_system_calls_of_a_cycle_in_a_database(path):
