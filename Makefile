@@ -24,7 +24,7 @@ demo: $(compiled)  ## see the lock at work
 	$(python) examples/demo.py
 
 test: $(compiled) $(environment)/.group-test  ## run the tests and the examples of the documentation (ARGS="-k fork" for some)
-	$(python) -m pytest $(ARGS)
+	$(python) -m pytest -n 3 $(ARGS)  # most of them wait, most of the time
 
 lint: $(compiled) $(environment)/.group-lint  ## check style, types, stubs and the markup of the documentation
 	$(programs)/ruff check
