@@ -208,12 +208,12 @@ static int
 module_clear(PyObject *module)
 {
     State *state = PyModule_GetState(module);
-    if (state->databases != NULL && is_at_the_end()) {
-        sqlite_release_all(databases_of(state->databases));
-        state->databases = NULL; /* threads that were waiting may still reach for it */
+    if (state->pool != NULL && is_at_the_end()) {
+        sqlite_release_all(pool_of(state->pool));
+        state->pool = NULL; /* threads that were waiting may still reach for it */
     }
     /* Not visited above: so no collection of garbage pulls connections apart before. */
-    Py_CLEAR(state->databases);
+    Py_CLEAR(state->pool);
     errors_clear(&state->errors);
     Py_CLEAR(state->Owner);
     Py_CLEAR(state->LockBase);

@@ -104,8 +104,8 @@ begin_any(PyObject *self, struct call *call, int64_t deadline)
         return false;
     }
     attempt_begin(&call->attempt, lock, deadline);
-    PyObject *databases = state_of(self)->databases;
-    call->caller = (struct caller){.databases = databases ? databases_of(databases) : NULL};
+    PyObject *pool = state_of(self)->pool;
+    call->caller = (struct caller){.pool = pool ? pool_of(pool) : NULL};
     call->attempt.caller = &call->caller;
     return true;
 }

@@ -16,7 +16,7 @@ typedef struct {
     PyTypeObject *Owner;
     PyTypeObject *LockBase, *LinkFileLock, *MkdirFileLock, *SQLiteFileLock;
     PyObject *abspath;
-    PyObject *databases; /* NULL until there is a lock that wants them */
+    PyObject *pool; /* of connections to databases; NULL until there is a lock that wants one */
 } State;
 
 /* The module's state, from any object of its types or of subclasses. */

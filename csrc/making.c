@@ -76,17 +76,17 @@ mechanism_of(const State *state, PyObject *self)
 
 /* The connections of this interpreter, from the first lock on that wants them. */
 static bool
-need_databases(State *state)
+need_pool(State *state)
 {
-    if (state->databases == NULL) {
-        PyObject *databases = databases_new();
-        if (state->databases == NULL) {
-            state->databases = databases;
+    if (state->pool == NULL) {
+        PyObject *pool = database_pool();
+        if (state->pool == NULL) {
+            state->pool = pool;
         } else {
-            Py_XDECREF(databases); /* another thread was faster */
+            Py_XDECREF(pool); /* another thread was faster */
         }
     }
-    return state->databases != NULL;
+    return state->pool != NULL;
 }
 
 /* What a lock object is made from; path and the two files as bytes. */
@@ -105,7 +105,7 @@ initialise(PyObject *self, const struct making *making)
     bool has_timeout;
     double seconds = 0;
     if (!read_timeout(making->timeout, &has_timeout, &seconds) ||
-        (mechanism == &sqlite_mechanism && !need_databases(state))) {
+        (mechanism == &sqlite_mechanism && !need_pool(state))) {
         return -1;
     }
     struct lock *lock = lock_new(

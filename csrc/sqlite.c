@@ -743,11 +743,11 @@ const struct mechanism sqlite_mechanism = {
 /* ---- Exit ---- */
 
 void
-sqlite_release_all(struct databases *databases)
+sqlite_release_all(struct pool *pool)
 {
-    struct caller caller = {.databases = databases};
+    struct caller caller = {.pool = pool};
     struct owned *owned;
-    databases_end(databases);
+    pool_end(pool);
     table_close();
     while ((owned = table_take_last(&sqlite_mechanism)) != NULL) {
         struct attempt attempt = {.caller = &caller};

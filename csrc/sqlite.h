@@ -9,6 +9,6 @@
 extern const struct mechanism sqlite_mechanism;
 
 /* At the interpreter's end, with the GIL: releases all rows that this process owns. */
-void sqlite_release_all(struct databases *databases);
+void sqlite_release_all(struct pool *pool);
 
 #endif
