@@ -36,7 +36,7 @@ files_look(struct attempt *attempt, bool watched)
     }
     outcome = place_look_up(attempt);
     if (outcome == LOCK_HELD && watched) {
-        table_await(attempt_key(attempt)); /* its beacon tells us nothing, so we do not mark it */
+        table_await(attempt_key(attempt), &attempt->awaited); /* no need to go and mark it */
     }
     if (outcome != LOCK_FREE) {
         return outcome;
@@ -207,8 +207,8 @@ files_release(struct attempt *attempt, struct owned *owned, bool *awaited)
     if (error != 0) {
         return still_owned(owned, report, error, "make sure of the lock file");
     }
-    *awaited = table_is_awaited(owned) ||
-               (owned->local && os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK);
+    *awaited = owned->local &&
+               (table_is_awaited(owned) || os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK);
     error = own_shape(owned)->remove(directory, owned->file, owned->unique_name, &owned->beacon,
                                      owner_remove, &freed);
     if (!freed && error == ENOENT) {

@@ -410,6 +410,7 @@ lock_acquire(struct attempt *attempt)
         }
         wait_unwatch(&attempt->wait);
     } while (outcome == LOCK_FREE);
+    table_end_wait(&attempt->awaited);
     leave_place(attempt);
     os_signals_release(&attempt->wait.signals);
     if (outcome == LOCK_OWNED) {

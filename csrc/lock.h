@@ -91,6 +91,7 @@ struct attempt {
     int64_t busy_since;         /* since when nobody could even be asked; 0: somebody could */
     bool waiting;               /* it was held, and the caller would wait ... */
     struct os_identity seen;    /* ... and this is what for, at first */
+    uint64_t awaited;           /* the entry that counts it among its waiters; 0: none */
     struct owner_ground ground; /* from here on: for as long as the place is open */
     struct os_file directory;
     struct os_file found;  /* the lock file in the way, when last looked at */

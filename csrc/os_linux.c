@@ -270,7 +270,7 @@ os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, i
 {
     uint32_t events = IN_ATTRIB | IN_DELETE_SELF | IN_CLOSE_WRITE | IN_DONT_FOLLOW;
     /* Not the move that frees a lock directory: the kernel still holds the directory around
-     * it then, in which all who wake up would queue. What is removed from it comes next. */
+     * it then, in which all who wake up would queue. What is in it is removed next. */
     events |= kind == OS_DIRECTORY ? IN_DELETE : IN_MOVE_SELF;
     int number = inotify_add_watch(watch->descriptor, path, events);
     if (number < 0) {

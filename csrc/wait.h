@@ -1,9 +1,9 @@
 /* Waiting until an inode changes, or the deadline.
  *
- * The kernel tells of a change: the lock file's links are counted down or it is
- * moved when it is released, and its owner's descriptor is closed for writing
- * when the owner dies. A watch is set before the look that finds the lock held,
- * so nothing between the look and the sleep is missed.
+ * The kernel tells of a change: when it is released, the lock file's links are counted
+ * down, or what is in it is removed; and when its owner dies, the owner's descriptor is
+ * closed for writing. A watch is set before the look that finds the lock held, so no
+ * event between the look and the sleep is missed.
  *
  * The kernel tells of an owner's death a moment before it frees the beacon.
  * After such an event the waits are 0.1 ms and then twice as long each, up to

@@ -145,7 +145,8 @@ def inotify_of(pid):
     process = os.pidfd_open(pid)
     descriptor = ctypes.CDLL(None).syscall(PIDFD_GETFD, process, number, 0)
     os.close(process)
-    assert descriptor >= 0
+    if descriptor < 0:
+        pytest.skip("pidfd_getfd() is not to be had")
     try:
         yield lambda: bool(select.select([descriptor], [], [], 0)[0])
     finally:

@@ -434,6 +434,31 @@ def test_no_courtesy_is_owed_for_another_lock_or_by_who_would_not_wait(
     assert not pauses(lock_class, path, which, timeout)
 
 
+def test_no_courtesy_is_owed_to_a_thread_that_has_given_up(lock_class, path):
+    code = """
+        from support import in_thread
+        lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+        lock.acquire()
+        for _ in range(2):
+            try:
+                in_thread(lock.acquire, timeout=0.01)
+            except lockfile.LockTimeout:
+                say("timeout")
+        be_stopped()
+        hear()
+        lock.release()
+        lock.acquire(timeout=5)
+        say("owns")
+        lock.release()
+        """
+    with SteppedChild(code, lock_class.__name__, path, kinds=("sleep", "say")) as owner:
+        assert owner.hear() == owner.hear() == "timeout"
+        owner.say("go on")
+        assert owner.next_call().kind == "say"
+        assert owner.run_on() == "owns"
+        owner.finish()
+
+
 # Sweeps and lock directories between two looks
 
 
