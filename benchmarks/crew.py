@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 MOST_TURNS = 4096
@@ -116,11 +117,11 @@ class Crew:
         What came after the end is cut off, since the notes are read one after the other. A little
         later, since a turn is written down after its release.
         """
-        started = now()
+        started, used = now(), self.processor_time()
         while now() - started < seconds * 1e9 and self.turns_taken() < turns:
             time.sleep(0.005)
         self.look_for_trouble()
-        enough, ended = self.turns_taken() >= turns, now()
+        taken, ended, used = self.turns_taken(), now(), self.processor_time() - used
         time.sleep(0.01)
         slots = [self.read(number) for number in range(self.count)]
         finished = [turn for slot in slots for turn in slot["turns"]]
@@ -138,8 +139,16 @@ class Crew:
             ],
             "started": started,
             "ended": ended,
-            "enough": enough,
+            "enough": taken >= turns,
+            "processor": used / max(1, taken),
         }
+
+    def processor_time(self) -> int:
+        """Nanoseconds that the contenders have kept processors busy."""
+        if not self.pids:
+            return time.process_time_ns()
+        times = (Path(f"/proc/{pid}/schedstat").read_text() for pid in self.pids)
+        return sum(int(text.split()[0]) for text in times)
 
     def turns_taken(self) -> int:
         return sum(self.note(number, TURNS) for number in range(self.count))

@@ -101,6 +101,13 @@ def times_table(results: Results, measurement: str, cases: list[str]) -> str:
     return grid(results, measurement, cases, "ms: p50 / p99 / max", text)
 
 
+def cost_table(results: Results) -> str:
+    def text(case: str, name: str) -> str:
+        return figure(median(results.values("handoff", case, name, "processor ms")))
+
+    return grid(results, "handoff", told_cases(results), "ms of processor", text)
+
+
 def fairness_table(results: Results) -> str:
     def text(case: str, name: str) -> str:
         def values(what: str) -> list[float]:
@@ -228,12 +235,17 @@ def draw(results: Results) -> None:
         values = results.values("fairness", case, name, "to another")
         return 99 * median(values) if values else None
 
-    def cost(case: str, name: str) -> float | None:
+    def slowest(case: str, name: str) -> float | None:
         times = results.pooled("handoff", case, name, "ms")
         return percentile(times, 99) if times else None
 
+    def cost(case: str, name: str) -> float | None:
+        values = results.values("handoff", case, name, "processor ms")
+        return median(values) if values else None
+
     plot_lines(results, "handoff.svg", "handoff", "hand-off, p50, ms", latency, True)
-    plot_lines(results, "handoff-p99.svg", "handoff", "hand-off, p99, ms", cost, True)
+    plot_lines(results, "handoff-p99.svg", "handoff", "hand-off, p99, ms", slowest, True)
+    plot_lines(results, "cost.svg", "handoff", "ms of processor for each turn", cost, True)
     plot_lines(results, "turns.svg", "fairness", "of 99 turns, to another process", shared, False)
     found = [name for name in results.contestants("import", "start") if "alone" not in name]
     bars = {name: max(0.0, median(added(results, name))) for name in found}
@@ -263,6 +275,7 @@ def page(results: Results, machine: dict[str, Any], calls: dict[str, list[str]])
         cycle=cycle_table(results),
         calls=calls_table(calls),
         handoff=times_table(results, "handoff", told_cases(results)),
+        cost=cost_table(results),
         fairness=fairness_table(results),
         killed=times_table(results, "killed", results.cases("killed")),
         waiting=waiting_table(results),
