@@ -45,9 +45,9 @@ class Runner:
         return nanoseconds / self.count / 1000
 
     def fit(self, seconds: float) -> None:
-        """Choose a number of cycles that take about this long."""
-        self.run()
-        self.count = min(20_000, max(5, int(seconds * 1e6 / self.run())))
+        """Choose a number of cycles that take about this long, once it is warm."""
+        fastest = min(self.run() for _ in range(10))
+        self.count = min(20_000, max(5, int(seconds * 1e6 / fastest)))
 
 
 def limit(name: str) -> float:
