@@ -518,10 +518,9 @@ get_unique_name(PyObject *self, void *closure)
     }
     const struct lock *lock = call.attempt.lock;
     caller_leave(&call.caller);
-    lock_unique_name(&call.attempt, name);
+    bool inside = lock_unique_name(&call.attempt, name);
     attempt_end(&call.attempt);
     caller_return(&call.caller);
-    bool inside = lock->mechanism != NULL && lock->mechanism->unique_file_is_inside;
     PyObject *place = decode(inside ? lock->lock_file : lock->directory);
     PyObject *base = decode(name);
     if (place != NULL && base != NULL) {

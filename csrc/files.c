@@ -95,39 +95,69 @@ cannot_remove_stale(struct attempt *attempt, int error)
     }
 }
 
-/* Holding the beacon, by which breakers take turns. */
+/* What a removal keeps off. */
+struct exclusion {
+    int (*begin)(const struct os_file *directory, bool local);
+    void (*end)(const struct os_file *directory, bool local);
+};
+static const struct exclusion as_removal = {place_begin_removal, place_end_removal};
+static const struct exclusion as_break = {place_begin_condemning, place_end_condemning};
+
 static enum outcome
-remove_stale(struct attempt *attempt, struct os_file *beacon)
+remove_stale(struct attempt *attempt, struct os_file *beacon, const struct exclusion *exclusion)
 {
     const struct os_file *directory = &attempt->directory;
     const char *file = attempt->lock->file;
+    bool local = attempt->ground.local;
     bool freed = false;
-    if (place_begin_removal(directory) != 0) {
+    if (exclusion->begin(directory, local) != 0) {
+        exclusion->end(directory, local);
         wait_hurry(&attempt->wait); /* a break_lock() is at work */
         return place_hold(attempt, LIFE_DEAD, "its directory is locked by another program");
     }
     /* Between the look and the beacon another breaker may have been here. */
-    int error = owner_check_afresh(directory, file, attempt->found.inode, attempt->ground.local);
+    int error = owner_check_afresh(directory, file, attempt->found.inode, local);
     if (error == 0) {
-        error = attempt->shape->remove(directory, file, attempt->found_name, beacon,
-                                       owner_remove_dead, &freed);
+        error = attempt->shape->remove(directory, file, &attempt->found, attempt->found_name,
+                                       beacon, owner_remove_dead, &freed);
     }
-    place_end_removal(directory);
+    exclusion->end(directory, local);
     return freed ? LOCK_FREE : cannot_remove_stale(attempt, error);
+}
+
+/* Breakers take turns by the beacon, which a look keeps from them for some microseconds; or for
+ * as long as the process is stopped that looks. */
+#define LOOK_TIME (100 * OS_MILLISECOND)
+
+static bool
+is_refused_for_long(struct attempt *attempt)
+{
+    if (!os_same(attempt->refused, attempt->found.inode)) {
+        attempt->refused = attempt->found.inode;
+        attempt->refused_since = os_now();
+    }
+    return attempt->ground.local && os_now() - attempt->refused_since >= LOOK_TIME;
 }
 
 static enum outcome
 files_break_stale(struct attempt *attempt)
 {
     struct os_file *beacon;
+    const struct exclusion *exclusion = &as_removal;
     int error = attempt->shape->take_beacon(attempt, &beacon);
+    if (error == EWOULDBLOCK && is_refused_for_long(attempt)) {
+        /* Shared, the beacon proves as well that the owner is dead, and keeps it from lighting
+         * it again; breakers then take turns as break_lock()s do. */
+        exclusion = &as_break;
+        error = os_flock(beacon, OS_SHARED);
+    }
     if (error != 0) {
         return cannot_take_beacon(attempt, error);
     }
-    enum outcome outcome = remove_stale(attempt, beacon);
+    enum outcome outcome = remove_stale(attempt, beacon, exclusion);
     os_flock(beacon, OS_UNLOCK); /* outright: a fork may have copied the descriptor */
     if (outcome == LOCK_FREE) {
-        owner_sweep(&attempt->directory, attempt->ground, attempt->lock->host);
+        owner_sweep(&attempt->directory, attempt->ground);
     }
     return outcome;
 }
@@ -140,10 +170,7 @@ static int
 mend(struct owned *owned)
 {
     int error = os_is_open(&owned->directory) ? 0 : place_reopen(owned);
-    if (error == 0 && !os_is_open(&owned->beacon)) {
-        error = own_shape(owned)->relight(owned);
-    }
-    return error;
+    return error != 0 ? error : own_shape(owned)->mend(owned);
 }
 
 static int
@@ -178,7 +205,7 @@ files_discard(struct owned *owned)
 static enum outcome
 still_owned(const struct owned *owned, struct report *report, int error, const char *doing)
 {
-    place_end_removal(&owned->directory);
+    place_end_removal(&owned->directory, owned->local);
     report->owned = true;
     if (error == EWOULDBLOCK) {
         report->reason = "another program has it locked";
@@ -195,7 +222,7 @@ files_release(struct attempt *attempt, struct owned *owned, bool *awaited)
     bool freed = false;
     int error = mend(owned);
     if (error == 0) {
-        error = place_patiently(place_begin_removal, directory);
+        error = place_patiently(place_begin_removal, directory, owned->local);
     }
     if (error == 0) {
         error = check_own(owned);
@@ -209,8 +236,8 @@ files_release(struct attempt *attempt, struct owned *owned, bool *awaited)
     }
     *awaited = owned->local &&
                (table_is_awaited(owned) || os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK);
-    error = own_shape(owned)->remove(directory, owned->file, owned->unique_name, &owned->beacon,
-                                     owner_remove, &freed);
+    error = own_shape(owned)->remove(directory, owned->file, &owned->inside, owned->unique_name,
+                                     &owned->beacon, owner_remove, &freed);
     if (!freed && error == ENOENT) {
         files_discard(owned);
         return LOCK_BROKEN;
@@ -262,22 +289,24 @@ static enum outcome
 files_condemn(struct attempt *attempt, const struct os_identity *waited_for)
 {
     uint64_t serial = 0;
-    int error = place_patiently(place_begin_condemning, &attempt->directory);
+    const struct os_file *directory = &attempt->directory;
+    bool local = attempt->ground.local;
+    int error = place_patiently(place_begin_condemning, directory, local);
     if (error != 0) {
-        place_end_condemning(&attempt->directory);
+        place_end_condemning(directory, local);
         if (error == EWOULDBLOCK) {
             attempt->report.reason = "another program has it locked";
         }
         return place_fail(&attempt->report, error, "lock the directory");
     }
     error = condemn(attempt, waited_for, &serial);
-    place_end_condemning(&attempt->directory);
+    place_end_condemning(directory, local);
     if (error != 0 && !owner_is_absent(error)) {
         return place_fail(&attempt->report, error, "remove the lock file");
     }
     if (error == 0) {
         drop_condemned(serial);
-        owner_sweep(&attempt->directory, attempt->ground, attempt->lock->host);
+        owner_sweep(&attempt->directory, attempt->ground);
     }
     return LOCK_FREE;
 }

@@ -10,9 +10,10 @@
 static void
 refuse_link(struct attempt *attempt, int error)
 {
+    /* EACCES: a policy of the system, since in this directory a file could be made. */
     if (error == EPERM || error == EOPNOTSUPP || error == EMLINK || error == EXDEV ||
-        error == ENOSYS) {
-        attempt->report.reason = "this file system refuses hard links; MkdirFileLock needs none";
+        error == ENOSYS || error == EACCES) {
+        attempt->report.reason = "hard links are refused here; MkdirFileLock needs none";
     }
     place_fail(&attempt->report, error, "link the unique file");
 }
@@ -50,7 +51,7 @@ link_carefully(struct attempt *attempt, const struct owned *claim)
     if (attempt->ground.local) {
         return os_link(directory, claim->unique_name, claim->file);
     }
-    int error = place_patiently(place_begin_removal, directory);
+    int error = place_patiently(place_begin_removal, directory, false);
     if (error != 0) {
         return error;
     }
@@ -58,7 +59,7 @@ link_carefully(struct attempt *attempt, const struct owned *claim)
     if (error == 0) {
         error = unpublish_if_numbered_apart(attempt, claim);
     }
-    place_end_removal(directory);
+    place_end_removal(directory, false);
     return error;
 }
 
@@ -203,9 +204,10 @@ link_take_beacon(struct attempt *attempt, struct os_file **beacon)
 /* The lock file first, the unique file second: cut in the middle, the other order
  * would leave a lock file that nobody can attribute. */
 static int
-link_remove(const struct os_file *directory, const char *file, const char *unique_name,
-            struct os_file *beacon, remover *remove_unique, bool *freed)
+link_remove(const struct os_file *directory, const char *file, const struct os_file *inside,
+            const char *unique_name, struct os_file *beacon, remover *remove_unique, bool *freed)
 {
+    (void)inside;
     int error = os_unlink(directory, file);
     if (error != 0 && error != ENOENT) { /* gone: by a removal whose reply was lost */
         return error;
@@ -218,15 +220,15 @@ link_remove(const struct os_file *directory, const char *file, const char *uniqu
 /* By the unique name, which is ours alone: the inode's number may have been
  * given to another lock since the descriptor went that pinned it. */
 static int
-link_relight(struct owned *owned)
+link_mend(struct owned *owned)
 {
-    return place_relight(owned, &owned->directory);
+    return os_is_open(&owned->beacon) ? 0 : place_relight(owned, &owned->directory);
 }
 
 const struct shape link_shape = {
     .judge = link_judge,
     .take_beacon = link_take_beacon,
     .remove = link_remove,
-    .relight = link_relight,
+    .mend = link_mend,
     .condemn = os_unlink,
 };

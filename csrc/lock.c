@@ -556,16 +556,22 @@ lock_leave(struct attempt *attempt)
 
 /* ---- What a lock tells of itself ---- */
 
-void
+bool
 lock_unique_name(struct attempt *attempt, char name[OWNER_NAME_SIZE])
 {
-    struct owned *owned = table_take(lock_name(attempt->lock), attempt->owner);
+    const struct lock *lock = attempt->lock;
+    const struct mechanism *mechanism = lock->mechanism;
+    /* Whoever owns nothing of that name by any path need not look at the file system. */
+    struct owned *owned =
+        table_has_file(lock->file, attempt->owner) && mechanism != NULL ? take_own(attempt) : NULL;
     if (owned != NULL) {
         memcpy(name, owned->unique_name, OWNER_NAME_SIZE);
+        mechanism = owned->mechanism;
         table_keep(owned);
     } else {
-        owner_format(name, attempt->lock->host, attempt->owner, 0, 0);
+        owner_format(name, lock->host, attempt->owner, 0, 0);
     }
+    return mechanism != NULL && mechanism->unique_file_is_inside;
 }
 
 int

@@ -88,6 +88,8 @@ struct attempt {
     bool contended;             /* it was held: look before claiming */
     int64_t check_at;           /* when to let the caller look after signals */
     struct os_identity foreign; /* a lock file found to be nobody's we know */
+    struct os_inode refused;    /* a dead owner's, whose beacon a look kept from us ... */
+    int64_t refused_since;      /* ... since then */
     int64_t busy_since;         /* since when nobody could even be asked; 0: somebody could */
     bool waiting;               /* it was held, and the caller would wait ... */
     struct os_identity seen;    /* ... and this is what for, at first */
@@ -166,8 +168,9 @@ enum outcome lock_identify(struct attempt *attempt);
 bool lock_enter(struct attempt *attempt);
 bool lock_leave(struct attempt *attempt);
 
-/* The caller's unique name for this lock, in its directory: the real one while it owns. */
-void lock_unique_name(struct attempt *attempt, char name[OWNER_NAME_SIZE]);
+/* The caller's unique name for this lock: the real one while it owns, by whichever class and
+ * path. Whether it is inside the lock file, or beside it. */
+bool lock_unique_name(struct attempt *attempt, char name[OWNER_NAME_SIZE]);
 
 /* The beacon's descriptor; -1: not owned. */
 int lock_descriptor(struct attempt *attempt);

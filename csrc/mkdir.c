@@ -16,9 +16,10 @@
  * free, and lights the beacon. What is refused or vanishes meanwhile is left to whoever
  * looks at it, or has swept it away. */
 static int
-make(struct attempt *attempt, struct owned *claim, struct os_file *inside)
+make(struct attempt *attempt, struct owned *claim)
 {
     const struct os_file *directory = &attempt->directory;
+    struct os_file *inside = &claim->inside;
     const char *host = attempt->lock->host;
     char *name = claim->unique_name;
     struct owner_ground ground = attempt->ground;
@@ -27,7 +28,7 @@ make(struct attempt *attempt, struct owned *claim, struct os_file *inside)
             continue;
         }
         int error = os_make_directory(directory, name, inside);
-        if (error == EEXIST && owner_reap(directory, name, ground, host)) {
+        if (error == EEXIST && owner_reap(directory, name, ground)) {
             error = os_make_directory(directory, name, inside);
         }
         if (error == EEXIST) {
@@ -52,9 +53,8 @@ make(struct attempt *attempt, struct owned *claim, struct os_file *inside)
             os_remove_directory(directory, name);
         }
         os_close(inside);
-        if (os_flock_is_unsupported(error) && ground.kernel != 0) {
-            ground.kernel = 0; /* no beacon, so no .K that would promise one */
-        } else if (error != EWOULDBLOCK && error != ENOENT && error != EEXIST) {
+        if (!owner_gives_up_proof(&ground, error) && error != EWOULDBLOCK && error != ENOENT &&
+            error != EEXIST) {
             return error;
         }
     }
@@ -82,16 +82,15 @@ publish(struct attempt *attempt, const struct owned *claim)
 }
 
 static void
-withdraw(struct attempt *attempt, struct owned *claim, struct os_file *inside)
+withdraw(struct attempt *attempt, struct owned *claim)
 {
     const struct os_file *directory = &attempt->directory;
     if (check_published(attempt, claim) == ENOENT &&
         owner_check(directory, claim->unique_name, claim->inode) == 0) {
-        owner_remove(inside, claim->unique_name, claim->beacon.inode);
+        owner_remove(&claim->inside, claim->unique_name, claim->beacon.inode);
         os_close(&claim->beacon); /* a network client keeps what is open under another name */
         os_remove_directory(directory, claim->unique_name);
     }
-    os_close(inside);
     table_drop(claim);
 }
 
@@ -115,7 +114,7 @@ is_all_ours(const struct os_file *directory, const struct owned *claim)
 /* A network client keeps what is open under another name, in the directory: for as long
  * as others on this machine look at it, that is, which is not long. */
 static int
-remove_emptied(const struct os_file *directory, const char *file, struct os_file *inside)
+remove_emptied(const struct os_file *directory, const char *file, const struct os_file *inside)
 {
     char name[OWNER_NAME_SIZE];
     int64_t limit = os_now() + PLACE_PATIENCE;
@@ -129,14 +128,13 @@ remove_emptied(const struct os_file *directory, const char *file, struct os_file
 }
 
 static void
-back_off(const struct os_file *directory, struct owned *claim, struct os_file *inside)
+back_off(const struct os_file *directory, struct owned *claim)
 {
     if (claim->beacon.descriptor >= 0) {
-        owner_remove(inside, claim->unique_name, claim->beacon.inode);
+        owner_remove(&claim->inside, claim->unique_name, claim->beacon.inode);
     }
     os_close(&claim->beacon);
-    remove_emptied(directory, claim->file, inside);
-    os_close(inside);
+    remove_emptied(directory, claim->file, &claim->inside);
     table_drop(claim);
 }
 
@@ -144,23 +142,21 @@ static enum outcome
 claim_in_place(struct attempt *attempt, struct owned *claim)
 {
     const struct os_file *directory = &attempt->directory;
-    struct os_file inside;
-    int error = os_make_directory(directory, claim->file, &inside);
+    int error = os_make_directory(directory, claim->file, &claim->inside);
     if (error != 0) {
         table_drop(claim);
         place_fail(&attempt->report, error, "make the lock directory");
         return error == EEXIST ? LOCK_HELD : error == ENOENT ? LOCK_FREE : LOCK_FAILED;
     }
-    error = owner_create(&inside, attempt->ground, attempt->lock->host, attempt->owner,
+    error = owner_create(&claim->inside, attempt->ground, attempt->lock->host, attempt->owner,
                          &claim->beacon, claim->unique_name);
-    if (error == 0 && !place_enter(attempt, claim, inside.inode)) {
+    if (error == 0 && !place_enter(attempt, claim, claim->inside.inode)) {
         error = ECANCELED;
     }
     if (error == 0 && is_all_ours(directory, claim)) {
-        os_close(&inside);
         return place_own(attempt, claim);
     }
-    back_off(directory, claim, &inside);
+    back_off(directory, claim);
     place_fail(&attempt->report, error, "create the unique file");
     return error == 0 || error == ENOENT || error == EEXIST ? LOCK_HELD : LOCK_FAILED;
 }
@@ -169,23 +165,21 @@ enum outcome
 mkdir_claim(struct attempt *attempt)
 {
     const struct lock *lock = attempt->lock;
-    struct os_file inside = {.descriptor = -1};
     struct owned *claim = table_new(lock->mechanism, attempt->owner, lock_name(lock), "");
     if (claim == NULL) {
         return place_fail(&attempt->report, ENOMEM, "allocate");
     }
-    int error = make(attempt, claim, &inside);
+    int error = make(attempt, claim);
     if (error != 0) {
         table_drop(claim);
         place_fail(&attempt->report, error, "make the lock directory");
         return error == ENOENT ? LOCK_FREE : LOCK_FAILED;
     }
-    error = place_enter(attempt, claim, inside.inode) ? publish(attempt, claim) : ECANCELED;
+    error = place_enter(attempt, claim, claim->inside.inode) ? publish(attempt, claim) : ECANCELED;
     if (error == 0) {
-        os_close(&inside);
         return place_own(attempt, claim);
     }
-    withdraw(attempt, claim, &inside);
+    withdraw(attempt, claim);
     if (os_rename_is_unsupported(error)) {
         claim = table_new(lock->mechanism, attempt->owner, lock_name(lock), "");
         return claim != NULL ? claim_in_place(attempt, claim)
@@ -301,7 +295,7 @@ tolerate_leftover(int error)
 /* Only the one who removed the unique file removes the directory: others may be at it
  * too, and by then it may be another's. */
 static int
-remove_in_place(const struct os_file *directory, const char *file, struct os_file *inside,
+remove_in_place(const struct os_file *directory, const char *file, const struct os_file *inside,
                 const char *unique_name, struct os_file *beacon, remover *remove_unique,
                 bool *freed)
 {
@@ -321,42 +315,63 @@ remove_in_place(const struct os_file *directory, const char *file, struct os_fil
     return error == ENOENT ? 0 : error;
 }
 
-static int
-mkdir_remove(const struct os_file *directory, const char *file, const char *unique_name,
-             struct os_file *beacon, remover *remove_unique, bool *freed)
+/* The new name is what is refused, for want of room or as too long: what is there can be removed
+ * all the same. */
+static bool
+cannot_be_renamed(int error)
 {
-    struct os_file inside;
-    struct os_status status;
-    char aside[OWNER_NAME_SIZE];
-    int error = os_open(directory, file, OS_READ, &inside, &status);
-    if (error != 0) {
-        return error == ELOOP || error == ENXIO ? ENOENT : error; /* another's by now */
-    }
-    error = rename_aside(directory, file, unique_name, aside);
-    if (error == 0) {
-        *freed = true;
-        error = remove_unique(&inside, unique_name, beacon->inode);
-        if (tolerate_leftover(error) == 0) {
-            error = os_remove_directory(directory, aside);
-        }
-        error = tolerate_leftover(error);
-    } else if (os_rename_is_unsupported(error)) {
-        error =
-            remove_in_place(directory, file, &inside, unique_name, beacon, remove_unique, freed);
-    }
-    os_close(&inside);
-    return error;
+    return os_rename_is_unsupported(error) || os_is_full(error) || error == ENAMETOOLONG;
 }
 
+/* Needs no further descriptor: a process that has none left can release. */
 static int
-mkdir_relight(struct owned *owned)
+mkdir_remove(const struct os_file *directory, const char *file, const struct os_file *inside,
+             const char *unique_name, struct os_file *beacon, remover *remove_unique, bool *freed)
+{
+    char aside[OWNER_NAME_SIZE];
+    int error = rename_aside(directory, file, unique_name, aside);
+    if (cannot_be_renamed(error)) {
+        return remove_in_place(directory, file, inside, unique_name, beacon, remove_unique, freed);
+    }
+    if (error != 0) {
+        return error;
+    }
+    *freed = true;
+    error = remove_unique(inside, unique_name, beacon->inode);
+    if (tolerate_leftover(error) == 0) {
+        error = os_remove_directory(directory, aside);
+    }
+    return tolerate_leftover(error);
+}
+
+/* Nothing has pinned the directory's number since its descriptor went: it is still ours if
+ * our own unique file is in it. */
+static int
+reopen_inside(struct owned *owned)
 {
     struct os_file inside;
     struct os_status status;
     int error = os_open(&owned->directory, owned->file, OS_READ, &inside, &status);
-    if (error == 0) {
-        error = os_same(status.inode, owned->inode) ? place_relight(owned, &inside) : ENOENT;
+    if (error != 0) {
+        return error;
+    }
+    error = os_same(status.inode, owned->inode)
+                ? owner_check(&inside, owned->unique_name, owned->beacon.inode)
+                : ENOENT;
+    if (error != 0) {
         os_close(&inside);
+        return error;
+    }
+    table_replace(&owned->inside, inside);
+    return 0;
+}
+
+static int
+mkdir_mend(struct owned *owned)
+{
+    int error = os_is_open(&owned->inside) ? 0 : reopen_inside(owned);
+    if (error == 0 && !os_is_open(&owned->beacon)) {
+        error = place_relight(owned, &owned->inside);
     }
     return error;
 }
@@ -421,30 +436,43 @@ move_aside(const struct os_file *directory, const char *file, char aside[OWNER_N
     return error;
 }
 
+static int
+remove_condemned(const struct os_file *directory, const char *file, const struct os_file *inside,
+                 const struct os_status *status)
+{
+    char aside[OWNER_NAME_SIZE];
+    if (status->user == os_user()) {
+        os_stamp(inside, status); /* killed after the renaming, we leave what a sweep finds */
+    }
+    int error = rename_aside(directory, file, NULL, aside);
+    if (os_rename_is_unsupported(error)) {
+        error = move_aside(directory, file, aside);
+    }
+    bool in_place = cannot_be_renamed(error);
+    if (error != 0 && !in_place) {
+        return error;
+    }
+    error = clear(inside, true);
+    if (error == 0) {
+        error = in_place ? remove_emptied(directory, file, inside)
+                         : os_remove_directory(directory, aside);
+    }
+    return in_place ? error : tolerate_leftover(error);
+}
+
 /* A directory with anything but empty files in it is no lock, and is left alone. */
 static int
 mkdir_condemn(const struct os_file *directory, const char *file)
 {
     struct os_file inside;
     struct os_status status;
-    char aside[OWNER_NAME_SIZE];
     int error = os_open(directory, file, OS_READ, &inside, &status);
     if (error != 0) {
         return error;
     }
     error = clear(&inside, false);
     if (error == 0) {
-        error = rename_aside(directory, file, NULL, aside);
-    }
-    if (os_rename_is_unsupported(error)) {
-        error = move_aside(directory, file, aside);
-    }
-    if (error == 0) {
-        error = clear(&inside, true);
-        if (error == 0) {
-            error = os_remove_directory(directory, aside);
-        }
-        error = tolerate_leftover(error);
+        error = remove_condemned(directory, file, &inside, &status);
     }
     os_close(&inside);
     return error;
@@ -454,6 +482,6 @@ const struct shape mkdir_shape = {
     .judge = mkdir_judge,
     .take_beacon = mkdir_take_beacon,
     .remove = mkdir_remove,
-    .relight = mkdir_relight,
+    .mend = mkdir_mend,
     .condemn = mkdir_condemn,
 };

@@ -73,6 +73,7 @@ struct os_status {
     unsigned mode; /* who may do what, as the system writes it down */
     bool shared;   /* its group or others may write it */
     bool sticky;   /* a directory in which only owners may remove */
+    bool stamped;  /* it bears the stamp of what os_create() and os_make_directory() make */
     uint64_t links;
     uint64_t size;
 };
@@ -126,15 +127,24 @@ int os_status_at(const struct os_file *directory, const char *name, struct os_st
 int os_status_of(const char *path, struct os_status *status);  /* follows links */
 int os_resolve(const char *path, char resolved[OS_PATH_SIZE]); /* without any link in it */
 int os_set_mode(const struct os_file *file, unsigned mode);
+int os_stamp(const struct os_file *file, const struct os_status *status);
 int os_touch(const struct os_file *file); /* to whoever watches it, a change */
 int os_identify(const struct os_file *directory, const char *name, struct os_identity *identity);
 int os_link(const struct os_file *directory, const char *existing, const char *name);
 int os_rename(const struct os_file *directory, const char *from, const char *to); /* if free */
-bool os_rename_is_unsupported(int error);
+bool os_rename_is_unsupported(int error); /* here, or of this one directory */
+bool os_is_full(int error);
 int os_move(const struct os_file *directory, const char *from, const char *to); /* replaces */
 int os_unlink(const struct os_file *directory, const char *name);
 int os_remove_directory(const struct os_file *directory, const char *name);
-int os_is_local(const struct os_file *directory, bool *local); /* for this kernel alone */
+
+/* Who else may use a file system, and so see or hold kernel locks where we do not. */
+enum os_reach {
+    OS_KERNEL,  /* this kernel only, which has every lock on it */
+    OS_MACHINE, /* this machine only, since it is on a device of its own; but a program serves it */
+    OS_ANYBODY, /* other machines, or other mounts of this one */
+};
+int os_reach(const struct os_file *directory, enum os_reach *reach);
 
 /* Calls visit for every name until it returns false. */
 int os_list(const struct os_file *directory, bool (*visit)(void *context, const char *name),

@@ -11,6 +11,7 @@
 #include <sys/inotify.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -58,7 +59,7 @@ system_random(uint64_t *number)
 }
 
 static bool
-is_local_type(uint32_t type)
+is_kernels_own(uint32_t type)
 {
     switch (type) {
     case 0x0000EF53: /* ext2, ext3, ext4 */
@@ -74,19 +75,32 @@ is_local_type(uint32_t type)
     case 0x00003434: /* nilfs2 */
     case 0x52654973: /* reiserfs */
     case 0x24051905: /* ubifs */
+    case 0x00004D44: /* vfat */
+    case 0x2011BAB0: /* exfat */
+    case 0x7366746E: /* ntfs3 */
+    case 0x0000482B: /* hfsplus */
+    case 0x15013346: /* udf */
         return true;
     }
     return false;
 }
 
+#define FUSE 0x65735546
+
 int
-os_is_local(const struct os_file *directory, bool *local)
+os_reach(const struct os_file *directory, enum os_reach *reach)
 {
     struct statfs found;
     if (fstatfs(directory->descriptor, &found) != 0) {
         return errno;
     }
-    *local = is_local_type((uint32_t)found.f_type);
+    uint32_t type = (uint32_t)found.f_type;
+    /* What FUSE serves from a block device (ntfs-3g) has that one's number; all else of it, none.
+     */
+    bool has_device = major((dev_t)directory->inode.device) != 0;
+    *reach = is_kernels_own(type)         ? OS_KERNEL
+             : type == FUSE && has_device ? OS_MACHINE
+                                          : OS_ANYBODY;
     return 0;
 }
 

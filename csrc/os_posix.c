@@ -17,9 +17,13 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Readable by all, so that others can look; writable by nobody else. */
-#define UNIQUE_MODE 0644
-#define DIRECTORY_MODE 0755
+/* Readable by all, so that others can look; writable by nobody else. The sticky bit is the
+ * stamp of this package: to a file it means nothing, so nobody else has a reason to set it, and
+ * no umask takes it away. It tells our files from others of the same name. */
+#define STAMP S_ISVTX
+#define UNIQUE_MODE (STAMP | 0644)
+#define DIRECTORY_MODE (STAMP | 0755)
+#define SHARED_MODE 0644
 
 /* A process that has fewer files open gets lower numbers for its watches. */
 #define ABOVE_WATCHES 200
@@ -319,6 +323,7 @@ fill_status(const struct stat *found, struct os_status *status)
         .mode = found->st_mode & 0777,
         .shared = (found->st_mode & 0022) != 0,
         .sticky = (found->st_mode & S_ISVTX) != 0,
+        .stamped = (found->st_mode & STAMP) != 0,
         .links = (uint64_t)found->st_nlink,
         .size = (uint64_t)found->st_size,
     };
@@ -350,9 +355,10 @@ open_registered(int directory, const char *name, int flags, struct os_file *file
 {
     int descriptor;
     int error = 0;
+    mode_t mode = (flags & O_EXCL) != 0 ? UNIQUE_MODE : SHARED_MODE; /* if it is made */
     posix_hold_off_forks();
     do {
-        descriptor = openat(directory, name, flags | O_CLOEXEC, UNIQUE_MODE);
+        descriptor = openat(directory, name, flags | O_CLOEXEC, mode);
     } while (descriptor < 0 && errno == EINTR);
     if (descriptor >= 0 && (flags & O_CREAT) != 0) {
         descriptor = raise_above_watches(descriptor, (flags & O_EXCL) == 0);
@@ -381,17 +387,30 @@ os_open_directory(const char *path, struct os_file *directory)
     return open_registered(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, directory, &found);
 }
 
+/* What was just made gets its mode, whatever the umask was. A file system that has no modes
+ * refuses that, and one that knows no stamps does not set them. */
+static int
+set_mode(const struct os_file *file, mode_t found, mode_t wanted)
+{
+    if ((found & 07777) == wanted || fchmod(file->descriptor, wanted) == 0) {
+        return 0;
+    }
+    bool refused = errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS;
+    return refused || (found & 0777) == (wanted & 0777) ? 0 : errno;
+}
+
 int
 os_create(const struct os_file *directory, const char *name, struct os_file *file)
 {
     struct stat found;
     int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
     int error = open_registered(directory->descriptor, name, flags, file, &found);
-    if (error == 0 && (found.st_mode & 0777) != UNIQUE_MODE &&
-        fchmod(file->descriptor, UNIQUE_MODE) != 0) {
-        error = errno;
-        os_unlink(directory, name);
-        os_close(file);
+    if (error == 0) {
+        error = set_mode(file, found.st_mode, UNIQUE_MODE);
+        if (error != 0) {
+            os_unlink(directory, name);
+            os_close(file);
+        }
     }
     return error;
 }
@@ -408,10 +427,11 @@ os_make_directory(const struct os_file *directory, const char *name, struct os_f
     if (error == ENOENT || error == ENOTDIR || error == ELOOP) {
         return ENOENT; /* removed already; what is there now is another's */
     }
-    if (error == 0 && (found.st_mode & 0777) != DIRECTORY_MODE &&
-        fchmod(made->descriptor, DIRECTORY_MODE) != 0) {
-        error = errno;
-        os_close(made);
+    if (error == 0) {
+        error = set_mode(made, found.st_mode, DIRECTORY_MODE);
+        if (error != 0) {
+            os_close(made);
+        }
     }
     if (error != 0) {
         os_remove_directory(directory, name);
@@ -450,7 +470,7 @@ os_open_shared(const struct os_file *directory, const char *name, struct os_file
 int
 os_make_file(const struct os_file *directory, const char *name)
 {
-    return mknodat(directory->descriptor, name, S_IFREG | UNIQUE_MODE, 0) == 0 ? 0 : errno;
+    return mknodat(directory->descriptor, name, S_IFREG | SHARED_MODE, 0) == 0 ? 0 : errno;
 }
 
 int
@@ -499,6 +519,12 @@ os_set_mode(const struct os_file *file, unsigned mode)
 }
 
 int
+os_stamp(const struct os_file *file, const struct os_status *status)
+{
+    return fchmod(file->descriptor, STAMP | status->mode) == 0 ? 0 : errno;
+}
+
+int
 os_touch(const struct os_file *file)
 {
     return futimens(file->descriptor, NULL) == 0 ? 0 : errno;
@@ -530,10 +556,18 @@ os_rename(const struct os_file *directory, const char *from, const char *to)
     return system_rename(directory->descriptor, from, to);
 }
 
+/* EXDEV: overlayfs does not rename a directory that lies in a lower layer, as one does that was
+ * there when an image was made of it. ENOSPC and EDQUOT: for the new name in the directory. */
 bool
 os_rename_is_unsupported(int error)
 {
-    return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP;
+    return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == EXDEV;
+}
+
+bool
+os_is_full(int error)
+{
+    return error == ENOSPC || error == EDQUOT;
 }
 
 int

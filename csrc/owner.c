@@ -46,9 +46,12 @@ int
 owner_ground(const struct os_file *directory, struct owner_ground *ground)
 {
     char boot[64];
+    enum os_reach reach = OS_ANYBODY;
     *ground = (struct owner_ground){.local = false};
-    int error = os_is_local(directory, &ground->local);
-    if (error != 0 || ground->local || os_boot(boot, sizeof boot) != 0) {
+    int error = os_reach(directory, &reach);
+    ground->local = reach == OS_KERNEL;
+    ground->alone = reach == OS_MACHINE;
+    if (error != 0 || reach != OS_ANYBODY || os_boot(boot, sizeof boot) != 0) {
         return error;
     }
     uint64_t device = directory->inode.device;
@@ -61,7 +64,19 @@ owner_ground(const struct os_file *directory, struct owner_ground *ground)
 bool
 owner_is_provable(const struct owner_name *name, struct owner_ground ground)
 {
-    return name->kernel == 0 ? ground.local : name->kernel == ground.kernel;
+    return name->kernel == 0 ? ground.local || ground.alone : name->kernel == ground.kernel;
+}
+
+/* Where a name without K would prove, it gets one that nobody has. */
+bool
+owner_gives_up_proof(struct owner_ground *ground, int error)
+{
+    if (!os_flock_is_unsupported(error) || ground->local || ground->dumb) {
+        return false;
+    }
+    ground->dumb = true;
+    ground->kernel = ground->alone ? os_random() | 1 : 0;
+    return true;
 }
 
 /* ---- Names ---- */
@@ -270,8 +285,8 @@ owner_take_beacon(const struct os_file *file)
 static bool
 is_abandoned(const struct os_status *status)
 {
-    return status->kind == OS_REGULAR && status->user == os_user() && status->size == 0 &&
-           status->links == 1;
+    return status->kind == OS_REGULAR && status->stamped && status->user == os_user() &&
+           status->size == 0 && status->links == 1;
 }
 
 /* Removes a unique file whose owner is dead and owned nothing. False: left alone. */
@@ -304,12 +319,27 @@ struct contents {
     char name[OWNER_NAME_SIZE];
 };
 
+/* What NFS and FUSE keep of a removed file that is still open. */
+static bool
+is_removed(const char *text)
+{
+    static const char *const prefixes[] = {".nfs", ".fuse_hidden"};
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        size_t length = strlen(prefixes[i]);
+        const char *rest = text + length;
+        if (strncmp(text, prefixes[i], length) == 0 && *rest != '\0' &&
+            rest[strspn(rest, "0123456789abcdef")] == '\0') {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool
 visit_contents(void *context, const char *text)
 {
     struct contents *contents = context;
-    /* .nfs: what a network client keeps of a removed file that is still open */
-    if (strcmp(text, ".") != 0 && strcmp(text, "..") != 0 && strncmp(text, ".nfs", 4) != 0) {
+    if (strcmp(text, ".") != 0 && strcmp(text, "..") != 0 && !is_removed(text)) {
         contents->count++;
         snprintf(contents->name, OWNER_NAME_SIZE, "%s", text);
     }
@@ -330,13 +360,11 @@ owner_find_inside(const struct os_file *directory, char name[OWNER_NAME_SIZE])
     return error;
 }
 
-/* host NULL: any. */
 static bool
-is_reapable(const char *text, struct owner_ground ground, const char *host)
+is_reapable(const char *text, struct owner_ground ground)
 {
     struct owner_name name;
-    return owner_parse(text, &name) && (host == NULL || strcmp(name.host, host) == 0) &&
-           owner_is_provable(&name, ground);
+    return owner_parse(text, &name) && owner_is_provable(&name, ground);
 }
 
 /* Removes a lock directory that was not published, or is not any more: empty, or
@@ -351,7 +379,7 @@ reap_directory(const struct os_file *directory, const char *name, struct owner_g
         return false;
     }
     int error = status.kind == OS_DIRECTORY ? owner_find_inside(&inside, unique_name) : ENOTDIR;
-    bool emptied = error == ENOENT || (error == 0 && is_reapable(unique_name, ground, NULL) &&
+    bool emptied = error == ENOENT || (error == 0 && is_reapable(unique_name, ground) &&
                                        reap(&inside, unique_name, ground));
     bool reaped = emptied && owner_check(directory, name, inside.inode) == 0 &&
                   os_remove_directory(directory, name) == 0;
@@ -360,16 +388,32 @@ reap_directory(const struct os_file *directory, const char *name, struct owner_g
 }
 
 bool
-owner_reap(const struct os_file *directory, const char *name, struct owner_ground ground,
-           const char *host)
+owner_reap(const struct os_file *directory, const char *name, struct owner_ground ground)
 {
     struct os_status status;
-    if (!is_reapable(name, ground, host) || os_status_at(directory, name, &status) != 0 ||
-        status.user != os_user()) {
+    if (!is_reapable(name, ground) || os_status_at(directory, name, &status) != 0 ||
+        !status.stamped || status.user != os_user()) {
         return false;
     }
     return status.kind == OS_DIRECTORY ? reap_directory(directory, name, ground)
                                        : reap(directory, name, ground);
+}
+
+/* On some mounts flock() is granted to everybody, so a beacon shows nothing. Then it is granted
+ * to another open file of our own, too: as if there were no kernel locks, which that one says. */
+static int
+check_beacon_excludes(const struct os_file *directory, const char *name)
+{
+    struct os_file file;
+    struct os_status status;
+    int error = os_open(directory, name, OS_READ, &file, &status);
+    if (error != 0) {
+        return error;
+    }
+    int refused = os_flock(&file, OS_SHARED);
+    os_flock(&file, OS_UNLOCK);
+    os_close(&file);
+    return refused == 0 ? EOPNOTSUPP : 0;
 }
 
 int
@@ -377,7 +421,10 @@ owner_light(const struct os_file *directory, struct owner_ground ground, struct 
             const char *name)
 {
     int error = os_flock(beacon, OS_EXCLUSIVE);
-    if (error == 0 || (os_flock_is_unsupported(error) && !ground.local && ground.kernel == 0)) {
+    if (error == 0 && !ground.local && !ground.dumb) {
+        error = check_beacon_excludes(directory, name);
+    }
+    if (error == 0 || (os_flock_is_unsupported(error) && ground.dumb)) {
         error = owner_check(directory, name, beacon->inode);
     }
     if (error != 0 && error != EWOULDBLOCK && error != ENOENT) {
@@ -412,7 +459,7 @@ owner_create(const struct os_file *directory, struct owner_ground ground, const 
             continue;
         }
         int error = os_create(directory, name, beacon);
-        if (error == EEXIST && owner_reap(directory, name, ground, host)) {
+        if (error == EEXIST && owner_reap(directory, name, ground)) {
             error = os_create(directory, name, beacon);
         }
         if (error == EEXIST) {
@@ -422,9 +469,7 @@ owner_create(const struct os_file *directory, struct owner_ground ground, const 
             return error;
         }
         error = owner_light(directory, ground, beacon, name);
-        if (os_flock_is_unsupported(error) && ground.kernel != 0) {
-            ground.kernel = 0; /* no beacon, so no .K that would promise one */
-        } else if (error != EWOULDBLOCK && error != ENOENT) {
+        if (!owner_gives_up_proof(&ground, error) && error != EWOULDBLOCK && error != ENOENT) {
             return error; /* or 0 */
         }
     }
@@ -437,7 +482,6 @@ struct search {
     const struct os_file *directory;
     struct os_inode inode;
     struct owner_ground ground;
-    const char *host;
     char *name;
     int error;
 };
@@ -474,14 +518,14 @@ static bool
 visit_to_sweep(void *context, const char *text)
 {
     struct search *search = context;
-    owner_reap(search->directory, text, search->ground, search->host);
+    owner_reap(search->directory, text, search->ground);
     return true;
 }
 
 void
-owner_sweep(const struct os_file *directory, struct owner_ground ground, const char *host)
+owner_sweep(const struct os_file *directory, struct owner_ground ground)
 {
-    struct search search = {.directory = directory, .ground = ground, .host = host};
+    struct search search = {.directory = directory, .ground = ground};
     /* What cannot be listed is left for the next one to sweep. */
     os_list(directory, visit_to_sweep, &search);
 }

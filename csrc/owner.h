@@ -15,6 +15,11 @@
  * may use too, the name carries K, a digest of the kernel's boot identity and
  * the file system's device number, and proves nothing to anybody whose K
  * differs. Age and process numbers never prove anything.
+ *
+ * A file system may also be one machine's, though more than a kernel serves it: FUSE on a block
+ * device. Names carry no K there, so that the next run of the kernel can prove, too. Through
+ * other mounts and on other machines the same directory is one where names carry a K: so what is
+ * claimed in one view proves nothing in another.
  */
 #ifndef LOCKFILE_OWNER_H
 #define LOCKFILE_OWNER_H
@@ -40,13 +45,18 @@ struct owner_name {
 /* What the file system of a directory lets a beacon prove: asked each time,
  * since device numbers are reused as well. */
 struct owner_ground {
-    bool local;      /* one kernel only uses it */
-    uint64_t kernel; /* K, where it is not local; 0: not to be had */
+    bool local;      /* this kernel only uses it */
+    bool alone;      /* this machine only uses it: no K is needed to prove, as on a local one */
+    bool dumb;       /* kernel locks show nothing there: names must be such that prove nothing */
+    uint64_t kernel; /* K of new names; 0: none */
 };
 
 struct owner owner_caller(bool threaded);
 void owner_host(char host[OS_HOST_SIZE]);
 int owner_ground(const struct os_file *directory, struct owner_ground *ground);
+
+/* After a beacon was refused with that error: has names prove nothing, where that is the answer. */
+bool owner_gives_up_proof(struct owner_ground *ground, int error);
 
 /* number 0: without .N */
 void owner_format(char name[OWNER_NAME_SIZE], const char *host, struct owner owner, uint64_t kernel,
@@ -110,11 +120,13 @@ int owner_find_inside(const struct os_file *directory, char name[OWNER_NAME_SIZE
 int owner_take_beacon(const struct os_file *file);
 
 /* Removes what a dead owner left under one of its names, if it owns nothing: its
- * unique file, or a lock directory that holds nothing else. False: left alone. */
-bool owner_reap(const struct os_file *directory, const char *name, struct owner_ground ground,
-                const char *host);
+ * unique file, or a lock directory that holds nothing else. A name proves nothing by its
+ * form: users have files called HOST-20241101-1. So it must bear our stamp as well; then
+ * the host's name does not matter, by which a machine may have been called before.
+ * False: left alone. */
+bool owner_reap(const struct os_file *directory, const char *name, struct owner_ground ground);
 
 /* Does so for every name in the directory. */
-void owner_sweep(const struct os_file *directory, struct owner_ground ground, const char *host);
+void owner_sweep(const struct os_file *directory, struct owner_ground ground);
 
 #endif

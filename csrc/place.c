@@ -161,9 +161,15 @@ enum outcome
 place_judge_name(struct attempt *attempt)
 {
     struct owner_name name;
-    if (!owner_parse(attempt->found_name, &name) || !owner_is_provable(&name, attempt->ground)) {
-        return place_hold(attempt, LIFE_UNKNOWN,
-                          "only the machine that its owner ran on could tell whether it is alive");
+    if (!owner_parse(attempt->found_name, &name)) {
+        return place_hold(attempt, LIFE_UNKNOWN, NULL);
+    }
+    if (!owner_is_provable(&name, attempt->ground)) {
+        return place_hold(
+            attempt, LIFE_UNKNOWN,
+            name.kernel == 0 ? "nothing can tell here whether its owner is alive"
+                             : "only the machine that its owner ran on can tell whether it is "
+                               "alive, and only until it restarts or mounts this file system anew");
     }
     attempt->report.holder.life = LIFE_DEAD;
     return LOCK_STALE;
@@ -187,6 +193,13 @@ place_own(struct attempt *attempt, struct owned *claim)
     return LOCK_OWNED;
 }
 
+static int
+take_beacon(const struct os_file *file, bool local)
+{
+    (void)local;
+    return owner_take_beacon(file);
+}
+
 int
 place_relight(struct owned *owned, const struct os_file *directory)
 {
@@ -196,7 +209,7 @@ place_relight(struct owned *owned, const struct os_file *directory)
         return error;
     }
     /* Refused, another may be proving us dead just now. That is soon over. */
-    error = place_patiently(owner_take_beacon, &file);
+    error = place_patiently(take_beacon, &file, owned->local);
     if (error != 0 && (owned->local || !os_flock_is_unsupported(error))) {
         os_close(&file);
         return error;
@@ -271,61 +284,89 @@ place_reopen(struct owned *owned)
 
 /* ---- Removals and break_lock() keep off each other ----
  *
- * By the directory's flock. But programs lock directories for reasons of their
- * own (flock DIRECTORY COMMAND), for hours: when the shared lock is refused, marks
- * on the directory tell whether a break_lock() is at work. Each side sets its mark
- * before it looks for the other's, so at least one sees the other. */
+ * On a local file system by marks on the directory. Each side sets its mark before it looks
+ * for the other's, so at least one sees the other. Removals set a mark and nothing more:
+ * programs lock directories for reasons of their own (flock -n DIRECTORY COMMAND), and an
+ * flock of ours, for however short a moment, would refuse theirs. Only break_lock()s keep off
+ * each other by the directory's flock.
+ *
+ * Elsewhere marks collide with flock, so all is done by flock. */
 
-int
-place_begin_removal(const struct os_file *directory)
+static int
+mark_removal(const struct os_file *directory)
+{
+    int error = os_mark(directory, OS_REMOVER);
+    return error != 0 ? error : os_find_mark(directory, OS_BREAKER);
+}
+
+static int
+lock_for_removal(const struct os_file *directory)
 {
     int error = os_flock(directory, OS_SHARED);
-    if (error != EWOULDBLOCK) {
-        return os_flock_is_unsupported(error) ? 0 : error;
-    }
-    error = os_mark(directory, OS_REMOVER);
-    if (error == 0 && (error = os_find_mark(directory, OS_BREAKER)) == 0) {
-        return 0;
-    }
-    os_unmark(directory, OS_REMOVER);
-    return EWOULDBLOCK; /* in doubt, it is a break_lock() */
+    return os_flock_is_unsupported(error) ? 0 : error;
 }
 
-void
-place_end_removal(const struct os_file *directory)
+static int
+lock_for_condemning(const struct os_file *directory)
 {
-    os_unmark(directory, OS_REMOVER);
-    os_flock(directory, OS_UNLOCK);
-}
-
-int
-place_begin_condemning(const struct os_file *directory)
-{
-    int unmarked = os_mark(directory, OS_BREAKER);
-    if (unmarked != 0 && !os_flock_is_unsupported(unmarked)) {
-        return unmarked;
-    }
     int error = os_flock(directory, OS_EXCLUSIVE);
-    if (error != 0) {
-        return os_flock_is_unsupported(error) ? 0 : error;
-    }
-    /* Where there are no marks, nobody goes by them. */
-    return unmarked != 0 || os_find_mark(directory, OS_REMOVER) == 0 ? 0 : EWOULDBLOCK;
+    return os_flock_is_unsupported(error) ? 0 : error;
 }
 
-void
-place_end_condemning(const struct os_file *directory)
+/* The mark comes second: while another program keeps the directory locked, removals go on.
+ * It stays when it has met a removal: no other one begins then, and this one ends soon. */
+static int
+mark_condemning(const struct os_file *directory)
 {
-    os_flock(directory, OS_UNLOCK);
-    os_unmark(directory, OS_BREAKER);
+    int error = os_flock(directory, OS_EXCLUSIVE);
+    if (error == 0) {
+        error = os_mark(directory, OS_BREAKER);
+    }
+    return error != 0 ? error : os_find_mark(directory, OS_REMOVER);
 }
 
 int
-place_patiently(int (*lock)(const struct os_file *file), const struct os_file *file)
+place_begin_removal(const struct os_file *directory, bool local)
+{
+    int error = local ? mark_removal(directory) : lock_for_removal(directory);
+    if (error != 0) {
+        place_end_removal(directory, local);
+    }
+    return error;
+}
+
+void
+place_end_removal(const struct os_file *directory, bool local)
+{
+    if (local) {
+        os_unmark(directory, OS_REMOVER);
+    } else {
+        os_flock(directory, OS_UNLOCK);
+    }
+}
+
+int
+place_begin_condemning(const struct os_file *directory, bool local)
+{
+    return local ? mark_condemning(directory) : lock_for_condemning(directory);
+}
+
+void
+place_end_condemning(const struct os_file *directory, bool local)
+{
+    if (local) {
+        os_unmark(directory, OS_BREAKER);
+    }
+    os_flock(directory, OS_UNLOCK);
+}
+
+int
+place_patiently(int (*take)(const struct os_file *file, bool local), const struct os_file *file,
+                bool local)
 {
     int64_t limit = 0;
     int error;
-    while ((error = lock(file)) == EWOULDBLOCK) {
+    while ((error = take(file, local)) == EWOULDBLOCK) {
         if (limit == 0) {
             limit = os_now() + PLACE_PATIENCE;
         } else if (os_now() >= limit) {

@@ -32,15 +32,17 @@ int place_reopen(struct owned *owned);
  *
  * Each checks what it removes, and then removes it by its name. Between the two,
  * break_lock() excludes all others; for a moment, so who is refused may be patient.
- * EWOULDBLOCK: refused. */
-int place_begin_removal(const struct os_file *directory);
-void place_end_removal(const struct os_file *directory);
-int place_begin_condemning(const struct os_file *directory);
-void place_end_condemning(const struct os_file *directory);
+ * EWOULDBLOCK: refused. What was not allowed to begin is not ended, but for condemning, which
+ * may stay half begun. local: whether the file system is. */
+int place_begin_removal(const struct os_file *directory, bool local);
+void place_end_removal(const struct os_file *directory, bool local);
+int place_begin_condemning(const struct os_file *directory, bool local);
+void place_end_condemning(const struct os_file *directory, bool local);
 
 /* Tries to take a lock that others hold for microseconds only, unless they are
  * stopped, or mean ill: for a second. */
-int place_patiently(int (*take)(const struct os_file *file), const struct os_file *file);
+int place_patiently(int (*take)(const struct os_file *file, bool local), const struct os_file *file,
+                    bool local);
 
 /* ---- The shapes of a lock file ----
  *
@@ -59,13 +61,14 @@ struct shape {
     int (*take_beacon)(struct attempt *attempt, struct os_file **beacon);
 
     /* Removes a lock file, which was checked, and its unique file, by remove_unique().
-     * Freed: the lock file is gone, whatever is left of the rest. May have to close
-     * the beacon. */
-    int (*remove)(const struct os_file *directory, const char *file, const char *unique_name,
-                  struct os_file *beacon, remover *remove_unique, bool *freed);
+     * inside: the lock file opened, where it is a directory. Freed: the lock file is gone,
+     * whatever is left of the rest. May have to close the beacon. */
+    int (*remove)(const struct os_file *directory, const char *file, const struct os_file *inside,
+                  const char *unique_name, struct os_file *beacon, remover *remove_unique,
+                  bool *freed);
 
-    /* Lights the beacon of what is owned again, after its descriptor was lost. */
-    int (*relight)(struct owned *owned);
+    /* Opens again what was lost of the descriptors of what is owned, and lights the beacon. */
+    int (*mend)(struct owned *owned);
 
     /* Removes whatever is at the lock file's name. */
     int (*condemn)(const struct os_file *directory, const char *file);

@@ -47,6 +47,7 @@ table_new(const struct mechanism *mechanism, struct owner owner, struct table_na
         owned->owner = owner;
         owned->directory.descriptor = -1;
         owned->beacon.descriptor = -1;
+        owned->inside.descriptor = -1;
         char *database = owned->lock_file + file_size;
         char *own_row = database + database_size;
         memcpy(owned->lock_file, name.lock_file, file_size);
@@ -95,6 +96,7 @@ table_drop(struct owned *owned)
     }
     os_unlock();
     os_close(&owned->beacon);
+    os_close(&owned->inside);
     os_close(&owned->directory);
     free(owned);
 }
@@ -203,6 +205,20 @@ table_open(void)
     os_lock();
     is_closed = false;
     os_unlock();
+}
+
+bool
+table_has_file(const char *file, struct owner owner)
+{
+    os_lock();
+    discard_parent_table();
+    const struct owned *owned = table;
+    while (owned != NULL &&
+           !(is_same_owner(owned->owner, owner) && strcmp(owned->file, file) == 0)) {
+        owned = owned->next;
+    }
+    os_unlock();
+    return owned != NULL;
 }
 
 bool

@@ -24,6 +24,7 @@ struct owned {
     struct owner owner;
     struct os_file directory; /* the lock file's, which may be renamed while we own */
     struct os_file beacon;    /* the unique file */
+    struct os_file inside;    /* the lock file, where that is a directory; else -1 */
     struct os_inode inode;    /* the lock file's */
     bool local;               /* its file system is: waiters leave marks */
     unsigned depth;           /* of with blocks */
@@ -71,6 +72,9 @@ struct owned *table_take_serial(uint64_t serial);
 void table_close(void);
 void table_open(void);
 struct owned *table_take_last(const struct mechanism *mechanism);
+
+/* Does owner own a lock file of that name, in whatever directory? */
+bool table_has_file(const char *file, struct owner owner);
 
 /* Who in this process owns it: does not wait. False: nobody. */
 bool table_find(struct table_key key, struct owner *owner, uint64_t *serial);

@@ -8,6 +8,7 @@ import platform
 import re
 import select
 import socket
+import stat
 import struct
 import textwrap
 import time
@@ -45,13 +46,9 @@ def inode(path):
     return status.st_dev, status.st_ino
 
 
-def plant(path, name=DEAD, contents=b""):
-    """A lock file as an owner of that unique name leaves it when it is killed."""
-    unique = os.path.join(os.path.dirname(path), name)
-    with open(unique, "xb") as file:
-        file.write(contents)
-    os.link(unique, f"{path}.lock")
-    return unique
+def stamp(path):
+    """What the package makes has the sticky bit."""
+    os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | stat.S_ISVTX)
 
 
 def plant_unique(path, name=DEAD, contents=b""):
@@ -59,6 +56,14 @@ def plant_unique(path, name=DEAD, contents=b""):
     unique = os.path.join(os.path.dirname(path), name)
     with open(unique, "xb") as file:
         file.write(contents)
+    stamp(unique)
+    return unique
+
+
+def plant(path, name=DEAD, contents=b""):
+    """A lock file as an owner of that unique name leaves it when it is killed."""
+    unique = plant_unique(path, name, contents)
+    os.link(unique, f"{path}.lock")
     return unique
 
 

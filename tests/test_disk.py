@@ -27,6 +27,7 @@ from protocol_support import (
     plant_unique,
     processor_seconds,
     sleeps_in,
+    stamp,
     swept_clean,
 )
 from support import PATIENCE, Child, OtherThread, holder, in_thread, names, wait_until
@@ -116,7 +117,7 @@ def test_lock_file_is_a_link_to_an_empty_file_that_all_may_read(lock, umask):
     status = os.lstat(lock.lock_file)
     assert inode(lock.lock_file) == inode(lock.unique_name)
     assert stat.S_ISREG(status.st_mode)
-    assert stat.S_IMODE(status.st_mode) == 0o644
+    assert stat.S_IMODE(status.st_mode) == 0o1644
     assert status.st_size == 0
     assert status.st_nlink == 2
     lock.release()
@@ -402,21 +403,43 @@ def test_sweep_needs_a_break(lock, path, tmp_path):
     os.unlink(left)
 
 
+def test_sweep_removes_what_was_left_under_a_former_host_name(lock, path, tmp_path):
+    """A container that is made anew has another name each time."""
+    for name in ("0123456789ab-7f0000000001-7", "x" + HOST + "--7", HOST[:-1] + "--7"):
+        plant_unique(path, name=name)
+    plant(path)
+    with lock:
+        assert names(tmp_path) == sorted(["README.lock", unique_base(lock)])
+
+
+def stamped(directory, name, contents=b""):
+    plant_unique(directory / "README", name=name, contents=contents)
+
+
+def full_directory(directory):
+    within = directory / f"{HOST}-7f0000000001-123"
+    (within / "sub").mkdir(parents=True)
+    stamp(within)
+
+
 SPARED = {
-    "other host": lambda directory: (directory / "data-2024-11").touch(),
-    "longer host": lambda directory: (directory / f"x{HOST}-7f0000000001-123").touch(),
-    "shorter host": lambda directory: (directory / f"{HOST[:-1]}-7f0000000001-123").touch(),
-    "thread not hexadecimal": lambda directory: (directory / f"{HOST}-main-123").touch(),
-    "process not decimal": lambda directory: (directory / f"{HOST}-7f0000000001-12e").touch(),
-    "not a name": lambda directory: (directory / HOST).touch(),
-    "not empty": lambda directory: (directory / f"{HOST}-7f0000000001-123").write_text("x"),
+    "a user's marker": lambda directory: (directory / f"{HOST}-20241101-1").touch(),
+    "a user's marker with a number": lambda directory: (directory / f"{HOST}-20241101-7.2").touch(),
+    "a user's marker like a process": lambda directory: (directory / f"{HOST}--42").touch(),
+    "a user's marker like an address": lambda directory: (
+        directory / f"{HOST}-7f0000000001-123"
+    ).touch(),
+    "a user's directory": lambda directory: (directory / f"{HOST}-20241102-1").mkdir(),
+    "thread too low": lambda directory: stamped(directory, "data-2024-11"),
+    "thread not hexadecimal": lambda directory: stamped(directory, f"{HOST}-main-123"),
+    "process not decimal": lambda directory: stamped(directory, f"{HOST}-7f0000000001-12e"),
+    "not a name": lambda directory: stamped(directory, HOST),
+    "not empty": lambda directory: stamped(directory, f"{HOST}-7f0000000001-123", b"x"),
     "a symbolic link": lambda directory: (directory / f"{HOST}-7f0000000001-123").symlink_to(
         "nowhere"
     ),
     "a pipe": lambda directory: os.mkfifo(directory / f"{HOST}-7f0000000001-123"),
-    "a full directory": lambda directory: (directory / f"{HOST}-7f0000000001-123" / "sub").mkdir(
-        parents=True
-    ),
+    "a full directory": full_directory,
 }
 
 

@@ -202,10 +202,9 @@ def test_lock_file_that_becomes_a_symbolic_link_under_its_breaker_is_held(sticky
         except lockfile.LockError as error:
             say([type(error).__name__, str(error)])
         """
-    with SteppedChild(code, sticky_path, kinds=("flock", "open", "say")) as child:
-        while child.run_to("flock").file(child.pid) != os.path.dirname(sticky_path):
-            pass
-        child.run_to("open", "README.lock")
+    with SteppedChild(code, sticky_path, kinds=("flock", "stat", "say")) as child:
+        child.run_to("flock", where=lambda call: call.arguments[1] & fcntl.LOCK_EX)
+        child.run_to("stat")
         with acting_as(ATTACKER):
             shutil.rmtree(sticky_path + ".lock")
             symbolic_link(sticky_path)

@@ -33,6 +33,7 @@ from protocol_support import (
     plant,
     plant_unique,
     sleeps_in,
+    stamp,
     swept_clean,
 )
 from support import (
@@ -104,6 +105,7 @@ def unique_base(lock):
 def plant_directory(path, name=DEAD, contents=b""):
     """A lock directory as an owner of that unique name leaves it when it is killed."""
     os.mkdir(f"{path}.lock", 0o755)
+    stamp(f"{path}.lock")
     return plant_unique(f"{path}.lock/", name, contents)
 
 
@@ -157,8 +159,8 @@ def test_modes_do_not_depend_on_the_umask(way, lock, umask):
         os.umask(before)
     directory = os.lstat(lock.lock_file)
     unique = os.lstat(way.run(lambda: lock.unique_name))
-    assert (stat.S_ISDIR(directory.st_mode), stat.S_IMODE(directory.st_mode)) == (True, 0o755)
-    assert (stat.S_ISREG(unique.st_mode), stat.S_IMODE(unique.st_mode)) == (True, 0o644)
+    assert (stat.S_ISDIR(directory.st_mode), stat.S_IMODE(directory.st_mode)) == (True, 0o1755)
+    assert (stat.S_ISREG(unique.st_mode), stat.S_IMODE(unique.st_mode)) == (True, 0o1644)
     way.run(lock.release)
 
 
@@ -659,8 +661,11 @@ def test_break_lock_killed_at_any_step(way, either, path, tmp_path):
 
 
 def leftover(directory, name, *files):
-    filled(*files)(directory / name)
-    return directory / name
+    left = directory / name
+    filled(*files)(left)
+    for made in (left, *left.iterdir()):
+        stamp(made)
+    return left
 
 
 def sweep(lock_class, path):
@@ -678,14 +683,17 @@ def test_sweep_removes_the_directories_that_dead_owners_left(way, either, path, 
     leftover(tmp_path, LEFT + ".1", LEFT + ".1")
     leftover(tmp_path, f"{HOST}--124", LEFT)
     leftover(tmp_path, f"{HOST}--125.998877", "another.host-7f0000000001-1")
+    leftover(tmp_path, "another-7f0000000001-123")
+    leftover(tmp_path, "another-7f0000000001-124", "another-7f0000000001-124")
     way.run(sweep, either, path)
     assert names(tmp_path) == []
 
 
 SPARED = {
-    "another host's": lambda directory: leftover(directory, "another-7f0000000001-123"),
-    "another host's, filled": lambda directory: leftover(
-        directory, "another-7f0000000001-123", "another-7f0000000001-123"
+    "an empty directory of a user": lambda directory: filled()(directory / f"{HOST}-20241102-1"),
+    "a filled one": lambda directory: filled(LEFT)(directory / LEFT),
+    "a file of a user's in one of ours": lambda directory: os.chmod(
+        leftover(directory, LEFT, LEFT) / LEFT, 0o644
     ),
     "a directory of a user": lambda directory: leftover(directory, "notes", LEFT),
     "another kernel's": lambda directory: leftover(directory, LEFT + ".0123456789abcdef"),

@@ -31,7 +31,7 @@ MANNERS = {
     },
 }
 
-ONLY_THERE = "only the machine that its owner ran on could tell whether it is alive"
+ONLY_THERE = "only the machine that its owner ran on can tell whether it is alive"
 
 TRY = """
     lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
