@@ -601,8 +601,9 @@ def test_hard_links_refused_for_good(path, tmp_path, refusals, error, timeout):
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP])
-def test_file_system_without_hard_links_is_told_what_to_use(path, refusals, error):
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP, errno.EACCES])
+def test_who_finds_hard_links_refused_is_told_what_to_use(path, refusals, error):
+    """By the file system, or by a policy of the system, which says EACCES."""
     with pytest.raises(LockFailed, match="MkdirFileLock"):
         in_thread(lockfile.LinkFileLock(path).acquire, refused={"link": error})
 

@@ -1,6 +1,8 @@
 """The lock on each file system that this machine can make and mount: as root, on loop devices."""
 
 import contextlib
+import functools
+import os
 import re
 import sqlite3
 import subprocess
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, SQLiteFileLock
+from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, MkdirFileLock, SQLiteFileLock
 from protocol_support import inotify_descriptors
 from support import PATIENCE, Child, holder, names, wait_until
 
@@ -168,6 +170,127 @@ def test_journal_of_the_database_fits_the_file_system(path, local):
         with contextlib.closing(sqlite3.connect(lock.database)) as connection:
             [mode] = connection.execute("PRAGMA journal_mode").fetchone()
     assert mode == ("wal" if local else "delete")
+
+
+# What died with its machine
+
+
+def mount_on_device(work, directory, before=0):
+    """A file system that FUSE serves from a block device, as sticks and disks of Windows are."""
+    image = work / "image"
+    if not image.exists():
+        image.touch()
+        with image.open("r+b") as file:
+            file.truncate(8 * MEGABYTE)
+        run("mkfs.ntfs", "-q", "-F", image)
+    for _ in range(before):  # so that the next device has another number
+        (work / "spare").touch()
+        os.truncate(work / "spare", MEGABYTE)
+        run("losetup", "--find", work / "spare")
+    found = subprocess.run(
+        ["losetup", "--find", "--show", image], check=True, capture_output=True, text=True
+    )
+    run("ntfs-3g", found.stdout.strip(), directory)
+
+
+def release_devices(work):
+    for image in ("image", "spare"):
+        listed = subprocess.run(
+            ["losetup", "--associated", work / image], capture_output=True, text=True
+        )
+        for line in listed.stdout.splitlines():
+            run("losetup", "--detach", line.partition(":")[0])
+
+
+def killed_owner(lock_class, path):
+    with holder(lock_class, path) as owner:
+        owner.kill()
+
+
+def test_dead_owner_is_recovered_after_a_new_mount_where_only_this_machine_can_have_it(
+    tmp_path_factory,
+):
+    """Its name carries no K, which the new mount or the next run of the kernel would not have."""
+    work = tmp_path_factory.mktemp("device")
+    classes = (LinkFileLock, MkdirFileLock)
+    try:
+        with mounted("FUSE on a device", mount_on_device, work) as directory:
+            device = os.stat(directory).st_dev
+            for lock_class in classes:
+                killed_owner(lock_class, directory / lock_class.__name__)
+        (work / "mounted").rmdir()
+        release_devices(work)
+        again = functools.partial(mount_on_device, before=1)
+        with mounted("FUSE on a device", again, work) as directory:
+            assert os.stat(directory).st_dev != device
+            for lock_class in classes:
+                with lock_class(directory / lock_class.__name__, timeout=PATIENCE):
+                    pass
+            assert names(directory) == []
+    finally:
+        release_devices(work)
+
+
+def test_owner_from_before_a_new_mount_is_not_judged_where_others_may_have_it(tmp_path_factory):
+    """And the message promises nothing that is not so."""
+    work = tmp_path_factory.mktemp("remounted")
+    with mounted("FUSE passthrough", mount_passthrough, work) as directory:
+        killed_owner(LinkFileLock, directory / "README")
+    (work / "mounted").rename(work / "before")
+    (work / "between").mkdir()
+    with contextlib.ExitStack() as stack:
+        run("bindfs", work / "below", work / "between")
+        stack.callback(run, "umount", "--lazy", work / "between")
+        directory = work / "mounted"
+        directory.mkdir()
+        run("bindfs", work / "below", directory)
+        stack.callback(run, "umount", "--lazy", directory)
+        lock = LinkFileLock(directory / "README")
+        with pytest.raises(LockTimeout, match="only until it restarts or mounts this file system"):
+            lock.acquire(timeout=0.05)
+        lock.break_lock()
+        with lock:
+            pass
+
+
+# A lock that came with a layer of an image
+
+
+@pytest.mark.parametrize("upper", ["of one file system", "of another"])
+@pytest.mark.parametrize("act", ["acquire", "break_lock"])
+def test_dead_owners_lock_in_a_lower_layer_is_removed(
+    file_lock_class, act, upper, tmp_path_factory
+):
+    """Made while it was held. Directories there cannot be renamed."""
+    work = tmp_path_factory.mktemp("layers")
+
+    def mount(work, directory):
+        over = work / "over"
+        over.mkdir()
+        if upper == "of another":
+            mount_tmpfs(work, over)
+        for name in ("lower", "over/upper", "over/work"):
+            (work / name).mkdir()
+        killed_owner(file_lock_class, work / "lower" / "README")
+        layers = f"lowerdir={work}/lower,upperdir={over}/upper,workdir={over}/work"
+        run("mount", "-t", "overlay", "-o", layers, "none", directory)
+
+    try:
+        with mounted("overlayfs", mount, work) as directory:
+            lock = file_lock_class(directory / "README")
+            assert not lock.is_locked()
+            if act == "acquire":
+                lock.acquire(timeout=0)
+                assert lock.i_am_locking()
+                lock.release()
+                assert names(directory) == []
+            else:
+                lock.break_lock()
+                assert not os.path.exists(lock.lock_file)
+                with lock:
+                    pass
+    finally:
+        subprocess.run(["umount", "--lazy", work / "over"], capture_output=True)
 
 
 # Two views of one file system
