@@ -40,7 +40,7 @@ discard_parent_files(void)
     }
     while (files != NULL) {
         struct shared *next = files->next;
-        free(files);
+        os_free_later(files);
         files = next;
     }
     files_generation = os_generation();

@@ -15,7 +15,8 @@
  * may open the same directory or lock file as we do.
  *
  * One mutex, os_lock(), guards all of the process's shared memory. It is never
- * held over a system call, nor while Python code can run.
+ * held over a system call, nor while Python code can run, nor is memory allocated
+ * or freed then: a fork waits for it.
  */
 #ifndef LOCKFILE_OS_H
 #define LOCKFILE_OS_H
@@ -108,6 +109,7 @@ void os_lock(void);
 void os_unlock(void);
 void os_wait_unlocked(void);
 void os_wake_all(void);
+void os_free_later(void *block); /* while it is locked: nothing is freed then (see os_posix.c) */
 
 /* Files, by name relative to an open directory; symbolic links are never followed. */
 extern const struct os_file os_anywhere; /* the directory of absolute names */

@@ -1,5 +1,7 @@
 /* os.h, as far as Linux is different. */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+#define _TIME_BITS 64
 #include "os_posix.h"
 
 #include <errno.h>
@@ -11,6 +13,7 @@
 #include <sys/inotify.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -104,23 +107,54 @@ os_reach(const struct os_file *directory, enum os_reach *reach)
     return 0;
 }
 
+/* ---- Calls that a C library may not have: musl, for one ---- */
+
+enum { REPLACE_NOTHING = 1 };
+
 int
 system_rename(int directory, const char *from, const char *to)
 {
-    return renameat2(directory, from, directory, to, RENAME_NOREPLACE) == 0 ? 0 : errno;
+    long result = syscall(SYS_renameat2, directory, from, directory, to, REPLACE_NOTHING);
+    return result == 0 ? 0 : errno;
 }
+
+struct moment {
+    int64_t seconds;
+    uint32_t nanoseconds;
+    int32_t spare;
+};
+
+/* What the kernel fills in: its struct statx. */
+struct details {
+    uint32_t known;
+    uint32_t before_inode[7];
+    uint64_t inode;
+    uint64_t before_born[5];
+    struct moment born;
+    uint64_t behind_born[20];
+};
+
+_Static_assert(offsetof(struct details, inode) == 32 && offsetof(struct details, born) == 80 &&
+                   sizeof(struct details) == 256,
+               "as the kernel has it");
+
+enum { ASK_INODE = 0x100, ASK_BORN = 0x800 };
 
 void
 system_find_birth(int directory, const char *name, struct os_identity *identity)
 {
-    struct statx found;
-    if (statx(directory, name, AT_SYMLINK_NOFOLLOW, STATX_BTIME | STATX_INO, &found) == 0 &&
-        (found.stx_mask & STATX_BTIME) != 0 && found.stx_ino == identity->inode.number) {
-        identity->born = found.stx_btime.tv_sec * OS_SECOND + found.stx_btime.tv_nsec;
+    struct details found;
+    long result =
+        syscall(SYS_statx, directory, name, AT_SYMLINK_NOFOLLOW, ASK_BORN | ASK_INODE, &found);
+    if (result == 0 && (found.known & ASK_BORN) != 0 && found.inode == identity->inode.number) {
+        identity->born = found.born.seconds * OS_SECOND + found.born.nanoseconds;
     }
 }
 
 /* ---- Byte locks, and marks ---- */
+
+/* A mark's byte would be cut down to one of the user's. */
+_Static_assert(sizeof(off_t) == 8, "offsets of 64 bits, on machines of 32, too");
 
 /* Open-file-description locks: they go with the open file, not with the process. */
 static int

@@ -1,5 +1,7 @@
 /* os.h, as far as all POSIX systems are alike. */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+#define _TIME_BITS 64
 #include "os_posix.h"
 
 #include <dirent.h>
@@ -13,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,7 +42,9 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 
 /* Shared: between making a descriptor and its entry in the register, and
  * between its removal and the close. Exclusive: a fork, which would copy a
- * descriptor that the child does not know of. Taken before the mutex. */
+ * descriptor that the child does not know of. Taken before the mutex.
+ * Nobody asks an allocator for memory, or gives it back, while he holds either: one that
+ * keeps itself still during forks, too, may have been told of this fork before us. */
 static pthread_rwlock_t fork_lock = FORK_LOCK_INITIALIZER;
 
 static int process;
@@ -91,32 +96,64 @@ posix_allow_forks(void)
     pthread_rwlock_unlock(&fork_lock);
 }
 
-static bool
-grow_register(size_t size)
+/* Pages of the kernel's, since forks are held off. */
+static uint64_t *
+map_register(size_t size)
 {
-    uint64_t *larger = realloc(registered, size * sizeof *larger);
-    if (larger == NULL) {
+    void *pages = mmap(NULL, size * sizeof *registered, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return pages != MAP_FAILED ? pages : NULL;
+}
+
+/* Makes room for a number. False: out of memory. */
+static bool
+grow_register(size_t number)
+{
+    size_t size = 2 * number + 64;
+    uint64_t *left = map_register(size);
+    size_t left_size = size;
+    if (left == NULL) {
         return false;
     }
-    memset(larger + registered_size, 0, (size - registered_size) * sizeof *larger);
-    registered = larger;
-    registered_size = size;
+    os_lock();
+    if (size > registered_size) { /* no other thread was faster */
+        uint64_t *larger = left;
+        if (registered != NULL) {
+            memcpy(larger, registered, registered_size * sizeof *larger);
+        }
+        left = registered;
+        left_size = registered_size;
+        registered = larger;
+        registered_size = size;
+    }
+    os_unlock();
+    if (left != NULL) {
+        munmap(left, left_size * sizeof *left);
+    }
     return true;
+}
+
+/* False: there is no room for that number. */
+static bool
+enter(int descriptor, struct os_file *file)
+{
+    os_lock();
+    bool fits = (size_t)descriptor < registered_size;
+    if (fits) {
+        registered[descriptor] = ++last_serial;
+        *file = (struct os_file){.descriptor = descriptor, .serial = last_serial};
+    }
+    os_unlock();
+    return fits;
 }
 
 int
 posix_enter(int descriptor, struct os_file *file)
 {
-    size_t number = (size_t)descriptor;
     int error = system_tag(descriptor);
-    os_lock();
-    if (number >= registered_size && !grow_register(2 * number + 64)) {
-        error = ENOMEM;
-    } else if (error == 0) {
-        registered[number] = ++last_serial;
-        *file = (struct os_file){.descriptor = descriptor, .serial = last_serial};
+    while (error == 0 && !enter(descriptor, file)) {
+        error = grow_register((size_t)descriptor) ? 0 : ENOMEM;
     }
-    os_unlock();
     return error;
 }
 
@@ -148,12 +185,40 @@ os_is_open(const struct os_file *file)
     return known && system_is_tagged(file->descriptor);
 }
 
+static void *_Atomic freed_later; /* each block begins with the next one's address */
+
+void
+os_free_later(void *block)
+{
+    void *next = freed_later;
+    memcpy(block, &next, sizeof next);
+    freed_later = block;
+}
+
+static void
+free_now(void)
+{
+    if (freed_later == NULL) {
+        return;
+    }
+    os_lock();
+    void *block = atomic_exchange(&freed_later, NULL);
+    os_unlock();
+    while (block != NULL) {
+        void *next;
+        memcpy(&next, block, sizeof next);
+        free(block);
+        block = next;
+    }
+}
+
 void
 os_close(struct os_file *file)
 {
     if (file->descriptor < 0) {
         return;
     }
+    free_now();
     posix_hold_off_forks();
     if (forget(file) && system_is_tagged(file->descriptor)) {
         close(file->descriptor);
@@ -608,10 +673,12 @@ os_list(const struct os_file *directory, bool (*visit)(void *context, const char
     while (errno = 0, (entry = readdir(stream)) != NULL && visit(context, entry->d_name)) {
     }
     error = entry == NULL ? errno : 0;
-    posix_hold_off_forks();
-    forget(&copy);
+    /* It frees memory, so forks are not held off. It is forgotten second: a child that is
+     * forked in between closes what has the number only if that is tagged, which nothing
+     * is but files of ours; one that we open under the number has another serial by then,
+     * and is not forgotten. Forgotten first, a child would keep it. */
     closedir(stream);
-    posix_allow_forks();
+    forget(&copy);
     return error;
 }
 

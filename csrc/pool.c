@@ -30,7 +30,7 @@ find(struct pool *pool, const char *path)
         struct connection *connection = *link;
         if (connection->generation != os_generation()) {
             *link = connection->next;
-            free(connection);
+            os_free_later(connection);
         } else if (strcmp(connection->path, path) == 0) {
             *link = connection->next;
             connection->next = pool->list;

@@ -22,7 +22,7 @@ discard_parent_table(void)
     }
     while (table != NULL) {
         struct owned *next = table->next;
-        free(table);
+        os_free_later(table);
         table = next;
     }
     table_generation = os_generation();

@@ -7,8 +7,12 @@
  * file or entry of the table is lost. Each case is a process of its own, since the
  * register of descriptors grows but once.
  *
- * The core's calls of the allocator are wrapped (by the linker's --wrap), and so is
- * fdopendir(), which allocates. */
+ * The core's calls of the allocator are wrapped (by the linker's --wrap), and so are
+ * fdopendir() and closedir(), which use it, and mmap64().
+ *
+ * And nothing is asked of the allocator, failing or not, while the caller holds a lock that
+ * a fork waits for: an allocator that locks itself during forks may have been told of that
+ * fork before the core. The calls that take and give such locks are wrapped, too. */
 #define _GNU_SOURCE
 #include "beacon.h"
 #include "support.h"
@@ -22,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -40,6 +45,38 @@ defect(const char *format, ...)
     va_end(arguments);
     fprintf(stderr, "defect, %s: %s\n", case_name, text);
     defects++;
+}
+
+/* ---- What a fork waits for ---- */
+
+static _Thread_local int locks_held;
+
+#define LOCKING(name, type, change) \
+    int __real_##name(type *lock);  \
+    int __wrap_##name(type *lock);  \
+    int __wrap_##name(type *lock)   \
+    {                               \
+        locks_held += change;       \
+        return __real_##name(lock); \
+    }
+
+LOCKING(pthread_rwlock_rdlock, pthread_rwlock_t, 1)
+LOCKING(pthread_rwlock_wrlock, pthread_rwlock_t, 1)
+LOCKING(pthread_rwlock_unlock, pthread_rwlock_t, -1)
+LOCKING(pthread_mutex_lock, pthread_mutex_t, 1)
+LOCKING(pthread_mutex_unlock, pthread_mutex_t, -1)
+
+/* A child's are made anew. */
+static void
+forget_locks(void)
+{
+    locks_held = 0;
+}
+
+static void
+check_forks(const char *name)
+{
+    DEMAND(locks_held == 0, "%s() while forks are held off", name);
 }
 
 /* ---- Refusals ---- */
@@ -68,6 +105,7 @@ is_refused(void)
     type __wrap_##name declared;                           \
     type __wrap_##name declared                            \
     {                                                      \
+        check_forks(#name);                                \
         return is_refused() ? NULL : __real_##name passed; \
     }
 
@@ -75,6 +113,34 @@ REFUSABLE(void *, malloc, (size_t size), (size))
 REFUSABLE(void *, calloc, (size_t count, size_t size), (count, size))
 REFUSABLE(void *, realloc, (void *block, size_t size), (block, size))
 REFUSABLE(DIR *, fdopendir, (int descriptor), (descriptor))
+
+int __real_closedir(DIR *stream);
+int __wrap_closedir(DIR *stream);
+void __real_free(void *block);
+void __wrap_free(void *block);
+void *__real_mmap64(void *at, size_t size, int access, int flags, int file, off_t offset);
+void *__wrap_mmap64(void *at, size_t size, int access, int flags, int file, off_t offset);
+
+int
+__wrap_closedir(DIR *stream)
+{
+    check_forks("closedir");
+    return __real_closedir(stream);
+}
+
+void
+__wrap_free(void *block)
+{
+    check_forks("free");
+    __real_free(block);
+}
+
+/* The kernel's, which no fork waits for. */
+void *
+__wrap_mmap64(void *at, size_t size, int access, int flags, int file, off_t offset)
+{
+    return is_refused() ? MAP_FAILED : __real_mmap64(at, size, access, flags, file, offset);
+}
 
 /* ---- Operations ---- */
 
@@ -409,6 +475,7 @@ int
 main(int argc, char **argv)
 {
     need(argc == 2, "usage: allocation DIRECTORY");
+    need(pthread_atfork(NULL, NULL, forget_locks) == 0, "pthread_atfork");
     snprintf(directory, sizeof directory, "%s", argv[1]);
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
         for (unsigned kind = 0; kind < 12; kind++) {

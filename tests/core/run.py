@@ -8,7 +8,9 @@
                  forked child that makes threads: children have one there
     address      threads, forks and kills under AddressSanitizer and LeakSanitizer
     undefined    the same under UndefinedBehaviorSanitizer
-    allocation   each allocation of each operation fails
+    allocation   each allocation of each operation fails, and none is made while a fork waits
+    musl         with another C library, if there is a musl-gcc
+    narrow       with addresses of 32 bits, if there is a compiler for them
     fuzz         the parser of unique names: by libFuzzer if there is a clang, else at random
     memcheck, helgrind
                  under valgrind; only when they are named
@@ -40,7 +42,12 @@ APART_FROM_FORKS = (
     *("opendir", "fdopendir", "closedir"),
 )
 STEPS = ("os_remove_directory", "owner_take_beacon", "os_flock")
-ALLOCATING = ("malloc", "calloc", "realloc", "fdopendir")
+ALLOCATING = ("malloc", "calloc", "realloc", "fdopendir", "mmap64")
+FREEING = ("free", "closedir")
+LOCKING = (
+    *("pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_rwlock_unlock"),
+    *("pthread_mutex_lock", "pthread_mutex_unlock"),
+)
 # What waits for nobody is over by then, on any machine.
 PATIENCE = 120
 
@@ -83,6 +90,10 @@ class Failure(Exception):
     """What a program had to say."""
 
 
+class NotHere(Exception):
+    """What is not installed."""
+
+
 def wrap(*names):
     return [f"-Wl,--wrap={name}" for name in names]
 
@@ -96,7 +107,7 @@ class Campaign:
         (scratch / "valgrind").write_text(VALGRIND_SUPPRESSIONS)
 
     def build(
-        self, name, sanitizers, *flags, sources=("support",), core=CORE_FILES, compiler="gcc"
+        self, name, sanitizers, *flags, sources=("support",), core=CORE_FILES, compiler=("gcc",)
     ):
         """Compile a program with the core; its path."""
         program = self.scratch / name
@@ -104,7 +115,7 @@ class Campaign:
         files += [CORE / f"{source}.c" for source in core]
         sanitize = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"] if sanitizers else []
         self.run(
-            [compiler, *FLAGS, f"-I{CORE}", *sanitize, *map(str, files), "-o", program, *flags]
+            [*compiler, *FLAGS, f"-I{CORE}", *sanitize, *map(str, files), "-o", program, *flags]
         )
         return str(program)
 
@@ -147,10 +158,12 @@ class Campaign:
         """A fresh directory to lock in."""
         return tempfile.mkdtemp(dir=self.scratch)
 
-    def drive(self, sanitizers, *flags, child_threads=2, under=()):
+    def drive(self, sanitizers, *flags, child_threads=2, under=(), compiler=("gcc",)):
         """The driver, for as long as was asked; then what it leaves out."""
-        driver = self.build("driver", sanitizers, *flags, sources=("support", "forks"))
-        entries = self.build("entries", sanitizers, *wrap(*STEPS))
+        driver = self.build(
+            "driver", sanitizers, *flags, sources=("support", "forks"), compiler=compiler
+        )
+        entries = self.build("entries", sanitizers, *wrap(*STEPS), compiler=compiler)
         arguments = [self.place(), self.seconds, self.seed, child_threads]
         told = self.run([*under, driver, *arguments], self.seconds)
         return f"{told.splitlines()[-1]}; {self.run([*under, entries, self.place()]).strip()}"
@@ -168,8 +181,25 @@ class Campaign:
         return self.drive("undefined")
 
     def allocation(self):
-        program = self.build("allocation", "address", *wrap(*ALLOCATING))
+        program = self.build("allocation", "address", *wrap(*ALLOCATING, *FREEING, *LOCKING))
         return self.run([program, self.place()]).strip()
+
+    def elsewhere(self, *compiler):
+        """For another platform, of which this machine can run programs."""
+        probe = self.scratch / "probe.c"
+        probe.write_text('#include <stdio.h>\nint main(void) { return puts("") < 0; }\n')
+        try:
+            self.run([*compiler, probe, "-o", self.scratch / "probe"])
+            self.run([self.scratch / "probe"])
+        except (Failure, OSError):
+            raise NotHere(" ".join(compiler)) from None
+        return self.drive("", compiler=compiler)
+
+    def musl(self):
+        return self.elsewhere("musl-gcc")
+
+    def narrow(self):
+        return self.elsewhere("gcc", "-m32", "-Wno-psabi")
 
     def fuzz(self):
         files = ("owner", "table", "os_posix", "os_linux")
@@ -180,7 +210,7 @@ class Campaign:
         sanitizers = "fuzzer,address,undefined"
         flags.append("-DWITH_LIBFUZZER")
         program = self.build(
-            "fuzz_names", sanitizers, *flags, sources=(), core=files, compiler="clang"
+            "fuzz_names", sanitizers, *flags, sources=(), core=files, compiler=("clang",)
         )
         corpus = Path(self.place())
         for number, seed in enumerate(SEEDS):
@@ -202,7 +232,7 @@ class Campaign:
         return self.valgrind("helgrind", child_threads=0)
 
 
-DEFAULT = ("thread", "address", "undefined", "allocation", "fuzz")
+DEFAULT = ("thread", "address", "undefined", "allocation", "musl", "narrow", "fuzz")
 NAMED = ("memcheck", "helgrind")
 
 
@@ -212,6 +242,9 @@ def run(name, seconds, seed):
     with tempfile.TemporaryDirectory(prefix="lockfile-core-") as scratch:
         try:
             verdict, found = getattr(Campaign(Path(scratch), seconds, seed), name)(), ""
+        except NotHere as missing:
+            print(f"{name:10} skipped: this machine has no {missing}", flush=True)
+            return True
         except Failure as failure:
             verdict, found = "FAILED", str(failure)
     took = time.monotonic() - start
