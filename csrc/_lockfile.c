@@ -164,8 +164,10 @@ module_exec(PyObject *module)
     PyObject *path = PyImport_ImportModule("os.path");
     state->abspath = path != NULL ? PyObject_GetAttrString(path, "abspath") : NULL;
     Py_XDECREF(path);
-    if (state->abspath == NULL || !errors_add(module, &state->errors) ||
-        !add_types(module, state)) {
+    state->timeout = PyUnicode_InternFromString("timeout");
+    state->remake = PyObject_GetAttrString(module, "_remake");
+    if (state->abspath == NULL || state->timeout == NULL || state->remake == NULL ||
+        !errors_add(module, &state->errors) || !add_types(module, state)) {
         return -1;
     }
     table_open();
@@ -187,6 +189,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->MkdirFileLock);
     Py_VISIT(state->SQLiteFileLock);
     Py_VISIT(state->abspath);
+    Py_VISIT(state->timeout);
+    Py_VISIT(state->remake);
     return 0;
 }
 
@@ -221,6 +225,8 @@ module_clear(PyObject *module)
     Py_CLEAR(state->MkdirFileLock);
     Py_CLEAR(state->SQLiteFileLock);
     Py_CLEAR(state->abspath);
+    Py_CLEAR(state->timeout);
+    Py_CLEAR(state->remake);
     return 0;
 }
 
@@ -235,6 +241,7 @@ static struct PyModuleDef definition = {
     .m_name = "lockfile._lockfile",
     .m_doc = "File locks that the file system grants and the kernel vouches for.",
     .m_size = sizeof(State),
+    .m_methods = making_functions,
     .m_traverse = module_traverse,
     .m_clear = module_clear,
     .m_free = module_free,

@@ -169,10 +169,15 @@ assigned(PyObject *self, const char *name)
         return NULL;
     }
     PyObject *dict = PyObject_GenericGetDict(self, NULL);
-    PyObject *key = PyUnicode_FromString(name);
+    PyObject *key = dict != NULL ? PyUnicode_FromString(name) : NULL;
     PyObject *value = NULL;
-    if (dict != NULL && key != NULL && PyDict_Contains(dict, key) == 1) {
-        value = PyObject_GetItem(dict, key);
+    if (key != NULL) {
+        /* At one go, since other threads may delete it; nobody has assigned this very key. */
+        value = PyObject_CallMethod((PyObject *)&PyDict_Type, "get", "OOO", dict, key, key);
+    }
+    if (value != NULL && value == key) {
+        Py_DECREF(value);
+        value = NULL;
     }
     Py_XDECREF(dict);
     Py_XDECREF(key);
@@ -235,8 +240,10 @@ read_acquire_arguments(PyObject *self, PyObject *args, PyObject *kwargs, int64_t
         !read_timeout(timeout, &given, &seconds)) {
         return false;
     }
-    if (!given) {
-        PyObject *own = get_timeout(self, "timeout");
+    /* To who knows threading.Lock, True says to wait, and False not to. */
+    if (!given || timeout == Py_True) {
+        /* Whatever the object says that it is: a subclass may have an attribute of its own. */
+        PyObject *own = PyObject_GetAttr(self, state_of(self)->timeout);
         if (own == NULL || !read_timeout(own, &given, &seconds)) {
             Py_XDECREF(own);
             return false;
@@ -251,11 +258,13 @@ PyDoc_STRVAR(acquire_doc,
              "acquire($self, /, timeout=None)\n--\n\n"
              "Lock the path, waiting while another owner holds it.\n"
              "\n"
-             "timeout: seconds to wait. None: what the constructor was given, and if\n"
-             "that is None too, for ever; float('inf') says for ever outright. Zero or\n"
-             "less: do not wait.\n"
+             "timeout: seconds to wait. None: the attribute timeout, which is what the\n"
+             "constructor was given, and if that is None too, for ever; float('inf')\n"
+             "says for ever outright. Zero or less: do not wait. True and False say\n"
+             "what they say to threading.Lock: as None, and as 0.\n"
              "\n"
-             "Returns None, also when the caller owns the lock already: that is not\n"
+             "Returns the lock itself: with lock.acquire(timeout=5) releases it once, at\n"
+             "the end. So it does when the caller owns the lock already: that is not\n"
              "counted, one release() unlocks. A lock whose owner is proven dead is\n"
              "recovered on the way.\n"
              "\n"
@@ -276,7 +285,7 @@ base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
     enum outcome outcome = run(&call, lock_acquire);
     if (outcome == LOCK_OWNED) {
         remember_acquired(self);
-        return end(&call, Py_NewRef(Py_None));
+        return end(&call, Py_NewRef(self));
     }
     return end(&call, outcome == LOCK_INTERRUPTED
                           ? NULL
@@ -572,12 +581,10 @@ base_repr(PyObject *self)
 PyDoc_STRVAR(reduce_doc,
              "__reduce__($self, /)\n--\n\n"
              "For copy and pickle: what the constructor was given, the lock file that it\n"
-             "meant, and __dict__. A copy owns nothing by itself.");
-
-PyDoc_STRVAR(setstate_doc, "__setstate__($self, state, /)\n--\n\nFor copy and pickle.");
+             "meant, and __getstate__(). A copy owns nothing by itself.");
 
 PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\n"
-                        "acquire(), with the constructor's timeout; the value is the lock itself.");
+                        "acquire(), with the attribute timeout; the value is the lock itself.");
 
 PyDoc_STRVAR(exit_doc, "__exit__($self, /, *exception)\n--\n\n"
                        "release(), unless an outer with block of the same owner still runs.");
@@ -594,7 +601,6 @@ static PyMethodDef base_methods[] = {
     {"__enter__", base_enter, METH_NOARGS, enter_doc},
     {"__exit__", base_exit, METH_VARARGS, exit_doc},
     {"__reduce__", base_reduce, METH_NOARGS, reduce_doc},
-    {"__setstate__", base_setstate, METH_O, setstate_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -16,6 +16,8 @@ typedef struct {
     PyTypeObject *Owner;
     PyTypeObject *LockBase, *LinkFileLock, *MkdirFileLock, *SQLiteFileLock;
     PyObject *abspath;
+    PyObject *timeout; /* the attribute's name */
+    PyObject *remake;
     PyObject *pool; /* of connections to databases; NULL until there is a lock that wants one */
 } State;
 
@@ -72,7 +74,7 @@ bool read_timeout(PyObject *value, bool *given, double *seconds);
 int base_init(PyObject *self, PyObject *args, PyObject *kwargs);
 int sqlite_init(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *base_reduce(PyObject *self, PyObject *ignored);
-PyObject *base_setstate(PyObject *self, PyObject *state);
+extern PyMethodDef making_functions[];
 
 /* ---- with (with.c) ---- */
 

@@ -192,32 +192,60 @@ sqlite_init(PyObject *self, PyObject *args, PyObject *kwargs)
     return construct(self, path, threaded, timeout, database);
 }
 
-/* ---- LockBase: copy and pickle ---- */
+/* ---- LockBase: copy and pickle ----
+ *
+ * As Python copies any object: __new__() with what __getnewargs__() says, then what the
+ * constructor was given (by remake(), since a subclass's constructor may take other
+ * arguments), then what __getstate__() says, to __setstate__() if there is one. */
 
-PyObject *
-base_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
+/* The arguments of __new__(), in a tuple and a dictionary. NULL with an exception. */
+static PyObject *
+new_arguments(PyObject *self)
+{
+    if (PyObject_HasAttrString(self, "__getnewargs_ex__")) {
+        return PyObject_CallMethod(self, "__getnewargs_ex__", NULL);
+    }
+    PyObject *arguments = PyObject_HasAttrString(self, "__getnewargs__")
+                              ? PyObject_CallMethod(self, "__getnewargs__", NULL)
+                              : PyTuple_New(0);
+    return arguments != NULL ? Py_BuildValue("(N{})", arguments) : NULL;
+}
+
+/* What remake() is called with. */
+static PyObject *
+remake_arguments(PyObject *self)
 {
     PyObject *result = NULL;
-    PyObject *path = get_path(self, NULL);
+    PyObject *arguments = new_arguments(self);
+    PyObject *path = arguments ? get_path(self, NULL) : NULL;
     PyObject *lock_file = path ? get_lock_file(self, NULL) : NULL;
     PyObject *database = lock_file ? get_database(self, NULL) : NULL;
     PyObject *threaded = database ? get_threaded(self, NULL) : NULL;
     PyObject *timeout = threaded ? constructor_timeout((LockObject *)self) : NULL;
-    PyObject *dict = timeout ? PyObject_GenericGetDict(self, NULL) : NULL;
-    PyObject *copyreg = dict ? PyImport_ImportModule("copyreg") : NULL;
-    PyObject *make = copyreg ? PyObject_GetAttrString(copyreg, "__newobj__") : NULL;
-    if (make != NULL) {
-        result = Py_BuildValue("O(O)(OOOOOO)", make, (PyObject *)Py_TYPE(self), path, threaded,
-                               timeout, lock_file, dict, database);
+    if (timeout != NULL) {
+        result = Py_BuildValue("(OOOOOOO)", (PyObject *)Py_TYPE(self), arguments, path, threaded,
+                               timeout, lock_file, database);
     }
+    Py_XDECREF(arguments);
     Py_XDECREF(path);
     Py_XDECREF(lock_file);
     Py_XDECREF(database);
     Py_XDECREF(threaded);
     Py_XDECREF(timeout);
-    Py_XDECREF(dict);
-    Py_XDECREF(copyreg);
-    Py_XDECREF(make);
+    return result;
+}
+
+PyObject *
+base_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *result = NULL;
+    PyObject *arguments = remake_arguments(self);
+    PyObject *state = arguments ? PyObject_CallMethod(self, "__getstate__", NULL) : NULL;
+    if (state != NULL) {
+        result = PyTuple_Pack(3, state_of(self)->remake, arguments, state);
+    }
+    Py_XDECREF(arguments);
+    Py_XDECREF(state);
     return result;
 }
 
@@ -230,35 +258,56 @@ is_fit(PyObject *self, const struct making *making)
     return PyBytes_AsString(making->lock_file)[0] == '/' && database[0] == (wanted ? '/' : '\0');
 }
 
-PyObject *
-base_setstate(PyObject *self, PyObject *state)
+/* An object of a lock class on which no constructor was called. */
+static PyObject *
+new_object(PyObject *module, PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
-    struct making making;
-    PyObject *dict;
-    int threaded, result = -1;
-    if (!PyTuple_Check(state)) {
-        PyErr_SetString(PyExc_TypeError, "the state of a lock is a tuple");
+    const State *state = PyModule_GetState(module);
+    if (!PyType_IsSubtype(type, state->LockBase)) {
+        PyErr_SetString(PyExc_TypeError, "not a class of locks");
         return NULL;
     }
-    if (!PyArg_ParseTuple(state, "O&pOO&O!O&", PyUnicode_FSConverter, &making.path, &threaded,
-                          &making.timeout, PyUnicode_FSConverter, &making.lock_file, &PyDict_Type,
-                          &dict, PyUnicode_FSConverter, &making.database)) {
+    PyObject *copyreg = PyImport_ImportModule("copyreg");
+    PyObject *self = copyreg != NULL ? PyObject_CallMethod(copyreg, "__newobj_ex__", "OOO", type,
+                                                           arguments, keywords)
+                                     : NULL;
+    Py_XDECREF(copyreg);
+    if (self != NULL && !PyObject_TypeCheck(self, state->LockBase)) {
+        PyErr_SetString(PyExc_TypeError, "__new__() has not made a lock");
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
+static PyObject *
+remake(PyObject *module, PyObject *args)
+{
+    struct making making;
+    PyObject *type, *arguments, *keywords;
+    int threaded, result = -1;
+    if (!PyArg_ParseTuple(args, "O!(O!O!)O&pOO&O&:_remake", &PyType_Type, &type, &PyTuple_Type,
+                          &arguments, &PyDict_Type, &keywords, PyUnicode_FSConverter, &making.path,
+                          &threaded, &making.timeout, PyUnicode_FSConverter, &making.lock_file,
+                          PyUnicode_FSConverter, &making.database)) {
         return NULL;
     }
     making.threaded = threaded != 0;
-    if (is_fit(self, &making)) {
+    PyObject *self = new_object(module, (PyTypeObject *)type, arguments, keywords);
+    if (self != NULL && is_fit(self, &making)) {
         result = initialise(self, &making);
-    } else {
+    } else if (self != NULL) {
         PyErr_SetString(PyExc_ValueError, "the files of a lock are absolute");
     }
     Py_DECREF(making.path);
     Py_DECREF(making.lock_file);
     Py_DECREF(making.database);
-    PyObject *own = result == 0 ? PyObject_GenericGetDict(self, NULL) : NULL;
-    if (own == NULL) {
-        return NULL;
+    if (result != 0) {
+        Py_CLEAR(self);
     }
-    result = PyDict_Update(own, dict);
-    Py_DECREF(own);
-    return result == 0 ? Py_NewRef(Py_None) : NULL;
+    return self;
 }
+
+PyMethodDef making_functions[] = {
+    {"_remake", remake, METH_VARARGS, PyDoc_STR("For copy and pickle.")},
+    {NULL, NULL, 0, NULL},
+};

@@ -28,7 +28,7 @@ class TableLock(LockBase):
 
     def acquire(self, timeout=None):
         if self.i_am_locking():
-            return
+            return self
         timeout = self.timeout if timeout is None else timeout
         deadline = time.monotonic() + (math.inf if timeout is None else timeout)
         while not self._claim():
@@ -38,6 +38,7 @@ class TableLock(LockBase):
             if left <= 0:
                 raise LockTimeout(f"Timeout waiting to acquire lock for {self.path}")
             time.sleep(min(self.poll, left))
+        return self
 
     def release(self):
         if not self._delete("AND owner = ?", self.unique_name):

@@ -314,12 +314,76 @@ def test_acquire_takes_one_argument(lock_class, path, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_methods_return_none(lock_class, path):
+def test_methods_return_none_but_for_acquire(lock_class, path):
     lock = lock_class(path)
-    assert lock.acquire() is None
-    assert lock.acquire(timeout=1) is None
+    assert lock.acquire() is lock
+    assert lock.acquire(timeout=1) is lock
     assert lock.release() is None
     assert lock.break_lock() is None
+
+
+def test_with_acquire_releases_once_at_the_end(lock_class, path):
+    lock = lock_class(path)
+    with lock.acquire(timeout=5) as entered:
+        assert entered is lock
+        assert lock.i_am_locking()
+    assert not lock.is_locked()
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_with_acquire_nests(lock_class, path, threaded):
+    lock = lock_class(path, threaded)
+    with lock.acquire():
+        with lock.acquire(timeout=0):
+            with lock:
+                assert lock.i_am_locking()
+            with lock_class(path, threaded).acquire():
+                pass
+            assert lock.i_am_locking()
+        assert lock.i_am_locking()
+    assert not lock.is_locked()
+
+
+def test_with_acquire_does_not_hide_what_happens_in_it(lock_class, path):
+    lock = lock_class(path)
+    with pytest.raises(ZeroDivisionError):
+        with lock.acquire():
+            raise ZeroDivisionError
+    with pytest.raises(NotLocked):
+        with lock.acquire():
+            lock.break_lock()
+
+
+def test_with_acquire_of_what_is_held_runs_no_body(lock_class, path):
+    lock = lock_class(path)
+
+    def enter(timeout):
+        with lock.acquire(timeout=timeout):
+            return "in"
+
+    with lock:
+        with pytest.raises(AlreadyLocked):
+            in_thread(enter, 0)
+        with pytest.raises(LockTimeout):
+            in_thread(enter, 0.01)
+
+
+def test_true_and_false_say_what_they_say_to_a_lock_of_threads(lock_class, path):
+    """acquire(True) waits, acquire(False) does not; where it says False, AlreadyLocked."""
+    lock, impatient = lock_class(path), lock_class(path, timeout=0.01)
+    with OtherThread() as thread:
+        with lock:
+            with pytest.raises(AlreadyLocked):
+                thread.run(lock.acquire, False)
+            with pytest.raises(LockTimeout):
+                thread.run(impatient.acquire, True)
+            waiting = thread.start(lock.acquire, True)
+            with pytest.raises(TimeoutError):
+                waiting.result(1.1)  # it was taken for one second once
+        assert waiting.result(PATIENCE) is lock
+        thread.run(lock.release)
+    assert lock.acquire(False) is lock
+    lock.release()
 
 
 # Directories that cannot hold a lock
