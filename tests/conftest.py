@@ -7,13 +7,22 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import lockfile
 import support
+from file_system_support import compiled
 
 # Every mechanism; a test that asks for `lock_class` runs once with each.
 LOCK_CLASSES = [lockfile.LinkFileLock, lockfile.MkdirFileLock, lockfile.SQLiteFileLock]
+
+
+# An example may take long, and so may making one: the machine has other things to do.
+hypothesis.settings.register_profile(
+    "calm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("calm")
 
 
 def pytest_configure(config):
@@ -67,6 +76,28 @@ def refusals():
         support.in_thread(os.getpid, refused={"flock": 1})
     except OSError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def library_of_clock(tmp_path_factory):
+    try:
+        return str(compiled(tmp_path_factory.mktemp("clock"), support.CLOCK))
+    except OSError as error:
+        pytest.skip(f"no C compiler: {error}")
+
+
+@pytest.fixture
+def clock(library_of_clock, monkeypatch):
+    """Children may stop their clock: `clock().stop_clock(None)`; see clock.c."""
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    monkeypatch.setenv("LD_PRELOAD", f"{preloaded} {library_of_clock}".strip())
+    monkeypatch.setenv("LOCKFILE_CLOCK", library_of_clock)
+
+
+@pytest.fixture
+def no_second_look(clock, monkeypatch):
+    """In children, who sleeps through a change that it should be told of sleeps for ever."""
+    monkeypatch.setenv("LOCKFILE_LONG_SLEEP", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -131,12 +131,33 @@ def inotify_descriptors(pid):
     return open_files(pid).count("anon_inode:inotify")
 
 
+@contextlib.contextmanager
+def inotify_of(pid):
+    """Whether the process that sleeps by inotify has been told anything that it has not read."""
+    [number] = [
+        int(name)
+        for name in os.listdir(f"/proc/{pid}/fd")
+        if os.readlink(f"/proc/{pid}/fd/{name}") == "anon_inode:inotify"
+    ]
+    process = os.pidfd_open(pid)
+    descriptor = ctypes.CDLL(None).syscall(PIDFD_GETFD, process, number, 0)
+    os.close(process)
+    if descriptor < 0:
+        pytest.skip("pidfd_getfd() is not to be had")
+    try:
+        yield lambda: bool(select.select([descriptor], [], [], 0)[0])
+    finally:
+        os.close(descriptor)
+
+
 def processor_seconds(pid):
     """The time that the process has kept a processor busy."""
     with open(f"/proc/{pid}/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+
+PIDFD_GETFD = 438  # on every architecture
 
 # A thread that the kernel stops just before certain system calls, until we let it go on:
 # seccomp's user notification.
@@ -197,6 +218,7 @@ CALLS = {
 NAME_ARGUMENT = {"open": 1, "link": 3, "unlink": 1, "mkdir": 1, "rename": 3}
 OLD_NAME_ARGUMENT = {"open": 0, "link": 1, "unlink": 0, "mkdir": 0, "rename": 1}
 OLD_CALLS = {2, 82, 83, 86, 87} if platform.machine() == "x86_64" else set()
+NANOSLEEP = {"x86_64": 35, "aarch64": 101}.get(platform.machine())
 SET_FILTER, NEW_LISTENER, NO_NEW_PRIVILEGES = 1, 1 << 3, 38
 SECCOMP = {"x86_64": 317, "aarch64": 277}.get(platform.machine())
 RECEIVE, SEND = 0xC0502100, 0xC0182101
@@ -274,6 +296,15 @@ class Call:
     def file(self, pid):
         """Where the descriptor that it is about points to."""
         return os.readlink(f"/proc/{pid}/fd/{self.arguments[0]}")
+
+
+def planned_pause(call):
+    """How long a thread that is about to sleep means to, in seconds."""
+    which = 0 if call.number == NANOSLEEP else 2
+    with open(f"/proc/{call.thread}/mem", "rb", buffering=0) as memory:
+        memory.seek(call.arguments[which])
+        seconds, nanoseconds = struct.unpack("@qq", memory.read(16))
+    return seconds + nanoseconds / 1e9
 
 
 class SteppedChild(support.Child):
@@ -359,7 +390,15 @@ def be_stopped():
 
     def fail(self, error):
         """Let the call not happen but fail."""
-        fcntl.ioctl(self._listener, SEND, struct.pack("=QqiI", self.call.identity, 0, -error, 0))
+        self._reply(0, error)
+
+    def answer(self, result):
+        """Let the call not happen, though it seems to."""
+        self._reply(result, 0)
+
+    def _reply(self, result, error):
+        reply = struct.pack("=QqiI", self.call.identity, result, -error, 0)
+        fcntl.ioctl(self._listener, SEND, reply)
         self.call = None
 
     def _end(self):

@@ -18,10 +18,12 @@ from pathlib import Path
 import lockfile
 
 # Longer than anything takes on a busy machine: who waits longer than this hangs.
-PATIENCE = 30
+PATIENCE = 100
 
 # Root is not stopped by modes; whoever is not root already is an ordinary user.
 ORDINARY_USER = 65534 if os.geteuid() == 0 else os.geteuid()
+
+CLOCK = Path(__file__).parent / "clock.c"
 
 IMPORT_PATH = [str(Path(__file__).parent), str(Path(lockfile.__file__).parent.parent)]
 
@@ -184,6 +186,13 @@ def hear():
     """The next value from the parent, `None` when it says no more."""
     line = sys.stdin.readline()
     return json.loads(line) if line else None
+
+
+def clock():
+    """What the fixture of that name has preloaded."""
+    library = ctypes.CDLL(os.environ["LOCKFILE_CLOCK"])
+    library.start_clock.restype = ctypes.c_long
+    return library
 
 
 def become(user):

@@ -4,25 +4,21 @@ How often a waiter wakes up is counted in test_waiting.py. A change that needs o
 these numbers: it says here that it does.
 """
 
-import ctypes
 import os
-import select
 import signal
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from file_system_support import compiled
 from lockfile import LinkFileLock, MkdirFileLock, SQLiteFileLock
-from protocol_support import SteppedChild, has_settled, open_files
+from protocol_support import SteppedChild, has_settled, inotify_of, open_files
 from support import Child, wait_until
 
 STEPS = (
     *("open", "stat", "fcntl", "statfs", "flock", "link", "mkdir", "rename", "unlink", "close"),
     "say",
 )
-PIDFD_GETFD = 438  # on every architecture
 ALLOCATOR = Path(__file__).parent / "campaigns" / "failing_malloc.c"
 ONE_CYCLE = """
     lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
@@ -134,25 +130,6 @@ def test_waiters_sleep_while_the_directory_of_the_lock_is_busy(path):
             waiter.finish()
         assert owner.run_on() == "released"
         owner.finish()
-
-
-@contextmanager
-def inotify_of(pid):
-    """Whether the process that sleeps by inotify has been told anything that it has not read."""
-    [number] = [
-        int(name)
-        for name in os.listdir(f"/proc/{pid}/fd")
-        if os.readlink(f"/proc/{pid}/fd/{name}") == "anon_inode:inotify"
-    ]
-    process = os.pidfd_open(pid)
-    descriptor = ctypes.CDLL(None).syscall(PIDFD_GETFD, process, number, 0)
-    os.close(process)
-    if descriptor < 0:
-        pytest.skip("pidfd_getfd() is not to be had")
-    try:
-        yield lambda: bool(select.select([descriptor], [], [], 0)[0])
-    finally:
-        os.close(descriptor)
 
 
 def test_system_calls_of_a_cycle_in_a_database(path):

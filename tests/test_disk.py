@@ -20,7 +20,6 @@ from protocol_support import (
     HOST,
     SteppedChild,
     beacon,
-    has_settled,
     inode,
     parsed,
     plant,
@@ -848,18 +847,26 @@ def test_break_lock_condemns_what_was_waited_for_and_not_a_fresh_lock(path):
         first.run(one.release)
 
 
-def test_break_lock_spares_a_lock_that_came_during_the_wait(lock, tmp_path):
+def test_break_lock_spares_a_lock_that_came_during_the_wait(clock, lock, tmp_path):
     """Others broke what it waited for, and own now: their lock was not waited for in vain yet."""
     Path(lock.lock_file).touch()
     (tmp_path / "fresh").touch()
-    with OtherThread() as thread:
-        native = thread.run(threading.get_native_id)
-        acquiring = thread.start(lock.acquire, timeout=0.5)
-        wait_until(lambda: has_settled(os.getpid(), native), "the contender to sleep")
+    code = """
+        lock = lockfile.LinkFileLock(sys.argv[1])
+        be_stopped()
+        clock().stop_clock(None)  # time passes while it sleeps, and only then
+        try:
+            lock.acquire(timeout=0.5)
+        except lockfile.LockTimeout:
+            clock().start_clock()
+            lock.break_lock()
+            say("broken")
+        """
+    with SteppedChild(code, lock.path, kinds=("sleep", "say")) as contender:
+        contender.run_to("sleep")
         os.rename(tmp_path / "fresh", lock.lock_file)
-        with pytest.raises(LockTimeout):
-            acquiring.result(PATIENCE)
-        thread.run(lock.break_lock)
+        assert contender.run_on() == "broken"
+        contender.finish()
     assert os.path.exists(lock.lock_file)
     LinkFileLock(lock.path).break_lock()
 

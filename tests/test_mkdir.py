@@ -299,6 +299,7 @@ def test_waiter_wakes_at_the_release(way, path, owning, other):
         acquiring = way.start(lock.acquire)
         wait_for_sleep(way)
         owner.say("release")
+        assert owner.hear() == "released"  # not killed in the middle of it
         acquiring.result(PATIENCE)
         assert way.run(is_intact, lock)
         way.run(lock.release)

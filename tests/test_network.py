@@ -48,7 +48,8 @@ STAY = """
     lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
     while told := hear():
         try:
-            say(eval(told))
+            answer = eval(told)
+            say(None if answer is lock else answer)
         except lockfile.Error as error:
             say(f"{type(error).__name__}: {error}")
     """
@@ -103,15 +104,13 @@ def test_machines_exclude_each_other_though_processes_are_killed(
     marks = tmp_path / "marks"
     marks.mkdir()
     machines = [network.machine(number, **manners) for number in (1, 2)]
-    arguments = [lock_class.__name__, network.root, marks, str(SECONDS)]
+    arguments = [lock_class.__name__, network.root, marks, str(SECONDS), "1"]
     children = [machine.child(KILLED_ANYWHERE, *arguments) for machine in machines]
     reports = [child._lines.get(timeout=SECONDS + 3 * PATIENCE) for child in children]
     for child in children:
         child.finish()
     assert not (marks / "overlaps").exists(), (marks / "overlaps").read_text()
-    for report in map(json.loads, reports):
-        assert report["kills"] > 0
-        assert sum(report["holds"]) > 0
+    assert all(reports)
     for machine in machines:
         swept_by(machine, lock_class, network.path)
 
@@ -124,8 +123,10 @@ KILLED_OWNING = """
 
     def hold(report):
         lock = lockfile.MkdirFileLock(path)
-        while time.monotonic() < end:
+        held = 0
+        while held == 0 or time.monotonic() < end:
             lock.acquire(timeout=PATIENCE)
+            held += 1
             os.mkdir(mark)  # fails beside another owner
             os.rmdir(mark)
             os.write(report, b".")

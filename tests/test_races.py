@@ -225,19 +225,18 @@ def waits(thread):
 
 
 def test_many_waiters_that_break_do_not_break_each_others_locks(path, tmp_path):
-    """Everybody runs the classic loop at once; a stuck lock is broken once."""
+    """All have waited in vain for a stuck lock, and break it at once: it is broken once."""
     stuck = LinkFileLock(path)
     held, overlaps = [], []
     start = threading.Barrier(5)
 
-    def classic_loop():
+    def wait_and_break():
         lock = LinkFileLock(path)
+        with pytest.raises(LockTimeout):
+            lock.acquire(timeout=0.1)
         start.wait(PATIENCE)
-        while not lock.i_am_locking():
-            try:
-                lock.acquire(timeout=0.1)
-            except LockTimeout:
-                lock.break_lock()
+        lock.break_lock()
+        lock.acquire()
         held.append(lock)
         if len(held) > 1 or not lock.i_am_locking():
             overlaps.append(lock)
@@ -247,7 +246,7 @@ def test_many_waiters_that_break_do_not_break_each_others_locks(path, tmp_path):
     with OtherThread() as owner:
         for _ in range(5):
             owner.run(stuck.acquire)
-            threads = [threading.Thread(target=classic_loop) for _ in range(5)]
+            threads = [threading.Thread(target=wait_and_break) for _ in range(5)]
             for thread in threads:
                 thread.start()
             for thread in threads:

@@ -27,7 +27,7 @@ from lockfile import (
     UnlockError,
 )
 from protocol_support import has_settled, wake_ups
-from support import Child, OtherThread, holder, in_thread, wait_until
+from support import PATIENCE, Child, OtherThread, holder, in_thread, wait_until
 
 TABLE = '"lockfile: locks"'
 
@@ -173,7 +173,7 @@ def test_the_other_classes_do_not_know_of_rows(path):
 def test_processes_that_make_the_database_at_once_all_succeed(tmp_path):
     code = """
     hear()
-    with lockfile.SQLiteFileLock(sys.argv[1], timeout=20):
+    with lockfile.SQLiteFileLock(sys.argv[1], timeout=PATIENCE):
         pass
     say("done")
     """
@@ -236,7 +236,7 @@ def test_waiter_for_one_lock_is_not_woken_by_another(tmp_path):
 
 
 def test_threads_share_one_connection(tmp_path):
-    lock = SQLiteFileLock(tmp_path / "README", timeout=20)
+    lock = SQLiteFileLock(tmp_path / "README", timeout=PATIENCE)
 
     def work():
         for _ in range(20):
@@ -324,7 +324,7 @@ def test_forks_while_threads_lock(path):
     for turn in range(40):
         child = os.fork()
         if child == 0:
-            with lockfile.SQLiteFileLock(sys.argv[1] + str(turn % 2), timeout=20):
+            with lockfile.SQLiteFileLock(sys.argv[1] + str(turn % 2), timeout=PATIENCE):
                 os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
     stop.append(True)
@@ -855,7 +855,7 @@ def mounted_directory(tmp_path):
 
 def test_file_system_that_is_not_known_to_be_local(mounted_directory):
     path = mounted_directory / "README"
-    lock = SQLiteFileLock(path, timeout=20)
+    lock = SQLiteFileLock(path, timeout=PATIENCE)
     with lock, connected(lock.database) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         [(_, owner, _, _)] = rows(lock.database)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lockfile import AlreadyLocked, LockFailed, LockTimeout, NotLocked, NotMyLock
-from support import OtherThread, in_thread, wait_until
+from support import PATIENCE, OtherThread, in_thread, wait_until
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "table_lock.py"
 TableLock = runpy.run_path(str(EXAMPLE))["TableLock"]
@@ -55,7 +55,7 @@ def test_timeouts(lock, timeout, error):
 def test_waiter_gets_it(lock):
     with OtherThread() as thread:
         lock.acquire()
-        waiting = thread.start(lock.acquire, 10)
+        waiting = thread.start(lock.acquire, PATIENCE)
         time.sleep(0.02)
         assert not waiting.done()
         lock.release()

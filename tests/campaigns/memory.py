@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import support
 from campaigns import faults
 
 LIBRARY = "LOCKFILE_FAILING_MALLOC"
@@ -52,7 +53,7 @@ class Starved(faults.Case):
         faults.subject(lock, self.operation, channel, begin, over, lambda: {"failed": failed})
 
     def drive(self, number, action):
-        self.channel.settimeout(20)
+        self.channel.settimeout(support.PATIENCE)
         with contextlib.suppress(TimeoutError):
             self.report = json.loads(self.channel.recv(65536) or "null")
         happened = self.report is None or self.report["failed"]
