@@ -285,6 +285,9 @@ step:
             :: else -> name[self] = 0; at[self] = HOLD
             fi
         :: at[self] == TAKE_UNLOCK -> locked[self] = NONE; at[self] = TAKE
+        :: at[self] == TAKE_UNLOCK && MAY_CONDEMN -> /* past a look that does not end */
+            flocked[self] = EXCLUSIVE;
+            at[self] = BREAK_CHECK
 
         /* remove_stale() */
         :: at[self] == BREAK_FLOCK ->

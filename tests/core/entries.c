@@ -74,9 +74,9 @@ new_lock(const char *name, bool threaded)
 }
 
 static void
-make_file(const char *path)
+make_file(const char *path, mode_t mode)
 {
-    int descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY, 0644);
+    int descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY, mode);
     need(descriptor >= 0 && close(descriptor) == 0, path);
 }
 
@@ -240,7 +240,7 @@ static void
 meet_a_foreign_file(void)
 {
     struct lock *lock = new_lock("README", true);
-    make_file(lock->lock_file);
+    make_file(lock->lock_file, 0644);
     expect(lock, lock_acquire, LOCK_HELD);
     expect(lock, lock_look, LOCK_HELD);
     expect(lock, lock_identify, LOCK_HELD);
@@ -420,7 +420,7 @@ lose_the_name_aside(void)
     need(lock_of_another != NULL, "allocate");
     spell_unique_file(lock, directory, taken);
     expect(lock, lock_acquire, LOCK_OWNED);
-    make_file(taken);
+    make_file(taken, 0644);
     expect_before(REMOVE_DIRECTORY, another_acquires);
     expect(lock, lock_release, LOCK_RELEASED);
     expect(lock_of_another, lock_release, LOCK_RELEASED);
@@ -461,7 +461,7 @@ sweep_beside_a_claim(void)
     need(lock_of_another != NULL, "allocate");
     owner_format(name, lock->host, owner_caller(false), 0, 7);
     snprintf(abandoned, sizeof abandoned, "%.3000s/%s", directory, name);
-    make_file(abandoned);
+    make_file(abandoned, S_ISVTX | 0644);
     leave_stale(lock);
     expect_before(FLOCK, another_links_and_dies);
     expect(lock, lock_acquire, LOCK_OWNED);
@@ -484,7 +484,7 @@ lose_the_unique_file(void)
     expect(lock, lock_acquire, LOCK_OWNED);
     spell_unique_file(lock, mechanism == &mkdir_mechanism ? lock->lock_file : directory, unique);
     snprintf(other, sizeof other, "%.4000s/other", directory);
-    make_file(other); /* beside the first, so it has another number */
+    make_file(other, 0644); /* beside the first, so it has another number */
     need(rename(other, unique) == 0, "rename");
     close_all();
     expect(lock, lock_release, mechanism == &mkdir_mechanism ? LOCK_FREE : LOCK_HELD);
