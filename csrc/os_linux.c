@@ -1,7 +1,5 @@
 /* os.h, as far as Linux is different. */
 #define _GNU_SOURCE
-#define _FILE_OFFSET_BITS 64
-#define _TIME_BITS 64
 #include "os_posix.h"
 
 #include <errno.h>
@@ -17,6 +15,46 @@
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+/* ---- Calls of the kernel that musl has not, or not for long ---- */
+
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+
+static int
+renameat2(int from_directory, const char *from, int directory, const char *to, unsigned flags)
+{
+    return (int)syscall(SYS_renameat2, from_directory, from, directory, to, flags);
+}
+#endif
+
+#ifndef STATX_BTIME
+#define STATX_INO 0x100U
+#define STATX_BTIME 0x800U
+
+struct statx {
+    uint32_t stx_mask;
+    uint32_t before_inode[7];
+    uint64_t stx_ino;
+    uint64_t before_birth[5];
+    struct {
+        int64_t tv_sec;
+        uint32_t tv_nsec;
+        int32_t spare;
+    } stx_btime;
+    uint64_t behind_birth[20];
+};
+
+_Static_assert(offsetof(struct statx, stx_ino) == 32 && offsetof(struct statx, stx_btime) == 80 &&
+                   sizeof(struct statx) == 256,
+               "as the kernel fills it in");
+
+static int
+statx(int directory, const char *name, int flags, unsigned mask, struct statx *found)
+{
+    return (int)syscall(SYS_statx, directory, name, flags, mask, found);
+}
+#endif
 
 /* ---- Tags ---- */
 
@@ -107,47 +145,19 @@ os_reach(const struct os_file *directory, enum os_reach *reach)
     return 0;
 }
 
-/* ---- Calls that a C library may not have: musl, for one ---- */
-
-enum { REPLACE_NOTHING = 1 };
-
 int
 system_rename(int directory, const char *from, const char *to)
 {
-    long result = syscall(SYS_renameat2, directory, from, directory, to, REPLACE_NOTHING);
-    return result == 0 ? 0 : errno;
+    return renameat2(directory, from, directory, to, RENAME_NOREPLACE) == 0 ? 0 : errno;
 }
-
-struct moment {
-    int64_t seconds;
-    uint32_t nanoseconds;
-    int32_t spare;
-};
-
-/* What the kernel fills in: its struct statx. */
-struct details {
-    uint32_t known;
-    uint32_t before_inode[7];
-    uint64_t inode;
-    uint64_t before_born[5];
-    struct moment born;
-    uint64_t behind_born[20];
-};
-
-_Static_assert(offsetof(struct details, inode) == 32 && offsetof(struct details, born) == 80 &&
-                   sizeof(struct details) == 256,
-               "as the kernel has it");
-
-enum { ASK_INODE = 0x100, ASK_BORN = 0x800 };
 
 void
 system_find_birth(int directory, const char *name, struct os_identity *identity)
 {
-    struct details found;
-    long result =
-        syscall(SYS_statx, directory, name, AT_SYMLINK_NOFOLLOW, ASK_BORN | ASK_INODE, &found);
-    if (result == 0 && (found.known & ASK_BORN) != 0 && found.inode == identity->inode.number) {
-        identity->born = found.born.seconds * OS_SECOND + found.born.nanoseconds;
+    struct statx found;
+    if (statx(directory, name, AT_SYMLINK_NOFOLLOW, STATX_BTIME | STATX_INO, &found) == 0 &&
+        (found.stx_mask & STATX_BTIME) != 0 && found.stx_ino == identity->inode.number) {
+        identity->born = found.stx_btime.tv_sec * OS_SECOND + found.stx_btime.tv_nsec;
     }
 }
 

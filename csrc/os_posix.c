@@ -1,7 +1,5 @@
 /* os.h, as far as all POSIX systems are alike. */
 #define _GNU_SOURCE
-#define _FILE_OFFSET_BITS 64
-#define _TIME_BITS 64
 #include "os_posix.h"
 
 #include <dirent.h>

@@ -3,6 +3,13 @@
 #ifndef LOCKFILE_OS_POSIX_H
 #define LOCKFILE_OS_POSIX_H
 
+/* Offsets and times have 64 bits on machines of 32, too, whoever compiles this: so it comes
+ * before the headers of the C library. */
+#if __SIZEOF_LONG__ < 8
+#define _FILE_OFFSET_BITS 64
+#define _TIME_BITS 64
+#endif
+
 #include "os.h"
 
 /* Where the system lists the descriptors that are open. */

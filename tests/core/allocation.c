@@ -8,7 +8,7 @@
  * register of descriptors grows but once.
  *
  * The core's calls of the allocator are wrapped (by the linker's --wrap), and so are
- * fdopendir() and closedir(), which use it, and mmap64().
+ * fdopendir() and closedir(), which use it, and mmap().
  *
  * And nothing is asked of the allocator, failing or not, while the caller holds a lock that
  * a fork waits for: an allocator that locks itself during forks may have been told of that
@@ -118,8 +118,8 @@ int __real_closedir(DIR *stream);
 int __wrap_closedir(DIR *stream);
 void __real_free(void *block);
 void __wrap_free(void *block);
-void *__real_mmap64(void *at, size_t size, int access, int flags, int file, off_t offset);
-void *__wrap_mmap64(void *at, size_t size, int access, int flags, int file, off_t offset);
+void *__real_mmap(void *at, size_t size, int access, int flags, int file, off_t offset);
+void *__wrap_mmap(void *at, size_t size, int access, int flags, int file, off_t offset);
 
 int
 __wrap_closedir(DIR *stream)
@@ -137,9 +137,9 @@ __wrap_free(void *block)
 
 /* The kernel's, which no fork waits for. */
 void *
-__wrap_mmap64(void *at, size_t size, int access, int flags, int file, off_t offset)
+__wrap_mmap(void *at, size_t size, int access, int flags, int file, off_t offset)
 {
-    return is_refused() ? MAP_FAILED : __real_mmap64(at, size, access, flags, file, offset);
+    return is_refused() ? MAP_FAILED : __real_mmap(at, size, access, flags, file, offset);
 }
 
 /* ---- Operations ---- */

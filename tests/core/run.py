@@ -42,7 +42,7 @@ APART_FROM_FORKS = (
     *("opendir", "fdopendir", "closedir"),
 )
 STEPS = ("os_remove_directory", "owner_take_beacon", "os_flock")
-ALLOCATING = ("malloc", "calloc", "realloc", "fdopendir", "mmap64")
+ALLOCATING = ("malloc", "calloc", "realloc", "fdopendir", "mmap")
 FREEING = ("free", "closedir")
 LOCKING = (
     *("pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_rwlock_unlock"),
