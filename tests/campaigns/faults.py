@@ -167,6 +167,7 @@ class Case:
         self.path = os.path.join(directory, "README")
         self.fired = None  # the call at which it happened
         self.report = None
+        self.status = None  # that it ended with
 
     def run(self, number, action):
         """action(case, call) at the call number `number`. False: there were not so many."""
@@ -191,7 +192,7 @@ class Case:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.process, signal.SIGKILL)
-                os.waitpid(self.process, 0)
+                self.status = os.waitpid(self.process, 0)[1]
         return self.fired is not None
 
     def do(self, lock, channel, number):
@@ -219,7 +220,7 @@ class Case:
             while self.report is None:
                 # What it says comes before its next call, if both are there.
                 happened = sorted(
-                    poll.poll(20_000) or [(None, None)],
+                    poll.poll(1000 * support.PATIENCE) or [(None, None)],
                     key=lambda each: each[0] != self.channel.fileno(),
                 )
                 for descriptor, _ in happened:
