@@ -95,23 +95,15 @@ cannot_remove_stale(struct attempt *attempt, int error)
     }
 }
 
-/* What a removal keeps off. */
-struct exclusion {
-    int (*begin)(const struct os_file *directory, bool local);
-    void (*end)(const struct os_file *directory, bool local);
-};
-static const struct exclusion as_removal = {place_begin_removal, place_end_removal};
-static const struct exclusion as_break = {place_begin_condemning, place_end_condemning};
-
+/* Holding the beacon, by which breakers take turns. */
 static enum outcome
-remove_stale(struct attempt *attempt, struct os_file *beacon, const struct exclusion *exclusion)
+remove_stale(struct attempt *attempt, struct os_file *beacon)
 {
     const struct os_file *directory = &attempt->directory;
     const char *file = attempt->lock->file;
     bool local = attempt->ground.local;
     bool freed = false;
-    if (exclusion->begin(directory, local) != 0) {
-        exclusion->end(directory, local);
+    if (place_begin_removal(directory, local) != 0) {
         wait_hurry(&attempt->wait); /* a break_lock() is at work */
         return place_hold(attempt, LIFE_DEAD, "its directory is locked by another program");
     }
@@ -121,7 +113,7 @@ remove_stale(struct attempt *attempt, struct os_file *beacon, const struct exclu
         error = attempt->shape->remove(directory, file, &attempt->found, attempt->found_name,
                                        beacon, owner_remove_dead, &freed);
     }
-    exclusion->end(directory, local);
+    place_end_removal(directory, local);
     return freed ? LOCK_FREE : cannot_remove_stale(attempt, error);
 }
 
@@ -129,34 +121,53 @@ remove_stale(struct attempt *attempt, struct os_file *beacon, const struct exclu
  * as long as the process is stopped that looks. */
 #define LOOK_TIME (100 * OS_MILLISECOND)
 
+/* Whoever tries it, by this object. */
 static bool
-is_refused_for_long(struct attempt *attempt)
+is_refused_for_long(const struct attempt *attempt)
 {
-    if (!os_same(attempt->refused, attempt->found.inode)) {
-        attempt->refused = attempt->found.inode;
-        attempt->refused_since = os_now();
+    struct lock *lock = attempt->lock;
+    int64_t now = os_now();
+    os_lock();
+    if (!os_same(lock->refused, attempt->found.inode)) {
+        lock->refused = attempt->found.inode;
+        lock->refused_since = now;
     }
-    return attempt->ground.local && os_now() - attempt->refused_since >= LOOK_TIME;
+    bool long_since = now - lock->refused_since >= LOOK_TIME;
+    os_unlock();
+    return attempt->ground.local && long_since;
+}
+
+/* Past a look that does not end. Shared, the beacon proves as well that the owner is dead, and
+ * keeps it from lighting it again, and keeps off who has it alone. Those who share it take turns
+ * by a mark on the lock file: who sees another's goes back. */
+static int
+take_beacon_beside_a_look(const struct attempt *attempt, const struct os_file *beacon)
+{
+    int error = os_flock(beacon, OS_SHARED);
+    if (error == 0) {
+        error = os_mark(&attempt->found, OS_TURN);
+    }
+    return error != 0 ? error : os_find_mark(&attempt->found, OS_TURN);
 }
 
 static enum outcome
 files_break_stale(struct attempt *attempt)
 {
     struct os_file *beacon;
-    const struct exclusion *exclusion = &as_removal;
     int error = attempt->shape->take_beacon(attempt, &beacon);
-    if (error == EWOULDBLOCK && is_refused_for_long(attempt)) {
-        /* Shared, the beacon proves as well that the owner is dead, and keeps it from lighting
-         * it again; breakers then take turns as break_lock()s do. */
-        exclusion = &as_break;
-        error = os_flock(beacon, OS_SHARED);
+    bool beside = error == EWOULDBLOCK && is_refused_for_long(attempt);
+    if (beside) {
+        error = take_beacon_beside_a_look(attempt, beacon);
     }
-    if (error != 0) {
-        return cannot_take_beacon(attempt, error);
+    enum outcome outcome =
+        error == 0 ? remove_stale(attempt, beacon) : cannot_take_beacon(attempt, error);
+    if (beside || error == 0) {
+        os_flock(beacon, OS_UNLOCK); /* outright: a fork may have copied the descriptor */
     }
-    enum outcome outcome = remove_stale(attempt, beacon, exclusion);
-    os_flock(beacon, OS_UNLOCK); /* outright: a fork may have copied the descriptor */
-    if (outcome == LOCK_FREE) {
+    if (beside) {
+        os_unmark(&attempt->found, OS_TURN);
+    }
+    if (error == 0 && outcome == LOCK_FREE) {
         owner_sweep(&attempt->directory, attempt->ground);
     }
     return outcome;
@@ -203,9 +214,8 @@ files_discard(struct owned *owned)
 }
 
 static enum outcome
-still_owned(const struct owned *owned, struct report *report, int error, const char *doing)
+still_owned(struct report *report, int error, const char *doing)
 {
-    place_end_removal(&owned->directory, owned->local);
     report->owned = true;
     if (error == EWOULDBLOCK) {
         report->reason = "another program has it locked";
@@ -224,15 +234,15 @@ files_release(struct attempt *attempt, struct owned *owned, bool *awaited)
     if (error == 0) {
         error = place_patiently(place_begin_removal, directory, owned->local);
     }
-    if (error == 0) {
-        error = check_own(owned);
+    if (error == 0 && (error = check_own(owned)) != 0) {
+        place_end_removal(directory, owned->local);
     }
     if (error == ENOENT) {
         files_discard(owned);
         return LOCK_BROKEN;
     }
     if (error != 0) {
-        return still_owned(owned, report, error, "make sure of the lock file");
+        return still_owned(report, error, "make sure of the lock file");
     }
     *awaited = owned->local &&
                (table_is_awaited(owned) || os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK);
@@ -243,7 +253,8 @@ files_release(struct attempt *attempt, struct owned *owned, bool *awaited)
         return LOCK_BROKEN;
     }
     if (!freed) {
-        return still_owned(owned, report, error, "remove the lock file");
+        place_end_removal(directory, owned->local);
+        return still_owned(report, error, "remove the lock file");
     }
     table_drop(owned);
     return error == 0 ? LOCK_RELEASED : place_fail(report, error, "remove the rest of it");
@@ -293,7 +304,6 @@ files_condemn(struct attempt *attempt, const struct os_identity *waited_for)
     bool local = attempt->ground.local;
     int error = place_patiently(place_begin_condemning, directory, local);
     if (error != 0) {
-        place_end_condemning(directory, local);
         if (error == EWOULDBLOCK) {
             attempt->report.reason = "another program has it locked";
         }

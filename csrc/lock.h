@@ -59,7 +59,9 @@ struct report {
 struct lock {
     const struct mechanism *mechanism; /* NULL: a subclass in Python brings its own */
     bool threaded;
-    struct waited *waited; /* what was waited for in vain; guarded by os_lock(), as is the next */
+    struct waited *waited; /* what was waited for in vain; guarded by os_lock(), as are the next */
+    struct os_inode refused; /* a dead owner's lock file, whose beacon a look keeps from us ... */
+    int64_t refused_since;   /* ... since then */
     int references;
     char host[OS_HOST_SIZE];
     char *path;       /* as given */
@@ -88,8 +90,6 @@ struct attempt {
     bool contended;             /* it was held: look before claiming */
     int64_t check_at;           /* when to let the caller look after signals */
     struct os_identity foreign; /* a lock file found to be nobody's we know */
-    struct os_inode refused;    /* a dead owner's, whose beacon a look kept from us ... */
-    int64_t refused_since;      /* ... since then */
     int64_t busy_since;         /* since when nobody could even be asked; 0: somebody could */
     bool waiting;               /* it was held, and the caller would wait ... */
     struct os_identity seen;    /* ... and this is what for, at first */

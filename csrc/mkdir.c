@@ -441,9 +441,6 @@ remove_condemned(const struct os_file *directory, const char *file, const struct
                  const struct os_status *status)
 {
     char aside[OWNER_NAME_SIZE];
-    if (status->user == os_user()) {
-        os_stamp(inside, status); /* killed after the renaming, we leave what a sweep finds */
-    }
     int error = rename_aside(directory, file, NULL, aside);
     if (os_rename_is_unsupported(error)) {
         error = move_aside(directory, file, aside);
@@ -451,6 +448,9 @@ remove_condemned(const struct os_file *directory, const char *file, const struct
     bool in_place = cannot_be_renamed(error);
     if (error != 0 && !in_place) {
         return error;
+    }
+    if (!in_place && status->user == os_user()) {
+        os_stamp(inside, status); /* killed from here on, we leave what a sweep finds */
     }
     error = clear(inside, true);
     if (error == 0) {

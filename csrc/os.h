@@ -182,7 +182,7 @@ int os_find_lock(const struct os_file *file, uint64_t byte);
 /* Marks on an open file, seen by whoever has opened it anew, until they are taken
  * back or the file is closed. Not to be used on network file systems, where they
  * collide with flock. */
-enum os_mark { OS_WAITER, OS_BREAKER, OS_REMOVER };
+enum os_mark { OS_WAITER, OS_BREAKER, OS_REMOVER, OS_TURN };
 int os_mark(const struct os_file *file, enum os_mark mark);
 void os_unmark(const struct os_file *file, enum os_mark mark);
 int os_find_mark(const struct os_file *file, enum os_mark mark); /* EWOULDBLOCK: there is one */

@@ -411,6 +411,17 @@ raise_above_watches(int descriptor, bool stays)
     return raised;
 }
 
+/* A server of another system may have no such bit for files (FreeBSD's has none): once more,
+ * without it. */
+static bool
+is_stamp_refused(int flags, mode_t *mode)
+{
+    bool refused =
+        (flags & O_EXCL) != 0 && (*mode & STAMP) != 0 && (errno == EINVAL || errno == EPERM);
+    *mode &= ~(mode_t)STAMP;
+    return refused;
+}
+
 /* Opens, asks for the inode and registers, with forks held off meanwhile. */
 static int
 open_registered(int directory, const char *name, int flags, struct os_file *file,
@@ -422,7 +433,7 @@ open_registered(int directory, const char *name, int flags, struct os_file *file
     posix_hold_off_forks();
     do {
         descriptor = openat(directory, name, flags | O_CLOEXEC, mode);
-    } while (descriptor < 0 && errno == EINTR);
+    } while (descriptor < 0 && (errno == EINTR || is_stamp_refused(flags, &mode)));
     if (descriptor >= 0 && (flags & O_CREAT) != 0) {
         descriptor = raise_above_watches(descriptor, (flags & O_EXCL) == 0);
     }

@@ -57,17 +57,18 @@ owner_ground(const struct os_file *directory, struct owner_ground *ground)
     uint64_t device = directory->inode.device;
     uint64_t kernel = digest(UINT64_C(0xCBF29CE484222325), boot, strlen(boot));
     kernel = digest(kernel, &device, sizeof device);
-    ground->kernel = kernel != 0 ? kernel : 1;
+    ground->kernel = kernel != 0 && kernel != OWNER_NO_KERNEL ? kernel : 1;
     return 0;
 }
 
 bool
 owner_is_provable(const struct owner_name *name, struct owner_ground ground)
 {
-    return name->kernel == 0 ? ground.local || ground.alone : name->kernel == ground.kernel;
+    return name->kernel == 0 ? ground.local || ground.alone
+                             : name->kernel == ground.kernel && !ground.dumb;
 }
 
-/* Where a name without K would prove, it gets one that nobody has. */
+/* Not by a name without K: on the file system that such a mount shows, it would prove. */
 bool
 owner_gives_up_proof(struct owner_ground *ground, int error)
 {
@@ -75,7 +76,7 @@ owner_gives_up_proof(struct owner_ground *ground, int error)
         return false;
     }
     ground->dumb = true;
-    ground->kernel = ground->alone ? os_random() | 1 : 0;
+    ground->kernel = OWNER_NO_KERNEL;
     return true;
 }
 

@@ -51,6 +51,10 @@ struct owner_ground {
     uint64_t kernel; /* K of new names; 0: none */
 };
 
+/* The K of a name that proves nothing to anybody, in whatever view of the directory. No kernel
+ * has it. */
+#define OWNER_NO_KERNEL UINT64_MAX
+
 struct owner owner_caller(bool threaded);
 void owner_host(char host[OS_HOST_SIZE]);
 int owner_ground(const struct os_file *directory, struct owner_ground *ground);

@@ -167,9 +167,10 @@ place_judge_name(struct attempt *attempt)
     if (!owner_is_provable(&name, attempt->ground)) {
         return place_hold(
             attempt, LIFE_UNKNOWN,
-            name.kernel == 0 ? "nothing can tell here whether its owner is alive"
-                             : "only the machine that its owner ran on can tell whether it is "
-                               "alive, and only until it restarts or mounts this file system anew");
+            name.kernel == 0 || name.kernel == OWNER_NO_KERNEL
+                ? "nothing can tell here whether its owner is alive"
+                : "only the machine that its owner ran on can tell whether it is "
+                  "alive, and only until it restarts or mounts this file system anew");
     }
     attempt->report.holder.life = LIFE_DEAD;
     return LOCK_STALE;
@@ -287,17 +288,17 @@ place_reopen(struct owned *owned)
  * On a local file system by marks on the directory. Each side sets its mark before it looks
  * for the other's, so at least one sees the other. Removals set a mark and nothing more:
  * programs lock directories for reasons of their own (flock -n DIRECTORY COMMAND), and an
- * flock of ours, for however short a moment, would refuse theirs. Only break_lock()s keep off
- * each other by the directory's flock.
+ * flock of ours, for however short a moment, would refuse theirs.
+ *
+ * break_lock() holds the directory's flock, too, so that there is one at a time; and so that a
+ * removal in doubt can ask whether there is one at all. What looks like its mark may be a lock
+ * of another program's, over all bytes of the directory; and there may be no marks.
  *
  * Elsewhere marks collide with flock, so all is done by flock. */
 
-static int
-mark_removal(const struct os_file *directory)
-{
-    int error = os_mark(directory, OS_REMOVER);
-    return error != 0 ? error : os_find_mark(directory, OS_BREAKER);
-}
+/* So long break_lock() keeps new removals off while it waits for one that has begun: the process
+ * that is at it may be stopped, and the others must not wait for that. */
+#define REMOVAL_TIME (20 * OS_MILLISECOND)
 
 static int
 lock_for_removal(const struct os_file *directory)
@@ -307,22 +308,13 @@ lock_for_removal(const struct os_file *directory)
 }
 
 static int
-lock_for_condemning(const struct os_file *directory)
+mark_removal(const struct os_file *directory)
 {
-    int error = os_flock(directory, OS_EXCLUSIVE);
-    return os_flock_is_unsupported(error) ? 0 : error;
-}
-
-/* The mark comes second: while another program keeps the directory locked, removals go on.
- * It stays when it has met a removal: no other one begins then, and this one ends soon. */
-static int
-mark_condemning(const struct os_file *directory)
-{
-    int error = os_flock(directory, OS_EXCLUSIVE);
+    int error = os_mark(directory, OS_REMOVER);
     if (error == 0) {
-        error = os_mark(directory, OS_BREAKER);
+        error = os_find_mark(directory, OS_BREAKER);
     }
-    return error != 0 ? error : os_find_mark(directory, OS_REMOVER);
+    return error == 0 ? 0 : os_flock(directory, OS_SHARED);
 }
 
 int
@@ -340,15 +332,46 @@ place_end_removal(const struct os_file *directory, bool local)
 {
     if (local) {
         os_unmark(directory, OS_REMOVER);
-    } else {
-        os_flock(directory, OS_UNLOCK);
     }
+    os_flock(directory, OS_UNLOCK);
+}
+
+static int
+lock_for_condemning(const struct os_file *directory)
+{
+    int error = os_flock(directory, OS_EXCLUSIVE);
+    return os_flock_is_unsupported(error) ? 0 : error;
+}
+
+/* The mark comes second: while another program keeps the directory locked, removals go on. */
+static int
+mark_condemning(const struct os_file *directory)
+{
+    int64_t until = os_now() + REMOVAL_TIME;
+    int error = os_flock(directory, OS_EXCLUSIVE);
+    if (error != 0) {
+        return error;
+    }
+    error = os_mark(directory, OS_BREAKER);
+    if (os_flock_is_unsupported(error)) {
+        return 0; /* removals go by the flock then */
+    }
+    while (error == 0 && (error = os_find_mark(directory, OS_REMOVER)) == EWOULDBLOCK &&
+           os_now() < until) {
+        os_pause(PLACE_PATIENT_PAUSE);
+        error = 0;
+    }
+    return error;
 }
 
 int
 place_begin_condemning(const struct os_file *directory, bool local)
 {
-    return local ? mark_condemning(directory) : lock_for_condemning(directory);
+    int error = local ? mark_condemning(directory) : lock_for_condemning(directory);
+    if (error != 0) {
+        place_end_condemning(directory, local);
+    }
+    return error;
 }
 
 void

@@ -32,8 +32,7 @@ int place_reopen(struct owned *owned);
  *
  * Each checks what it removes, and then removes it by its name. Between the two,
  * break_lock() excludes all others; for a moment, so who is refused may be patient.
- * EWOULDBLOCK: refused. What was not allowed to begin is not ended, but for condemning, which
- * may stay half begun. local: whether the file system is. */
+ * EWOULDBLOCK: refused; what has not begun is not ended. local: whether the file system is. */
 int place_begin_removal(const struct os_file *directory, bool local);
 void place_end_removal(const struct os_file *directory, bool local);
 int place_begin_condemning(const struct os_file *directory, bool local);

@@ -213,6 +213,7 @@ REFUSABLE = {
         "flock": (73,),
         "inotify": (253, 294),
         "rename": (316,),  # the one that replaces nothing
+        "marks": (72,),
     },
     "aarch64": {
         "link": (37,),
@@ -220,8 +221,11 @@ REFUSABLE = {
         "flock": (32,),
         "inotify": (26,),
         "rename": (276,),
+        "marks": (25,),
     },
 }.get(platform.machine(), {})
+# Of fcntl, those for locks of open files.
+COMMANDS = {"marks": (36, 37, 38)}
 
 
 def refuse(name, error):
@@ -230,7 +234,13 @@ def refuse(name, error):
     load, jump_if_equal, answer = 0x20, 0x15, 0x06
     program = [(load, 0, 0, 0)]  # the number of the system call
     for number in REFUSABLE[name]:
-        program += [(jump_if_equal, 0, 1, number), (answer, 0, 0, refusal)]
+        if name in COMMANDS:
+            program += [(jump_if_equal, 0, 2 * len(COMMANDS[name]) + 2, number), (load, 0, 0, 24)]
+            for command in COMMANDS[name]:
+                program += [(jump_if_equal, 0, 1, command), (answer, 0, 0, refusal)]
+            program += [(answer, 0, 0, allow)]
+        else:
+            program += [(jump_if_equal, 0, 1, number), (answer, 0, 0, refusal)]
     program += [(answer, 0, 0, allow)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
     filter_ = struct.pack("@HP", len(program), ctypes.addressof(code))

@@ -14,6 +14,7 @@ import pytest
 
 from file_system_support import compiled
 from lockfile import (
+    AlreadyLocked,
     FileLock,
     LinkFileLock,
     MkdirFileLock,
@@ -73,6 +74,86 @@ def test_program_that_keeps_the_directory_locked_disturbs_nobody(file_lock_class
             pass
     finally:
         os.close(descriptor)
+
+
+def test_program_that_has_all_bytes_of_the_directory_locked_disturbs_no_release(
+    file_lock_class, path, tmp_path
+):
+    """What looks like the mark of a break_lock() is not one: nobody has the flock."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    try:
+        with Child(RELEASE, file_lock_class.__name__, path) as child:
+            assert child.hear() == "released"
+            child.finish()
+        plant(path)
+        with Child(RELEASE, file_lock_class.__name__, path) as child:
+            assert child.hear() == "released"
+            child.finish()
+    finally:
+        os.close(descriptor)
+    assert names(tmp_path) == []
+
+
+RELEASE = """
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2], timeout=0)
+    lock.acquire()
+    lock.release()
+    say("released")
+    """
+
+
+def test_removal_that_is_stopped_lets_others_release_beside_a_break_lock(path, tmp_path):
+    """Of the two only the break_lock() waits for it, and gives way to the others."""
+    stopped = """
+        lock = lockfile.LinkFileLock(sys.argv[1])
+        lock.acquire()
+        be_stopped()
+        lock.release()
+        say("released")
+        """
+    breaking = """
+        lock = lockfile.LinkFileLock(sys.argv[1])
+        say("begins")
+        while True:
+            try:
+                lock.break_lock()
+            except lockfile.UnlockError as error:
+                say(str(error))
+        """
+    lock = LinkFileLock(tmp_path / "mine")
+    with SteppedChild(stopped, path, kinds=("unlink", "say")) as owner:
+        owner.run_to("unlink", "README.lock")
+        with Child(breaking, tmp_path / "other") as breaker:
+            assert breaker.hear() == "begins"
+            plant(tmp_path / "other")
+            assert "another program has it locked" in breaker.hear()
+            for _ in range(20):
+                lock.acquire()
+                lock.release()
+        assert owner.run_on() == "released"
+        owner.finish()
+    LinkFileLock(tmp_path / "other").break_lock()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOSYS])
+def test_kernel_without_marks(file_lock_class, path, tmp_path, refusals, error):
+    """Windows' Linux, the first of them, has none: all goes by the flock then."""
+
+    def cycle():
+        lock = file_lock_class(path)
+        lock.acquire()
+        lock.release()
+        lock.acquire()
+        lock.break_lock()
+        assert not lock.is_locked()
+        plant(path)
+        lock.acquire(timeout=0)
+        lock.release()
+
+    in_thread(cycle, refused={"marks": error})
+    assert names(tmp_path) == []
 
 
 # A process without descriptors
@@ -372,8 +453,10 @@ def test_live_owner_is_not_taken_for_dead_where_kernel_locks_are_granted_to_all(
     code = "import errno\n" + prelude
     with Child(code + textwrap.dedent(own), file_lock_class.__name__, path) as owner:
         unique_name = owner.hear()
-        promises = re.search(r"-\d+\.[0-9a-f]{16}", unique_name) is not None
-        assert promises is device  # where a name without K would prove, a K that nobody has
+        assert re.search(r"-\d+\.f{16}", unique_name)  # a K that nobody has
+        below = file_lock_class(path)  # where a name without K would prove
+        with pytest.raises(AlreadyLocked, match="nothing can tell here"):
+            below.acquire(timeout=0)
         with Child(code + textwrap.dedent(contend), file_lock_class.__name__, path) as contender:
             message, locked, alive = contender.hear()
             assert HOST in message
