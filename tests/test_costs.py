@@ -76,11 +76,12 @@ WAIT = """
     be_stopped()
     hear()
     say("begin")
+    clock().stop_clock(None)  # it would look after signals, too
     lock.acquire()
     """
 
 
-def test_system_calls_of_a_needless_wake_up(path):
+def test_system_calls_of_a_needless_wake_up(clock, path):
     """All waiters wake up when the lock is released, and one wins: this is what each other pays."""
     with (
         SteppedChild(WAIT, path, kinds=[*STEPS, "watch", "sleep", "hear"]) as child,
