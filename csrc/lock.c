@@ -165,26 +165,16 @@ look_up_found(struct attempt *attempt)
 #define COURTESIES 16
 
 static struct courtesy {
-    uint64_t lock; /* hash of the lock file's path; 0: none */
+    uint64_t lock; /* hash of the lock file's path */
     uint64_t token;
     int64_t until;
 } courtesies[COURTESIES]; /* guarded by os_lock() */
 static unsigned next_courtesy;
 
-static uint64_t
-hash_path(const char *path)
-{
-    uint64_t hash = UINT64_C(0xCBF29CE484222325);
-    for (; *path != '\0'; path++) {
-        hash = (hash ^ (unsigned char)*path) * UINT64_C(0x100000001B3);
-    }
-    return hash | 1;
-}
-
 static void
 owe_courtesy(const char *lock_file, struct owner owner)
 {
-    struct courtesy courtesy = {hash_path(lock_file), owner.token, os_now() + COURTESY_TIME};
+    struct courtesy courtesy = {table_hash(lock_file), owner.token, os_now() + COURTESY_TIME};
     os_lock();
     courtesies[next_courtesy++ % COURTESIES] = courtesy;
     os_unlock();
@@ -195,7 +185,7 @@ static int64_t
 take_courtesy(const char *lock_file, struct owner owner)
 {
     int64_t until = 0;
-    uint64_t hash = hash_path(lock_file);
+    uint64_t hash = table_hash(lock_file);
     os_lock();
     for (struct courtesy *owed = courtesies; owed < courtesies + COURTESIES; owed++) {
         if (owed->lock == hash && owed->token == owner.token) {

@@ -3,8 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Newest first: locks are mostly released in the reverse order. */
-static struct owned *table;
+/* In every chain the newest is first: locks are mostly released in the reverse order.
+ * All but one chain have many buckets, so that a lock costs as much beside thousands of
+ * others as it costs alone. */
+#define BUCKET_BITS 12
+
+static struct owned *all;
+static struct owned *buckets[TABLE_CHAINS][1 << BUCKET_BITS];
 static uint64_t last_serial;
 static bool is_closed;
 
@@ -12,21 +17,83 @@ static bool is_closed;
  * namespace of its own may have its parent's. */
 static uint64_t table_generation;
 
-/* Guarded by os_lock(), as is all below. A child's copy of the table is its
- * parent's; the descriptors in it were closed by the fork. */
+/* ---- Chains ----
+ *
+ * Guarded by os_lock(), as is all below. */
+
+uint64_t
+table_hash(const char *text)
+{
+    uint64_t hash = UINT64_C(0xCBF29CE484222325);
+    for (; *text != '\0'; text++) {
+        hash = (hash ^ (unsigned char)*text) * UINT64_C(0x100000001B3);
+    }
+    return hash;
+}
+
+static struct owned **
+bucket(enum table_chain chain, uint64_t number)
+{
+    return &buckets[chain][(number * UINT64_C(0x9E3779B97F4A7C15)) >> (64 - BUCKET_BITS)];
+}
+
+static struct owned **
+bucket_by_path(const char *lock_file)
+{
+    return bucket(TABLE_BY_PATH, table_hash(lock_file));
+}
+
+static struct owned **
+bucket_by_inode(struct os_inode inode)
+{
+    return bucket(TABLE_BY_INODE, inode.number);
+}
+
+static struct owned **
+bucket_by_unique_name(struct os_inode directory, const char *name)
+{
+    return bucket(TABLE_BY_UNIQUE_NAME, table_hash(name) ^ directory.number);
+}
+
+static void
+put_first(struct owned **first, enum table_chain chain, struct owned *owned)
+{
+    owned->chains[chain] = (struct table_link){.next = *first, .from = first};
+    if (*first != NULL) {
+        (*first)->chains[chain].from = &owned->chains[chain].next;
+    }
+    *first = owned;
+}
+
+static void
+take_out(struct owned *owned, enum table_chain chain)
+{
+    struct table_link *link = &owned->chains[chain];
+    if (link->next != NULL) {
+        link->next->chains[chain].from = link->from;
+    }
+    *link->from = link->next;
+}
+
+/* A child's copy of the table is its parent's; the descriptors in it were closed by the
+ * fork. */
 static void
 discard_parent_table(void)
 {
     if (table_generation == os_generation()) {
         return;
     }
-    while (table != NULL) {
-        struct owned *next = table->next;
-        os_free_later(table);
-        table = next;
+    while (all != NULL) {
+        struct owned *owned = all;
+        for (enum table_chain chain = 0; chain < TABLE_CHAINS; chain++) {
+            take_out(owned, chain);
+        }
+        os_free_later(owned);
     }
     table_generation = os_generation();
 }
+
+/* ---- Entries ---- */
 
 static bool
 is_same_owner(struct owner one, struct owner other)
@@ -67,8 +134,11 @@ table_enter(struct owned *owned)
     if (entered) {
         owned->user = os_thread_token();
         owned->serial = ++last_serial;
-        owned->next = table;
-        table = owned;
+        put_first(&all, TABLE_ALL, owned);
+        put_first(bucket_by_path(owned->lock_file), TABLE_BY_PATH, owned);
+        put_first(bucket_by_inode(owned->inode), TABLE_BY_INODE, owned);
+        put_first(bucket_by_unique_name(owned->directory.inode, owned->unique_name),
+                  TABLE_BY_UNIQUE_NAME, owned);
     }
     os_unlock();
     return entered;
@@ -87,12 +157,11 @@ void
 table_drop(struct owned *owned)
 {
     os_lock();
-    for (struct owned **link = &table; *link != NULL; link = &(*link)->next) {
-        if (*link == owned) {
-            *link = owned->next;
-            os_wake_all();
-            break;
+    if (owned->chains[TABLE_ALL].from != NULL) {
+        for (enum table_chain chain = 0; chain < TABLE_CHAINS; chain++) {
+            take_out(owned, chain);
         }
+        os_wake_all();
     }
     os_unlock();
     os_close(&owned->beacon);
@@ -141,9 +210,14 @@ matches(const struct owned *owned, const struct query *query)
 static struct owned *
 find(const struct query *query)
 {
-    struct owned *owned = table;
+    enum table_chain chain = query->key != NULL    ? TABLE_BY_INODE
+                             : query->name != NULL ? TABLE_BY_PATH
+                                                   : TABLE_ALL;
+    struct owned *owned = query->key != NULL    ? *bucket_by_inode(query->key->inode)
+                          : query->name != NULL ? *bucket_by_path(query->name->lock_file)
+                                                : all;
     while (owned != NULL && !matches(owned, query)) {
-        owned = owned->next;
+        owned = owned->chains[chain].next;
     }
     return owned;
 }
@@ -279,10 +353,10 @@ table_names(struct os_inode directory, const char *name)
 {
     os_lock();
     discard_parent_table();
-    const struct owned *owned = table;
+    const struct owned *owned = *bucket_by_unique_name(directory, name);
     while (owned != NULL &&
            !(os_same(owned->directory.inode, directory) && strcmp(owned->unique_name, name) == 0)) {
-        owned = owned->next;
+        owned = owned->chains[TABLE_BY_UNIQUE_NAME].next;
     }
     os_unlock();
     return owned != NULL;

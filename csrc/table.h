@@ -16,8 +16,16 @@
 
 struct mechanism;
 
-struct owned {
+/* An entry is in several chains, each of which finds it by something else. */
+enum table_chain { TABLE_ALL, TABLE_BY_PATH, TABLE_BY_INODE, TABLE_BY_UNIQUE_NAME, TABLE_CHAINS };
+
+struct table_link {
     struct owned *next;
+    struct owned **from; /* what points here; NULL: it is in no chain */
+};
+
+struct owned {
+    struct table_link chains[TABLE_CHAINS];
     uint64_t user;   /* the thread that uses it now; 0: none */
     uint64_t serial; /* inode numbers are reused, serials are not */
     const struct mechanism *mechanism;
@@ -50,7 +58,10 @@ struct table_key {
     const char *file;
 };
 
-/* An entry that is not in the table yet; NULL: out of memory. */
+uint64_t table_hash(const char *text);
+
+/* An entry that is not in the table yet; NULL: out of memory. What it is found by (paths,
+ * inodes, unique name) does not change any more once it is entered. */
 struct owned *table_new(const struct mechanism *mechanism, struct owner owner,
                         struct table_name name, const char *row);
 bool table_enter(struct owned *owned); /* false: the process is at its end */

@@ -179,3 +179,38 @@ def test_allocations_of_a_cycle(lock_class, path, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONMALLOC", "malloc")
     with Child(COUNT, lock_class.__name__, path) as child:
         assert child.hear() == 100
+
+
+MANY = """
+    import resource
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    lock_class, path = getattr(lockfile, sys.argv[1]), sys.argv[2]
+    lock = lock_class(path)
+
+    def cost():
+        times = []
+        for _ in range(10):
+            start = time.thread_time_ns()
+            for _ in range(30):
+                lock.acquire()
+                lock.release()
+            times.append(time.thread_time_ns() - start)
+        return min(times)
+
+    alone = cost()
+    held = [lock_class(f"{path}-{number}") for number in range(5000)]
+    for other in held:
+        other.acquire()
+    say(cost() / alone)
+    for other in held:
+        other.release()
+    """
+
+
+@pytest.mark.parametrize("lock_class", [LinkFileLock, MkdirFileLock])
+def test_cycle_beside_thousands_of_other_locks(lock_class, path):
+    """It costs what it costs alone; looking through all of them, it would cost ten times as much."""
+    with Child(MANY, lock_class.__name__, path) as child:
+        assert child.hear() < 4
+        child.finish()
