@@ -136,8 +136,7 @@ begin(PyObject *self, struct call *call, const char *method, int64_t deadline)
     return true;
 }
 
-/* LOCK_INTERRUPTED: a signal's handler has raised. */
-static enum outcome
+enum outcome
 run(struct call *call, enum outcome (*operation)(struct attempt *attempt))
 {
     struct attempt *attempt = &call->attempt;
@@ -310,6 +309,8 @@ base_release(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     call.attempt.leaving = is_called_by_with(self);
     switch (run(&call, lock_release)) {
+    case LOCK_INTERRUPTED:
+        return end(&call, NULL);
     case LOCK_RELEASED:
         return end(&call, Py_NewRef(Py_None));
     case LOCK_FREE:
@@ -345,6 +346,9 @@ look(PyObject *self, const char *method, bool mine)
         return NULL;
     }
     enum outcome outcome = run(&call, lock_look);
+    if (outcome == LOCK_INTERRUPTED) {
+        return end(&call, NULL);
+    }
     if (outcome == LOCK_FAILED) {
         return end(&call, raise_failed_look(errors_of(self), &call.attempt));
     }
@@ -424,6 +428,8 @@ base_owner(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     switch (run(&call, lock_identify)) {
+    case LOCK_INTERRUPTED:
+        return end(&call, NULL);
     case LOCK_FREE:
         return end(&call, Py_NewRef(Py_None));
     case LOCK_FAILED:
@@ -449,6 +455,8 @@ base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     switch (run(&call, lock_identify)) {
+    case LOCK_INTERRUPTED:
+        return end(&call, NULL);
     case LOCK_OWNED: {
         caller_leave(&call.caller);
         int descriptor = lock_descriptor(&call.attempt); /* which may look again */

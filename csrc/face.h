@@ -60,6 +60,9 @@ struct call {
 bool begin_any(PyObject *self, struct call *call, int64_t deadline);
 PyObject *end(struct call *call, PyObject *result);
 
+/* Does what lock.h offers. LOCK_INTERRUPTED with an exception: a signal's handler has raised. */
+enum outcome run(struct call *call, enum outcome (*operation)(struct attempt *attempt));
+
 PyObject *get_path(PyObject *self, void *closure);
 PyObject *get_lock_file(PyObject *self, void *closure);
 PyObject *get_database(PyObject *self, void *closure);

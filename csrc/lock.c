@@ -10,6 +10,13 @@
  * then, the caller looks after signals before we sleep. */
 #define SIGNAL_CHECK (100 * OS_MILLISECOND)
 
+/* How long to wait for another call of the same owner, which may have come from another
+ * thread: what such calls take, and then longer, up to a moment in which nobody misses a signal.
+ * A claim that would not wait for the lock waits so long for what only looks. */
+#define FIRST_PATIENCE OS_MILLISECOND
+#define LONGEST_PATIENCE (50 * OS_MILLISECOND)
+#define CLAIM_PATIENCE OS_SECOND
+
 /* Rounds without sleep before a lock that comes and goes counts as held. */
 #define ROUNDS 100
 
@@ -79,6 +86,7 @@ attempt_begin(struct attempt *attempt, struct lock *lock, int64_t deadline)
     attempt->directory.descriptor = -1;
     attempt->found.descriptor = -1;
     attempt->beacon.descriptor = -1;
+    attempt->patience = FIRST_PATIENCE;
     wait_begin(&attempt->wait, deadline);
 }
 
@@ -137,21 +145,69 @@ confirm(struct attempt *attempt, struct owned *owned)
     return outcome;
 }
 
+static void
+identify_caller(struct attempt *attempt)
+{
+    struct holder *holder = &attempt->report.holder;
+    holder->known = true;
+    holder->life = LIFE_ALIVE;
+    holder->name.thread = attempt->owner.thread;
+    holder->name.process = os_process();
+    memcpy(holder->name.host, attempt->lock->host, OS_HOST_SIZE);
+}
+
+/* Another call of this owner uses the entry, for longer than such calls take: HELD, for a
+ * claim that waits for the lock anyway, or would rather not wait for it; INTERRUPTED. */
+static enum outcome
+find_busy(struct attempt *attempt, enum table_answer answer)
+{
+    attempt->patient += attempt->patience;
+    attempt->patience =
+        2 * attempt->patience < LONGEST_PATIENCE ? 2 * attempt->patience : LONGEST_PATIENCE;
+    bool waits = attempt->wait.deadline > 0;
+    bool refused = attempt->patient >= CLAIM_PATIENCE || answer == TABLE_RELEASING;
+    if (!attempt->claiming || !(waits || refused)) {
+        return LOCK_INTERRUPTED;
+    }
+    identify_caller(attempt);
+    attempt->report.reason = answer == TABLE_RELEASING
+                                 ? "another call of its owner is releasing it just now"
+                                 : "another call of its owner is at work on it";
+    wait_hurry(&attempt->wait);
+    return LOCK_HELD;
+}
+
+/* The caller's entry. OWNED: it is taken; FREE: there is none; HELD, INTERRUPTED: another call
+ * uses it. key: of what was found at its path; NULL: the entry is looked for by the path. */
+static enum outcome
+take(struct attempt *attempt, const struct table_key *key, struct owned **owned)
+{
+    struct table_name name = lock_name(attempt->lock);
+    enum table_answer answer = key != NULL
+                                   ? table_take_key(*key, attempt->owner, attempt->patience, owned)
+                                   : table_take(name, attempt->owner, attempt->patience, owned);
+    return answer == TABLE_TAKEN  ? LOCK_OWNED
+           : answer == TABLE_NONE ? LOCK_FREE
+                                  : find_busy(attempt, answer);
+}
+
 /* By the lock file's path. */
 static enum outcome
 look_up(struct attempt *attempt)
 {
-    struct owned *owned = table_take(lock_name(attempt->lock), attempt->owner);
-    return owned == NULL ? LOCK_FREE : confirm(attempt, owned);
+    struct owned *owned;
+    enum outcome outcome = take(attempt, NULL, &owned);
+    return outcome == LOCK_OWNED ? confirm(attempt, owned) : outcome;
 }
 
-/* By the lock file that was found: it may be ours by another path. Waits until a
- * call that is releasing or claiming it right now has ended. */
+/* By the lock file that was found: it may be ours by another path. */
 static enum outcome
 look_up_found(struct attempt *attempt)
 {
-    struct owned *owned = table_take_key(attempt_key(attempt), attempt->owner);
-    return owned == NULL ? LOCK_FREE : confirm(attempt, owned);
+    struct owned *owned;
+    struct table_key key = attempt_key(attempt);
+    enum outcome outcome = take(attempt, &key, &owned);
+    return outcome == LOCK_OWNED ? confirm(attempt, owned) : outcome;
 }
 
 /* ---- Courtesy ----
@@ -373,13 +429,29 @@ sleep_on(struct attempt *attempt)
     return wait_for_change(&attempt->wait) == EINTR ? LOCK_INTERRUPTED : LOCK_FREE;
 }
 
+/* Of the caller's own entry, by the lock file's path. FREE: go on. */
+static enum outcome
+begin_acquire(struct attempt *attempt)
+{
+    attempt->claiming = true;
+    enum outcome outcome = look_up(attempt);
+    if (outcome == LOCK_HELD && !wait_is_over(&attempt->wait)) {
+        attempt->contended = true; /* so it waits for that lock file, as for another's */
+        outcome = LOCK_FREE;
+    } else if (outcome == LOCK_HELD) {
+        attempt->waiting = attempt->wait.deadline > 0; /* for nothing that is to be condemned */
+        outcome = remember_waited_for(attempt);
+    }
+    return outcome;
+}
+
 enum outcome
 lock_acquire(struct attempt *attempt)
 {
-    enum outcome outcome = attempt->contended ? LOCK_FREE : look_up(attempt);
+    enum outcome outcome = attempt->contended ? LOCK_FREE : begin_acquire(attempt);
     unsigned rounds = 0;
     attempt->check_at = os_now() + SIGNAL_CHECK;
-    if (outcome == LOCK_OWNED || outcome == LOCK_FAILED) {
+    if (outcome != LOCK_FREE) {
         return outcome;
     }
     do {
@@ -425,17 +497,6 @@ lock_look(struct attempt *attempt)
     return outcome == LOCK_OWNED ? look_up_found(attempt) : outcome;
 }
 
-static void
-identify_caller(struct attempt *attempt)
-{
-    struct holder *holder = &attempt->report.holder;
-    holder->known = true;
-    holder->life = LIFE_ALIVE;
-    holder->name.thread = attempt->owner.thread;
-    holder->name.process = os_process();
-    memcpy(holder->name.host, attempt->lock->host, OS_HOST_SIZE);
-}
-
 enum outcome
 lock_identify(struct attempt *attempt)
 {
@@ -450,15 +511,20 @@ lock_identify(struct attempt *attempt)
 
 /* ---- Release ---- */
 
-/* The caller's entry, by this path or by another. */
-static struct owned *
-take_own(struct attempt *attempt)
+/* The caller's entry, by this path or by another: OWNED, FREE, INTERRUPTED. */
+static enum outcome
+take_own(struct attempt *attempt, struct owned **owned)
 {
-    struct owned *owned = table_take(lock_name(attempt->lock), attempt->owner);
-    if (owned == NULL && lock_look(attempt) == LOCK_OWNED) {
-        owned = table_take_key(attempt_key(attempt), attempt->owner);
+    enum outcome outcome = take(attempt, NULL, owned);
+    if (outcome != LOCK_FREE) {
+        return outcome;
     }
-    return owned;
+    outcome = lock_look(attempt);
+    if (outcome == LOCK_OWNED) {
+        struct table_key key = attempt_key(attempt);
+        return take(attempt, &key, owned);
+    }
+    return outcome == LOCK_INTERRUPTED ? outcome : LOCK_FREE;
 }
 
 /* Counts one with block less, unless it is the outermost: that one counts until
@@ -479,6 +545,7 @@ release(struct attempt *attempt, struct owned *owned)
         table_keep(owned); /* another thread of this owner has entered meanwhile */
         return LOCK_RELEASED;
     }
+    table_begin_release(owned);
     enum outcome outcome = attempt->lock->mechanism->release(attempt, owned, &awaited);
     attempt->report.releasing = outcome == LOCK_FAILED;
     if (outcome == LOCK_FAILED && attempt->report.owned) {
@@ -493,11 +560,15 @@ release(struct attempt *attempt, struct owned *owned)
 enum outcome
 lock_release(struct attempt *attempt)
 {
-    struct owned *owned = take_own(attempt);
-    enum outcome outcome = owned != NULL ? release(attempt, owned) : LOCK_BROKEN;
-    if (outcome != LOCK_BROKEN) {
+    struct owned *owned;
+    enum outcome outcome = attempt->broken ? LOCK_FREE : take_own(attempt, &owned);
+    if (outcome == LOCK_OWNED) {
+        outcome = release(attempt, owned);
+    }
+    if (outcome != LOCK_FREE && outcome != LOCK_BROKEN) {
         return outcome;
     }
+    attempt->broken = true; /* if it is called again */
     /* Whoever owns it now: what we had was broken. */
     outcome = lock_identify(attempt);
     return outcome == LOCK_STALE ? LOCK_FREE : outcome == LOCK_OWNED ? LOCK_HELD : outcome;
@@ -521,45 +592,60 @@ lock_break(struct attempt *attempt)
 
 /* ---- with blocks ---- */
 
-bool
+enum outcome
 lock_enter(struct attempt *attempt)
 {
-    struct owned *owned = take_own(attempt);
-    if (owned != NULL) {
+    struct owned *owned;
+    enum outcome outcome = take_own(attempt, &owned);
+    if (outcome == LOCK_OWNED) {
         owned->depth++;
         table_keep(owned);
     }
-    return owned != NULL;
+    return outcome;
 }
 
-bool
+enum outcome
 lock_leave(struct attempt *attempt)
 {
-    struct owned *owned = take_own(attempt);
-    bool outermost = true;
-    if (owned != NULL) {
-        outermost = !leave_inner(owned);
+    struct owned *owned;
+    enum outcome outcome = take_own(attempt, &owned);
+    if (outcome == LOCK_OWNED) {
+        outcome = leave_inner(owned) ? LOCK_RELEASED : LOCK_OWNED;
         table_keep(owned);
     }
-    return outermost;
+    return outcome == LOCK_FREE ? LOCK_OWNED : outcome;
 }
 
 /* ---- What a lock tells of itself ---- */
 
+/* Who owns nothing of that name by any path need not look at the file system. Does not wait
+ * for another call that uses the entry: what is told of it does not change. */
+static bool
+tell(struct attempt *attempt, struct table_told *told)
+{
+    const struct lock *lock = attempt->lock;
+    struct table_name name = lock_name(lock);
+    if (table_tell(&name, NULL, attempt->owner, told)) {
+        return true;
+    }
+    if (lock->mechanism == NULL || !table_has_file(lock->file, attempt->owner) ||
+        open_to_look(attempt) != LOCK_HELD || lock->mechanism->look(attempt, false) != LOCK_OWNED) {
+        return false;
+    }
+    struct table_key key = attempt_key(attempt);
+    return table_tell(NULL, &key, attempt->owner, told);
+}
+
 bool
 lock_unique_name(struct attempt *attempt, char name[OWNER_NAME_SIZE])
 {
-    const struct lock *lock = attempt->lock;
-    const struct mechanism *mechanism = lock->mechanism;
-    /* Whoever owns nothing of that name by any path need not look at the file system. */
-    struct owned *owned =
-        table_has_file(lock->file, attempt->owner) && mechanism != NULL ? take_own(attempt) : NULL;
-    if (owned != NULL) {
-        memcpy(name, owned->unique_name, OWNER_NAME_SIZE);
-        mechanism = owned->mechanism;
-        table_keep(owned);
+    const struct mechanism *mechanism = attempt->lock->mechanism;
+    struct table_told told;
+    if (tell(attempt, &told)) {
+        memcpy(name, told.unique_name, OWNER_NAME_SIZE);
+        mechanism = told.mechanism;
     } else {
-        owner_format(name, lock->host, attempt->owner, 0, 0);
+        owner_format(name, attempt->lock->host, attempt->owner, 0, 0);
     }
     return mechanism != NULL && mechanism->unique_file_is_inside;
 }
@@ -567,13 +653,8 @@ lock_unique_name(struct attempt *attempt, char name[OWNER_NAME_SIZE])
 int
 lock_descriptor(struct attempt *attempt)
 {
-    struct owned *owned = take_own(attempt);
-    int descriptor = -1;
-    if (owned != NULL) {
-        descriptor = owned->beacon.descriptor;
-        table_keep(owned);
-    }
-    return descriptor;
+    struct table_told told;
+    return tell(attempt, &told) ? told.descriptor : -1;
 }
 
 /* ---- Exit ---- */

@@ -13,9 +13,10 @@
  *     outcome = lock_acquire(&attempt);      (or another of the lock_ functions)
  *     attempt_end(&attempt);
  *
- * None of this knows Python, and none needs the GIL. lock_acquire() returns
- * LOCK_INTERRUPTED when a signal came: nothing is held then, so handlers may
- * run and may use the same lock; call it again to go on waiting.
+ * None of this knows Python, and none needs the GIL. Each of them may return
+ * LOCK_INTERRUPTED: lock_acquire() when a signal came while it waited, all of them when
+ * another call of the same owner is at work on the same lock for long. Nothing is held
+ * then, so handlers may run and may use the same lock; call it again to go on.
  */
 #ifndef LOCKFILE_LOCK_H
 #define LOCKFILE_LOCK_H
@@ -31,7 +32,7 @@ enum outcome {
     LOCK_STALE,       /* its owner is proven dead */
     LOCK_HELD,        /* by somebody else, or by nobody knows whom */
     LOCK_BROKEN,      /* it was ours, and somebody has removed it */
-    LOCK_INTERRUPTED, /* a signal came */
+    LOCK_INTERRUPTED, /* a signal came, or may have come: see to it, and call again */
     LOCK_FAILED       /* the report says why */
 };
 
@@ -89,6 +90,10 @@ struct attempt {
     bool leaving;               /* release() for the end of one */
     bool contended;             /* it was held: look before claiming */
     int64_t check_at;           /* when to let the caller look after signals */
+    int64_t patience;           /* how long to wait for another call of the owner, next time ... */
+    int64_t patient;            /* ... and how long it has */
+    bool claiming;              /* acquire(): it waits for the lock, or not at all */
+    bool broken;                /* release() found that the caller owns nothing */
     struct os_identity foreign; /* a lock file found to be nobody's we know */
     int64_t busy_since;         /* since when nobody could even be asked; 0: somebody could */
     bool waiting;               /* it was held, and the caller would wait ... */
@@ -161,12 +166,12 @@ enum outcome lock_break(struct attempt *attempt);   /* FREE, FAILED */
 /* Like lock_look(), and says who owns. */
 enum outcome lock_identify(struct attempt *attempt);
 
-/* with blocks nest. lock_enter() counts one more; false: the lock is not owned, since
+/* with blocks nest. lock_enter() counts one more: OWNED; FREE: the lock is not owned, since
  * another thread of the same owner has left its block meanwhile. lock_leave() counts
- * one less, unless it says that this is the outermost; then lock_release() with
+ * one less: RELEASED; OWNED: it does not, since this is the outermost; then lock_release() with
  * attempt.leaving ends it, and releases unless another thread has entered meanwhile. */
-bool lock_enter(struct attempt *attempt);
-bool lock_leave(struct attempt *attempt);
+enum outcome lock_enter(struct attempt *attempt);
+enum outcome lock_leave(struct attempt *attempt);
 
 /* The caller's unique name for this lock: the real one while it owns, by whichever class and
  * path. Whether it is inside the lock file, or beside it. */

@@ -108,6 +108,7 @@ const char *os_message(int error, char *buffer, size_t size);
 void os_lock(void);
 void os_unlock(void);
 void os_wait_unlocked(void);
+void os_wait_unlocked_until(int64_t time); /* or shorter; by os_now() */
 void os_wake_all(void);
 void os_free_later(void *block); /* while it is locked: nothing is freed then (see os_posix.c) */
 

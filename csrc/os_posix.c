@@ -36,7 +36,7 @@
 #endif
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t changed; /* made by begin_waits() */
 
 /* Shared: between making a descriptor and its entry in the register, and
  * between its removal and the close. Exclusive: a fork, which would copy a
@@ -54,7 +54,29 @@ static uint64_t *registered;
 static size_t registered_size;
 static uint64_t last_serial;
 
+static struct timespec
+timespec_of(int64_t nanoseconds)
+{
+    return (struct timespec){nanoseconds / OS_SECOND, nanoseconds % OS_SECOND};
+}
+
 /* ---- The process's one mutex ---- */
+
+/* Waits with a limit go by the clock of os_now(). */
+static int
+begin_waits(void)
+{
+    pthread_condattr_t attributes;
+    int error = pthread_condattr_init(&attributes);
+    if (error == 0) {
+        error = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        if (error == 0) {
+            error = pthread_cond_init(&changed, &attributes);
+        }
+        pthread_condattr_destroy(&attributes);
+    }
+    return error;
+}
 
 void
 os_lock(void)
@@ -72,6 +94,13 @@ void
 os_wait_unlocked(void)
 {
     pthread_cond_wait(&changed, &mutex);
+}
+
+void
+os_wait_unlocked_until(int64_t time)
+{
+    struct timespec limit = timespec_of(time);
+    pthread_cond_timedwait(&changed, &mutex, &limit);
 }
 
 void
@@ -253,7 +282,7 @@ after_fork_in_child(void)
     generation++;
     process = getpid();
     mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-    changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+    begin_waits(); /* it allocates nothing, and did not fail before */
     fork_lock = (pthread_rwlock_t)FORK_LOCK_INITIALIZER;
 }
 
@@ -263,7 +292,10 @@ static void
 begin(void)
 {
     process = getpid();
-    begin_error = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    begin_error = begin_waits();
+    if (begin_error == 0) {
+        begin_error = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    }
 }
 
 int
@@ -338,12 +370,6 @@ os_now(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * OS_SECOND + now.tv_nsec;
-}
-
-static struct timespec
-timespec_of(int64_t nanoseconds)
-{
-    return (struct timespec){nanoseconds / OS_SECOND, nanoseconds % OS_SECOND};
 }
 
 void

@@ -8,6 +8,9 @@
  * others as it costs alone. */
 #define BUCKET_BITS 12
 
+/* How long what is not worth a long wait waits for a call that uses an entry. */
+#define SHORT_PATIENCE (50 * OS_MILLISECOND)
+
 static struct owned *all;
 static struct owned *buckets[TABLE_CHAINS][1 << BUCKET_BITS];
 static uint64_t last_serial;
@@ -149,6 +152,7 @@ table_keep(struct owned *owned)
 {
     os_lock();
     owned->user = 0;
+    owned->releasing = false;
     os_wake_all();
     os_unlock();
 }
@@ -222,47 +226,89 @@ find(const struct query *query)
     return owned;
 }
 
-static struct owned *
-take(const struct query *query)
+static bool
+is_used_by_another(const struct owned *owned, uint64_t me)
+{
+    return owned != NULL && owned->user != 0 && owned->user != me;
+}
+
+static enum table_answer
+take(const struct query *query, int64_t patience, struct owned **taken)
 {
     struct owned *owned;
+    int64_t until = 0;
+    enum table_answer answer = TABLE_NONE;
     os_lock();
     discard_parent_table();
-    uint64_t user = os_thread_token();
-    while ((owned = find(query)) != NULL && owned->user != 0 && owned->user != user) {
-        os_wait_unlocked();
+    uint64_t me = os_thread_token();
+    while (is_used_by_another(owned = find(query), me)) {
+        until = until != 0 ? until : os_now() + patience;
+        if (os_now() >= until) {
+            break;
+        }
+        os_wait_unlocked_until(until);
     }
-    if (owned != NULL && owned->user == user) {
-        owned = NULL;
-    } else if (owned != NULL) {
-        owned->user = user;
+    if (is_used_by_another(owned, me)) {
+        answer = owned->releasing ? TABLE_RELEASING : TABLE_BUSY;
+    } else if (owned != NULL && owned->user == 0) {
+        owned->user = me;
+        *taken = owned;
+        answer = TABLE_TAKEN;
     }
     os_unlock();
-    return owned;
+    return answer;
 }
 
-struct owned *
-table_take(struct table_name name, struct owner owner)
+enum table_answer
+table_take(struct table_name name, struct owner owner, int64_t patience, struct owned **owned)
 {
-    return take(&(struct query){.name = &name, .owner = &owner});
+    return take(&(struct query){.name = &name, .owner = &owner}, patience, owned);
 }
 
-struct owned *
-table_take_key(struct table_key key, struct owner owner)
+enum table_answer
+table_take_key(struct table_key key, struct owner owner, int64_t patience, struct owned **owned)
 {
-    return take(&(struct query){.key = &key, .owner = &owner});
+    return take(&(struct query){.key = &key, .owner = &owner}, patience, owned);
 }
 
 struct owned *
 table_take_serial(uint64_t serial)
 {
-    return take(&(struct query){.serial = serial});
+    struct owned *owned = NULL;
+    take(&(struct query){.serial = serial}, SHORT_PATIENCE, &owned);
+    return owned;
 }
 
 struct owned *
 table_take_last(const struct mechanism *mechanism)
 {
-    return take(&(struct query){.mechanism = mechanism, .idle = true});
+    struct owned *owned = NULL;
+    take(&(struct query){.mechanism = mechanism, .idle = true}, 0, &owned);
+    return owned;
+}
+
+void
+table_begin_release(struct owned *owned)
+{
+    os_lock();
+    owned->releasing = true;
+    os_unlock();
+}
+
+bool
+table_tell(const struct table_name *name, const struct table_key *key, struct owner owner,
+           struct table_told *told)
+{
+    os_lock();
+    discard_parent_table();
+    const struct owned *owned = find(&(struct query){.name = name, .key = key, .owner = &owner});
+    if (owned != NULL) {
+        told->mechanism = owned->mechanism;
+        told->descriptor = owned->beacon.descriptor;
+        memcpy(told->unique_name, owned->unique_name, OWNER_NAME_SIZE);
+    }
+    os_unlock();
+    return owned != NULL;
 }
 
 void
@@ -286,10 +332,10 @@ table_has_file(const char *file, struct owner owner)
 {
     os_lock();
     discard_parent_table();
-    const struct owned *owned = table;
+    const struct owned *owned = all;
     while (owned != NULL &&
            !(is_same_owner(owned->owner, owner) && strcmp(owned->file, file) == 0)) {
-        owned = owned->next;
+        owned = owned->chains[TABLE_ALL].next;
     }
     os_unlock();
     return owned != NULL;

@@ -2,8 +2,9 @@
  *
  * An entry is used by one call at a time: table_enter() and table_take() hand
  * it out busy, table_keep() and table_drop() end that, and whoever wants it
- * meanwhile waits. Entries therefore need no lock of their own while system
- * calls are made on them. A forked child finds the table empty.
+ * meanwhile waits: mostly for microseconds, but the other call may hang on its file
+ * system, so for no longer than it wants to. Entries therefore need no lock of their own while
+ * system calls are made on them. A forked child finds the table empty.
  *
  * To the thread that uses an entry, it is not there meanwhile: so it is for Python
  * code that runs inside a call (on Python 3.11, a garbage collection may set off
@@ -27,6 +28,7 @@ struct table_link {
 struct owned {
     struct table_link chains[TABLE_CHAINS];
     uint64_t user;   /* the thread that uses it now; 0: none */
+    bool releasing;  /* ... and what for; guarded by os_lock(), as is the user */
     uint64_t serial; /* inode numbers are reused, serials are not */
     const struct mechanism *mechanism;
     struct owner owner;
@@ -73,10 +75,31 @@ void table_drop(struct owned *owned);
 /* Puts a descriptor opened anew in the place of one that was lost. */
 void table_replace(struct os_file *lost, struct os_file found);
 
-/* What owner owns at this lock file; by another path, it is found by its key. */
-struct owned *table_take(struct table_name name, struct owner owner);
-struct owned *table_take_key(struct table_key key, struct owner owner);
+enum table_answer { TABLE_NONE, TABLE_TAKEN, TABLE_BUSY, TABLE_RELEASING };
+
+/* What owner owns at this lock file; by another path, it is found by its key. BUSY,
+ * RELEASING: another call still uses it, after so many nanoseconds. */
+enum table_answer table_take(struct table_name name, struct owner owner, int64_t patience,
+                             struct owned **owned);
+enum table_answer table_take_key(struct table_key key, struct owner owner, int64_t patience,
+                                 struct owned **owned);
+
+/* The same; NULL: it is gone, or another call uses it, and finds out for itself what
+ * has become of the lock. */
 struct owned *table_take_serial(uint64_t serial);
+
+/* The taken one is about to be released. */
+void table_begin_release(struct owned *owned);
+
+/* What can be told of the owner's entry without waiting for it; by its name or its key.
+ * False: there is none. */
+struct table_told {
+    const struct mechanism *mechanism;
+    int descriptor; /* the beacon's */
+    char unique_name[OWNER_NAME_SIZE];
+};
+bool table_tell(const struct table_name *name, const struct table_key *key, struct owner owner,
+                struct table_told *told);
 
 /* At Python's end nothing is entered any more; a program that embeds it may start it
  * again. What is left is taken if no other call uses it; mechanism NULL: of any. */

@@ -116,18 +116,15 @@ is_threaded(PyObject *self)
     return threaded;
 }
 
-/* Counts one block more. False: the lock is not owned. */
-static bool
-enter(PyObject *self)
+/* Counts one block more, or less: what lock_enter() or lock_leave() says. */
+static enum outcome
+count_block(PyObject *self, enum outcome (*operation)(struct attempt *attempt))
 {
     struct call call;
     begin_any(self, &call, 0);
-    caller_leave(&call.caller);
-    bool entered = lock_enter(&call.attempt);
-    attempt_end(&call.attempt);
-    caller_return(&call.caller);
+    enum outcome outcome = run(&call, operation);
     end(&call, Py_None);
-    return entered;
+    return outcome;
 }
 
 /* acquire(), until the block is counted: another thread of the same owner may have
@@ -135,7 +132,7 @@ enter(PyObject *self)
 static bool
 acquire_and_enter(PyObject *self, struct nesting *fresh)
 {
-    bool again;
+    enum outcome outcome;
     do {
         acquired = NULL;
         PyObject *result = PyObject_CallMethod(self, "acquire", NULL);
@@ -148,10 +145,10 @@ acquire_and_enter(PyObject *self, struct nesting *fresh)
             nest_in_object((LockObject *)self, fresh);
             return true;
         }
-        again = !enter(self) && acquired == self && !is_threaded(self);
-    } while (again);
+        outcome = count_block(self, lock_enter);
+    } while (outcome == LOCK_FREE && acquired == self && !is_threaded(self));
     PyMem_Free(fresh);
-    return true;
+    return outcome != LOCK_INTERRUPTED;
 }
 
 PyObject *
@@ -165,28 +162,22 @@ base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
     return acquire_and_enter(self, fresh) ? Py_NewRef(self) : NULL;
 }
 
-/* Counts one block less. True: it was the outermost. */
-static bool
+/* Counts one block less. OWNED: it was the outermost; INTERRUPTED with an exception. */
+static enum outcome
 leave(PyObject *self)
 {
-    struct call call;
     if (has_own_scheme(self)) {
-        return unnest_in_object((LockObject *)self);
+        return unnest_in_object((LockObject *)self) ? LOCK_OWNED : LOCK_RELEASED;
     }
-    begin_any(self, &call, 0);
-    caller_leave(&call.caller);
-    bool outermost = lock_leave(&call.attempt);
-    attempt_end(&call.attempt);
-    caller_return(&call.caller);
-    end(&call, Py_None);
-    return outermost;
+    return count_block(self, lock_leave);
 }
 
 PyObject *
 base_exit(PyObject *self, PyObject *Py_UNUSED(exception))
 {
-    if (!leave(self)) {
-        return Py_NewRef(Py_None);
+    enum outcome outcome = leave(self);
+    if (outcome != LOCK_OWNED) {
+        return outcome == LOCK_INTERRUPTED ? NULL : Py_NewRef(Py_None);
     }
     const PyObject *before = left;
     left = self;

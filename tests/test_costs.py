@@ -210,7 +210,7 @@ MANY = """
 
 @pytest.mark.parametrize("lock_class", [LinkFileLock, MkdirFileLock])
 def test_cycle_beside_thousands_of_other_locks(lock_class, path):
-    """It costs what it costs alone; looking through all of them, it would cost ten times as much."""
+    """It costs what it costs alone; looking through all of them, it would cost ten times that."""
     with Child(MANY, lock_class.__name__, path) as child:
         assert child.hear() < 4
         child.finish()

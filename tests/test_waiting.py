@@ -378,6 +378,90 @@ def test_handler_may_release_at_any_moment(lock_class, path, tmp_path):
     assert names(tmp_path) == []
 
 
+# Another thread of the same owner hangs in the middle of its release
+
+HANGING = """
+    import signal
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2], threaded=False)
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*arguments):
+        raise Interrupted
+
+    def release():
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        be_stopped()
+        lock.release()
+
+    def use():
+        with lock:
+            pass
+
+    def outcome_of(call):
+        try:
+            return eval(call)
+        except (lockfile.Error, Interrupted) as error:
+            return type(error).__name__
+
+    signal.signal(signal.SIGALRM, interrupt)
+    lock.acquire()
+    thread = threading.Thread(target=release)
+    thread.start()
+    hear()
+    while (call := hear()) != "no more":
+        signal.setitimer(signal.ITIMER_REAL, 0.05 if call[1] else 0)
+        say(outcome_of(call[0]))
+    thread.join()
+    assert not lock.is_locked()
+    use()
+    """
+
+
+@pytest.fixture
+def hanging(file_lock_class, path):
+    """What the calls of a process come to, one thread of which is stopped while it releases."""
+    with SteppedChild(HANGING, file_lock_class.__name__, path, kinds=["rename", "unlink"]) as child:
+        child.next_call()
+        child.say("begin")
+
+        def outcome_of(call, alarm=False):
+            child.say([call, alarm])
+            return child.hear()
+
+        yield outcome_of
+        child.go_on()
+        child.say("no more")
+        child.finish()
+
+
+def test_claim_that_does_not_wait_finds_the_lock_held_while_it_is_released(hanging):
+    assert hanging("lock.acquire(timeout=0)") == "AlreadyLocked"
+
+
+def test_claim_waits_for_a_release_no_longer_than_it_would_for_another_owner(hanging):
+    assert hanging("lock.acquire(timeout=0.01)") == "LockTimeout"
+    assert hanging("lock.acquire(timeout=0.3)") == "LockTimeout"
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["acquire()", "release()", "is_locked()", "i_am_locking()", "owner()", "fileno()"],
+)
+def test_signals_interrupt_the_wait_for_another_call_of_the_owner(hanging, call):
+    assert hanging(f"lock.{call}", alarm=True) == "Interrupted"
+
+
+def test_signals_interrupt_a_block_that_waits_for_another_call_of_the_owner(hanging):
+    assert hanging("use()", alarm=True) == "Interrupted"
+
+
+def test_names_are_told_while_another_call_of_the_owner_hangs(hanging, path):
+    assert os.path.dirname(hanging("lock.unique_name")).startswith(os.path.dirname(path))
+    assert hanging("repr(lock)").endswith(f"-- {path!r}>")
+
+
 # Deadlines
 
 

@@ -70,15 +70,12 @@ call(operation *operation, struct lock *lock, int64_t deadline, struct report *r
 enum outcome
 enter(struct lock *lock, int64_t deadline, struct report *report)
 {
-    struct attempt attempt;
     enum outcome outcome;
     bool entered = false;
     do {
         outcome = call(lock_acquire, lock, deadline, report);
         if (outcome == LOCK_OWNED) {
-            attempt_begin(&attempt, lock, 0);
-            entered = lock_enter(&attempt);
-            attempt_end(&attempt);
+            entered = call(lock_enter, lock, 0, NULL) == LOCK_OWNED;
             DEMAND(entered || !lock->threaded, "the lock is lost between acquire and enter");
         }
     } while (outcome == LOCK_OWNED && !entered && !lock->threaded);
@@ -88,16 +85,14 @@ enter(struct lock *lock, int64_t deadline, struct report *report)
 enum outcome
 leave(struct lock *lock, struct report *report)
 {
-    struct attempt attempt;
+    struct attempt attempt = {0};
     enum outcome outcome = LOCK_RELEASED;
-    attempt_begin(&attempt, lock, 0);
-    bool outermost = lock_leave(&attempt);
-    attempt_end(&attempt);
-    if (outermost) {
+    if (call(lock_leave, lock, 0, NULL) == LOCK_OWNED) {
         os_pause(OS_MILLISECOND / 20); /* another thread of this owner may enter here */
         attempt_begin(&attempt, lock, 0);
         attempt.leaving = true;
-        outcome = lock_release(&attempt);
+        while ((outcome = lock_release(&attempt)) == LOCK_INTERRUPTED) {
+        }
         attempt_end(&attempt);
     }
     if (report != NULL) {
