@@ -112,6 +112,10 @@ void os_wait_unlocked_until(int64_t time); /* or shorter; by os_now() */
 void os_wake_all(void);
 void os_free_later(void *block); /* while it is locked: nothing is freed then (see os_posix.c) */
 
+/* Does what may take long in a thread of its own, which sees no signals and ends with it. False:
+ * there can be none. */
+bool os_do_aside(void (*work)(void));
+
 /* Files, by name relative to an open directory; symbolic links are never followed. */
 extern const struct os_file os_anywhere; /* the directory of absolute names */
 int os_open_directory(const char *path, struct os_file *directory);

@@ -389,6 +389,41 @@ os_message(int error, char *buffer, size_t size)
 #endif
 }
 
+/* ---- Threads ---- */
+
+#define SMALL_STACK (64 * 1024)
+
+static void *
+work_aside(void *context)
+{
+    void (*work)(void);
+    memcpy(&work, &context, sizeof work);
+    work();
+    return NULL;
+}
+
+bool
+os_do_aside(void (*work)(void))
+{
+    pthread_t thread;
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    void *context;
+    _Static_assert(sizeof context == sizeof work, "POSIX says so");
+    if (pthread_attr_init(&attributes) != 0) {
+        return false;
+    }
+    memcpy(&context, &work, sizeof context);
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before); /* which the thread inherits */
+    bool begun = pthread_attr_setstacksize(&attributes, SMALL_STACK) == 0 &&
+                 pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) == 0 &&
+                 pthread_create(&thread, &attributes, work_aside, context) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return begun;
+}
+
 /* ---- Files ---- */
 
 const struct os_file os_anywhere = {.descriptor = AT_FDCWD};

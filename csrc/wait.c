@@ -2,10 +2,14 @@
 
 #include <errno.h>
 
-/* Closing a watch blocks for 10 to 20 ms in the kernel, so they are kept; a
- * user may have only 128 of them, so a process takes no more than these. Further
- * waiters poll. */
-#define WATCHES 32
+/* A user may have only 128 watches, so a process takes no more than these, and keeps one
+ * when it waits no more: further waiters poll. Not none, since a watch is opened in no time,
+ * but closing one blocks for 10 to 20 ms in the kernel. */
+#define WATCHES 8
+
+/* For so long those that are idle may be wanted again: threads that take turns wait most of
+ * the time, but not all of it. */
+#define IDLE_TIME (10 * OS_MILLISECOND)
 
 #define FIRST_PAUSE (2 * OS_MILLISECOND)
 #define HURRIED_PAUSE (OS_MILLISECOND / 10)
@@ -18,7 +22,8 @@
 static struct {
     struct os_file idle[WATCHES];
     int idle_count;
-    int open_count;
+    int open_count; /* these, and those that are in use */
+    bool closing;   /* a thread closes some */
     uint64_t generation;
 } pool;
 
@@ -29,8 +34,39 @@ discard_parent_pool(void)
     if (pool.generation != os_generation()) {
         pool.idle_count = 0;
         pool.open_count = 0;
+        pool.closing = false;
         pool.generation = os_generation();
     }
+}
+
+/* Those who wait now may soon give way to as many again. */
+static bool
+has_too_many_idle(void)
+{
+    int in_use = pool.open_count - pool.idle_count;
+    return pool.idle_count > 1 && pool.idle_count > in_use;
+}
+
+static void
+close_idle(void)
+{
+    bool found;
+    os_pause(IDLE_TIME);
+    do {
+        struct os_file watch;
+        os_lock();
+        discard_parent_pool();
+        found = has_too_many_idle();
+        if (found) {
+            watch = pool.idle[--pool.idle_count];
+            pool.open_count--;
+        }
+        pool.closing = found;
+        os_unlock();
+        if (found) {
+            os_close(&watch);
+        }
+    } while (found);
 }
 
 /* Takes an idle watch, or the right to open another; false: there are enough. */
@@ -52,7 +88,8 @@ take_idle(struct os_file *watch)
     return taken;
 }
 
-/* A lost one gives back only the right to open another. */
+/* A lost one gives back only the right to open another. Only processes with threads that
+ * wait have more than one watch: no others get a thread for closing them. */
 static void
 give_watch(const struct os_file *watch)
 {
@@ -63,7 +100,14 @@ give_watch(const struct os_file *watch)
     } else if (pool.idle_count < WATCHES) {
         pool.idle[pool.idle_count++] = *watch;
     }
+    bool begin = has_too_many_idle() && !pool.closing;
+    pool.closing = pool.closing || begin;
     os_unlock();
+    if (begin && !os_do_aside(close_idle)) {
+        os_lock();
+        pool.closing = false; /* they are kept */
+        os_unlock();
+    }
 }
 
 static bool

@@ -646,13 +646,62 @@ def test_contended_acquires_do_not_use_up_descriptors(lock_class, path):
             thread.start()
         for thread in threads:
             thread.join()
-    say(len(open_files()) - len(before))
+    wait_until(lambda: len(open_files()) == len(before) + 1, "one watch to be left")
+    say("done")
     hear()
     """
     with waiter(lock_class, path, code) as child:
-        growth = child.hear()
-        assert growth == inotify_descriptors(child.pid) <= 5
+        assert child.hear() == "done"
+        assert inotify_descriptors(child.pid) == 1
         child.finish()
+
+
+def test_process_that_waits_no_more_keeps_one_watch(lock_class, path):
+    """The user has 128 of them, for all programs; while many threads wait, a few serve."""
+    code = """
+    def wait():
+        lock.acquire()
+        lock.release()
+
+    threads = [threading.Thread(target=wait) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    say("done")
+    hear()
+    """
+    with lock_class(path):
+        child = waiter(lock_class, path, code)
+        wait_until(lambda: len(os.listdir(f"/proc/{child.pid}/task")) == 41, "all to start")
+        wait_until(lambda: inotify_descriptors(child.pid) > 1, "more than one to watch")
+        settle(child)
+        assert inotify_descriptors(child.pid) <= 8
+    with child:
+        assert child.hear() == "done"
+        wait_until(lambda: inotify_descriptors(child.pid) == 1, "one watch to be left")
+        wait_until(lambda: len(os.listdir(f"/proc/{child.pid}/task")) == 1, "no thread to be left")
+        child.finish()
+
+
+def test_one_long_wait_keeps_no_more_watches_than_it_needs(lock_class, path):
+    code = """
+    def wait(timeout):
+        try:
+            lock.acquire(timeout=timeout)
+        except lockfile.LockTimeout:
+            pass
+
+    threads = [threading.Thread(target=wait, args=[0.2], daemon=True) for _ in range(20)]
+    threads.append(threading.Thread(target=wait, args=[1000], daemon=True))
+    for thread in threads:
+        thread.start()
+    hear()
+    """
+    with lock_class(path), waiter(lock_class, path, code) as child:
+        wait_until(lambda: inotify_descriptors(child.pid) > 2, "many to watch")
+        wait_until(lambda: inotify_descriptors(child.pid) <= 2, "most watches to be closed")
+        wait_until(lambda: len(os.listdir(f"/proc/{child.pid}/task")) == 2, "one to wait on")
 
 
 def test_waits_that_time_out_do_not_use_up_descriptors(lock_class, path):
