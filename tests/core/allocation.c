@@ -374,8 +374,9 @@ run_case(const struct operation *operation, struct lock *lock)
         break;
     }
     occupy_numbers(room);
-    unsigned descriptors = count_descriptors() - (scene.owner == ANOTHER) -
-                           2 * (scene.owner == SELF); /* its beacon and its directory */
+    unsigned own = lock->mechanism == &mkdir_mechanism ? 3 : 2; /* beacon and directories */
+    unsigned descriptors =
+        count_descriptors() - (scene.owner == ANOTHER) - own * (scene.owner == SELF);
     armed = true;
     enum outcome outcome = operation->run(&scene, &report);
     armed = false;
