@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import re
 import signal
 import threading
 import time
@@ -117,11 +118,12 @@ class Crew:
         What came after the end is cut off, since the notes are read one after the other. A little
         later, since a turn is written down after its release.
         """
-        started, used = now(), self.processor_time()
+        started, used, slept = now(), self.processor_time(), self.sleeps()
         while now() - started < seconds * 1e9 and self.turns_taken() < turns:
             time.sleep(0.005)
         self.look_for_trouble()
         taken, ended, used = self.turns_taken(), now(), self.processor_time() - used
+        slept = self.sleeps() - slept
         time.sleep(0.01)
         slots = [self.read(number) for number in range(self.count)]
         finished = [turn for slot in slots for turn in slot["turns"]]
@@ -141,6 +143,7 @@ class Crew:
             "ended": ended,
             "enough": taken >= turns,
             "processor": used / max(1, taken),
+            "sleeps": slept / max(1, taken),
         }
 
     def processor_time(self) -> int:
@@ -149,6 +152,11 @@ class Crew:
             return time.process_time_ns()
         times = (Path(f"/proc/{pid}/schedstat").read_text() for pid in self.pids)
         return sum(int(text.split()[0]) for text in times)
+
+    def sleeps(self) -> int:
+        """How often the contenders have gone to sleep, which each does once while it owns."""
+        told = "".join(Path(f"/proc/{pid}/status").read_text() for pid in self.pids)
+        return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", told, re.MULTILINE)))
 
     def turns_taken(self) -> int:
         return sum(self.note(number, TURNS) for number in range(self.count))

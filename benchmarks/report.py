@@ -121,6 +121,20 @@ def fairness_table(results: Results) -> str:
     return grid(results, "fairness", told_cases(results), head, text)
 
 
+def line_table(results: Results) -> str:
+    def text(case: str, name: str) -> str:
+        def value(what: str) -> float:
+            return median(results.values("line", case, name, what))
+
+        times = results.pooled("line", case, name, "ms")
+        told = f"{figure(median(times))} / {figure(percentile(times, 99))} ms"
+        cost = f"{figure(value('processor ms'))} ms, {value('sleeps'):.0f} sleeps"
+        return f"{told}; {cost}; {value('jain'):.2f}"
+
+    head = "p50 / p99; processor, sleeps each turn; Jain"
+    return grid(results, "line", results.cases("line"), head, text)
+
+
 def waiting_table(results: Results) -> str:
     def text(case: str, name: str) -> str:
         wake_ups = max(results.pooled("waiting", case, name, "wake-ups"))
@@ -277,6 +291,7 @@ def page(results: Results, machine: dict[str, Any], calls: dict[str, list[str]])
         handoff=times_table(results, "handoff", told_cases(results)),
         cost=cost_table(results),
         fairness=fairness_table(results),
+        line=line_table(results),
         killed=times_table(results, "killed", results.cases("killed")),
         waiting=waiting_table(results),
         imports=import_table(results),

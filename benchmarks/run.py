@@ -35,6 +35,7 @@ from handoff import measure_fairness, measure_hand_off, show_fairness, show_hand
 from harness import Results, Sample, Settings, compile_bare, scratch_directories
 from importing import measure_import, show_import
 from killed import measure_killed, show_killed
+from line import measure_line, show_line
 from memory import measure_memory, show_memory
 from peers import peers_interpreter, pinned_versions
 from waiting import measure_waiting, show_waiting
@@ -45,6 +46,7 @@ MEASUREMENTS = {
     "crowd": (measure_crowd, show_crowd),
     "handoff": (measure_hand_off, show_hand_off),
     "fairness": (measure_fairness, show_fairness),
+    "line": (measure_line, show_line),
     "killed": (measure_killed, show_killed),
     "waiting": (measure_waiting, show_waiting),
     "import": (measure_import, show_import),
