@@ -8,8 +8,12 @@
 /* So many files that no claim uses stay open for the next one. */
 #define IDLE_FILES 8
 
-/* Even numbers below 2^62; the odd ones are the waiters' marks. */
+/* Even numbers below 2^62. */
 #define BYTE_BITS 62
+
+/* Those of the waiters, up to 2^63. */
+#define QUEUES ((UINT64_C(1) << BYTE_BITS) + 1)
+#define QUEUE_BITS 16
 
 struct shared {
     struct shared *next;
@@ -223,15 +227,8 @@ beacon_look(const struct os_file *file, struct beacon beacon)
     return os_find_lock(file, beacon.byte);
 }
 
-void
-beacon_await(const struct os_file *file, struct beacon beacon)
+uint64_t
+beacon_queue(struct beacon beacon)
 {
-    /* Refused, it costs some time, not the lock. */
-    os_lock_byte(file, beacon.byte + 1, OS_SHARED);
-}
-
-bool
-beacon_is_awaited(const struct os_file *file, struct beacon beacon)
-{
-    return os_find_lock(file, beacon.byte + 1) == EWOULDBLOCK;
+    return QUEUES + (beacon.byte >> (BYTE_BITS - QUEUE_BITS)) * OS_QUEUE_SIZE;
 }

@@ -4,7 +4,7 @@
  * A claim takes a byte at random, so that no two claims ever have the same one, locks
  * it before it makes its row, and writes into the row which byte that is, and which
  * inode the file has: in a file that was put in its place, the byte proves nothing.
- * Who waits marks the byte behind it. A process has the file open once for all of its
+ * Who waits marks a byte above all of these. A process has the file open once for all of its
  * claims, so a release frees a byte without any event; if somebody waits, it touches
  * the file, which is the event. When the process ends, the kernel closes the file.
  */
@@ -39,8 +39,8 @@ void beacon_darken(const struct os_file *file, struct beacon beacon);
 /* EWOULDBLOCK: it is lit. By another open file than this one, which does not see its own. */
 int beacon_look(const struct os_file *file, struct beacon beacon);
 
-/* Waiters mark the beacon that they wait for until they close the file. */
-void beacon_await(const struct os_file *file, struct beacon beacon);
-bool beacon_is_awaited(const struct os_file *file, struct beacon beacon);
+/* The bytes by which those who wait for a claim's end say since when: a queue of os.h's, which
+ * a few claims may share. */
+uint64_t beacon_queue(struct beacon beacon);
 
 #endif

@@ -35,9 +35,6 @@ files_look(struct attempt *attempt, bool watched)
         return outcome;
     }
     outcome = place_look_up(attempt);
-    if (outcome == LOCK_HELD && watched) {
-        table_await(attempt_key(attempt), &attempt->awaited); /* no need to go and mark it */
-    }
     if (outcome != LOCK_FREE) {
         return outcome;
     }
@@ -45,7 +42,14 @@ files_look(struct attempt *attempt, bool watched)
         return place_hold(attempt, LIFE_UNKNOWN, "its lock file is a special file");
     }
     attempt->shape = shape_of(status.kind);
-    return attempt->shape->judge(attempt, watched);
+    return attempt->shape->judge(attempt);
+}
+
+static bool
+files_is_there(struct attempt *attempt)
+{
+    struct os_status status;
+    return os_status_at(&attempt->directory, attempt->lock->file, &status) != ENOENT;
 }
 
 static void
@@ -223,6 +227,13 @@ still_owned(struct report *report, int error, const char *doing)
     return place_fail(report, error, doing);
 }
 
+/* Where waiters leave their marks: the lock file. */
+static const struct os_file *
+marked_file(const struct owned *owned)
+{
+    return owned->inside.descriptor >= 0 ? &owned->inside : &owned->beacon;
+}
+
 /* The beacon goes last. */
 static enum outcome
 files_release(struct attempt *attempt, struct owned *owned, bool *awaited)
@@ -244,8 +255,7 @@ files_release(struct attempt *attempt, struct owned *owned, bool *awaited)
     if (error != 0) {
         return still_owned(report, error, "make sure of the lock file");
     }
-    *awaited = owned->local &&
-               (table_is_awaited(owned) || os_find_mark(&owned->beacon, OS_WAITER) == EWOULDBLOCK);
+    *awaited = owned->local && os_has_waiters(marked_file(owned), OS_FILE_QUEUE);
     error = own_shape(owned)->remove(directory, owned->file, &owned->inside, owned->unique_name,
                                      &owned->beacon, owner_remove, &freed);
     if (!freed && error == ENOENT) {
@@ -328,6 +338,7 @@ const struct mechanism link_mechanism = {
     .close = place_close,
     .claim = link_claim,
     .look = files_look,
+    .is_there = files_is_there,
     .identify = files_identify,
     .recognise = place_recognise,
     .break_stale = files_break_stale,
@@ -343,6 +354,7 @@ const struct mechanism mkdir_mechanism = {
     .close = place_close,
     .claim = mkdir_claim,
     .look = files_look,
+    .is_there = files_is_there,
     .identify = files_identify,
     .recognise = place_recognise,
     .break_stale = files_break_stale,

@@ -162,11 +162,8 @@ judge_dark(struct attempt *attempt)
 }
 
 static enum outcome
-link_judge(struct attempt *attempt, bool marked)
+link_judge(struct attempt *attempt)
 {
-    if (marked && attempt->ground.local) {
-        os_mark(&attempt->found, OS_WAITER); /* refused, it costs a turn, not the lock */
-    }
     enum outcome outcome = place_look_at_beacon(attempt, &attempt->found);
     return outcome == LOCK_STALE ? judge_dark(attempt) : outcome;
 }

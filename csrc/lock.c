@@ -6,10 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A signal that another thread took in our place does not interrupt us: so often,
- * then, the caller looks after signals before we sleep. */
-#define SIGNAL_CHECK (100 * OS_MILLISECOND)
-
 /* How long to wait for another call of the same owner, which may have come from another
  * thread: what such calls take, and then longer, up to a moment in which nobody misses a signal.
  * A claim that would not wait for the lock waits so long for what only looks. */
@@ -162,11 +158,11 @@ static enum outcome
 find_busy(struct attempt *attempt, enum table_answer answer)
 {
     attempt->patient += attempt->patience;
-    attempt->patience =
-        2 * attempt->patience < LONGEST_PATIENCE ? 2 * attempt->patience : LONGEST_PATIENCE;
     bool waits = attempt->wait.deadline > 0;
     bool refused = attempt->patient >= CLAIM_PATIENCE || answer == TABLE_RELEASING;
     if (!attempt->claiming || !(waits || refused)) {
+        int64_t longer = 2 * attempt->patience;
+        attempt->patience = longer < LONGEST_PATIENCE ? longer : LONGEST_PATIENCE;
         return LOCK_INTERRUPTED;
     }
     identify_caller(attempt);
@@ -261,7 +257,7 @@ give_way(struct attempt *attempt)
         return; /* who does not wait is not made to */
     }
     while (os_now() < until) {
-        if (attempt->lock->mechanism->look(attempt, false) != LOCK_FREE) {
+        if (attempt->lock->mechanism->is_there(attempt)) {
             attempt->contended = true;
             return;
         }
@@ -371,7 +367,9 @@ look(struct attempt *attempt)
     if (watched && !attempt->wait.signals.held) {
         os_signals_hold(&attempt->wait.signals);
     }
+    wait_begin_look(&attempt->wait);
     enum outcome outcome = mechanism->look(attempt, watched);
+    wait_end_look(&attempt->wait);
     if (outcome == LOCK_STALE) {
         outcome = mechanism->break_stale(attempt);
     }
@@ -420,13 +418,28 @@ sleep_on(struct attempt *attempt)
     if (wait_is_over(&attempt->wait)) {
         return LOCK_HELD;
     }
-    if (os_now() >= attempt->check_at) {
-        return LOCK_INTERRUPTED;
+    if (!attempt->wait.signals.held) {
+        os_signals_hold(&attempt->wait.signals);
     }
-    if (attempt->wait.watch.descriptor < 0) {
+    if (wait_polls(&attempt->wait)) {
         leave_place(attempt); /* a network server may not let go of what is kept open */
     }
-    return wait_for_change(&attempt->wait) == EINTR ? LOCK_INTERRUPTED : LOCK_FREE;
+    attempt->asleep = wait_for_change(&attempt->wait, &attempt->found) == EINTR;
+    return attempt->asleep ? LOCK_INTERRUPTED : LOCK_FREE;
+}
+
+/* Nothing has changed for who was only to see to signals, unless their handlers, or a fork in
+ * one, have closed what it sleeps on. */
+static bool
+may_sleep_on(struct attempt *attempt)
+{
+    const struct wait *wait = &attempt->wait;
+    bool sleeps_on = attempt->asleep && wait_stands(wait) && !wait_is_over(wait);
+    if (attempt->asleep && !sleeps_on) {
+        wait_unwatch(&attempt->wait);
+    }
+    attempt->asleep = false;
+    return sleeps_on;
 }
 
 /* Of the caller's own entry, by the lock file's path. FREE: go on. */
@@ -450,12 +463,11 @@ lock_acquire(struct attempt *attempt)
 {
     enum outcome outcome = attempt->contended ? LOCK_FREE : begin_acquire(attempt);
     unsigned rounds = 0;
-    attempt->check_at = os_now() + SIGNAL_CHECK;
     if (outcome != LOCK_FREE) {
         return outcome;
     }
     do {
-        outcome = acquire_round(attempt);
+        outcome = may_sleep_on(attempt) ? LOCK_HELD : acquire_round(attempt);
         if (outcome == LOCK_FREE && ++rounds == ROUNDS) {
             outcome = attempt->report.error != 0 ? LOCK_FAILED : LOCK_HELD;
         }
@@ -470,10 +482,10 @@ lock_acquire(struct attempt *attempt)
             attempt->lock->mechanism->identify(attempt);
             outcome = remember_waited_for(attempt);
         }
-        wait_unwatch(&attempt->wait);
     } while (outcome == LOCK_FREE);
-    table_end_wait(&attempt->awaited);
-    leave_place(attempt);
+    if (!attempt->asleep) {
+        leave_place(attempt);
+    }
     os_signals_release(&attempt->wait.signals);
     if (outcome == LOCK_OWNED) {
         forget_waited_for(attempt->lock);

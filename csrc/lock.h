@@ -89,7 +89,7 @@ struct attempt {
     struct report report;
     bool leaving;               /* release() for the end of one */
     bool contended;             /* it was held: look before claiming */
-    int64_t check_at;           /* when to let the caller look after signals */
+    bool asleep;                /* sleeping on is enough, for all that was looked at */
     int64_t patience;           /* how long to wait for another call of the owner, next time ... */
     int64_t patient;            /* ... and how long it has */
     bool claiming;              /* acquire(): it waits for the lock, or not at all */
@@ -98,7 +98,6 @@ struct attempt {
     int64_t busy_since;         /* since when nobody could even be asked; 0: somebody could */
     bool waiting;               /* it was held, and the caller would wait ... */
     struct os_identity seen;    /* ... and this is what for, at first */
-    uint64_t awaited;           /* the entry that counts it among its waiters; 0: none */
     struct owner_ground ground; /* from here on: for as long as the place is open */
     struct os_file directory;
     struct os_file found;  /* the lock file in the way, when last looked at */
@@ -121,6 +120,9 @@ struct mechanism {
     /* Judges what is there: OWNED, FREE, STALE, HELD, FAILED. Watched: sets the
      * watch first, and lets the owner know that somebody waits. */
     enum outcome (*look)(struct attempt *attempt, bool watched);
+
+    /* Is there a lock at all? Cheaper than a look. */
+    bool (*is_there)(struct attempt *attempt);
 
     /* Says all that can be known about who holds what was looked at, for messages. */
     void (*identify)(struct attempt *attempt);

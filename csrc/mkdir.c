@@ -203,7 +203,7 @@ judge_foreign(struct attempt *attempt)
 }
 
 static enum outcome
-mkdir_judge(struct attempt *attempt, bool marked)
+mkdir_judge(struct attempt *attempt)
 {
     struct os_status status;
     struct owner_name name;
@@ -232,9 +232,6 @@ mkdir_judge(struct attempt *attempt, bool marked)
     }
     if (status.kind != OS_REGULAR) {
         return judge_foreign(attempt);
-    }
-    if (marked && attempt->ground.local) {
-        os_mark(&attempt->beacon, OS_WAITER);
     }
     attempt->report.holder.known = true;
     attempt->report.holder.name = name;

@@ -187,19 +187,28 @@ int os_find_lock(const struct os_file *file, uint64_t byte);
 /* Marks on an open file, seen by whoever has opened it anew, until they are taken
  * back or the file is closed. Not to be used on network file systems, where they
  * collide with flock. */
-enum os_mark { OS_WAITER, OS_BREAKER, OS_REMOVER, OS_TURN };
+enum os_mark { OS_BREAKER = 1, OS_REMOVER, OS_TURN };
 int os_mark(const struct os_file *file, enum os_mark mark);
 void os_unmark(const struct os_file *file, enum os_mark mark);
 int os_find_mark(const struct os_file *file, enum os_mark mark); /* EWOULDBLOCK: there is one */
+
+/* Who waits marks, on the open file, since when, by os_now(): by the place of the byte in a
+ * queue, which is a range of OS_QUEUE_SIZE bytes from the one given. So others can tell how
+ * many have waited for longer; how many of them, up to most. */
+#define OS_FILE_QUEUE ((UINT64_C(1) << 61) + 64)
+#define OS_QUEUE_SIZE (UINT64_C(1) << 45)
+void os_queue_up(const struct os_file *file, uint64_t queue, int64_t since);
+unsigned os_count_elders(const struct os_file *file, uint64_t queue, int64_t since, unsigned most);
+bool os_has_waiters(const struct os_file *file, uint64_t queue);
 
 /* Watches: a descriptor that becomes readable when a watched file changes. */
 int os_watch_open(struct os_file *watch);
 int os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, int *watched);
 void os_watch_remove(const struct os_file *watch, int *watched);
 
-/* Takes what there is to read. True: a descriptor of the watched file that could
- * write was closed, perhaps by its owner's death. watched becomes -1 when the file
- * is gone, and the kernel has ended the watch. */
+/* Takes what there is to read, once os_is_open() has said that it is ours. True: a descriptor
+ * of the watched file that could write was closed, perhaps by its owner's death. watched becomes
+ * -1 when the file is gone, and the kernel has ended the watch. */
 bool os_watch_read(const struct os_file *watch, int *watched);
 
 /* Signals wait outside from os_signals_hold() to os_signals_release(), except
@@ -212,7 +221,8 @@ struct os_signals {
 void os_signals_hold(struct os_signals *signals);
 void os_signals_release(struct os_signals *signals);
 
-/* Sleeps until the descriptor (-1: none) is readable or time is up; EINTR: a signal came. */
+/* Sleeps until the descriptor (-1: none) is readable: 0; ETIMEDOUT: time is up; EINTR: a signal
+ * came. */
 int os_wait(int descriptor, int64_t nanoseconds, const struct os_signals *signals);
 
 #endif

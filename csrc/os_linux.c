@@ -168,22 +168,34 @@ _Static_assert(sizeof(off_t) == 8, "offsets of 64 bits, on machines of 32, too")
 
 /* Open-file-description locks: they go with the open file, not with the process. */
 static int
-byte_command(const struct os_file *file, int command, short type, uint64_t byte)
+range_command(const struct os_file *file, int command, struct flock *range)
 {
-    struct flock range = {
-        .l_type = type,
-        .l_whence = SEEK_SET,
-        .l_start = (off_t)byte,
-        .l_len = 1,
-    };
     int result;
     do {
-        result = fcntl(file->descriptor, command, &range);
+        result = fcntl(file->descriptor, command, range);
     } while (result != 0 && errno == EINTR);
     if (result != 0) {
         return errno == EACCES ? EWOULDBLOCK : errno;
     }
-    return command == F_OFD_GETLK && range.l_type != F_UNLCK ? EWOULDBLOCK : 0;
+    return command == F_OFD_GETLK && range->l_type != F_UNLCK ? EWOULDBLOCK : 0;
+}
+
+static struct flock
+bytes(short type, uint64_t from, uint64_t to)
+{
+    return (struct flock){
+        .l_type = type,
+        .l_whence = SEEK_SET,
+        .l_start = (off_t)from,
+        .l_len = (off_t)(to - from),
+    };
+}
+
+static int
+byte_command(const struct os_file *file, int command, short type, uint64_t byte)
+{
+    struct flock range = bytes(type, byte, byte + 1);
+    return range_command(file, command, &range);
 }
 
 int
@@ -224,6 +236,60 @@ int
 os_find_mark(const struct os_file *file, enum os_mark mark)
 {
     return os_find_lock(file, mark_byte(mark));
+}
+
+/* ---- Queues ---- */
+
+#define QUEUE_UNIT 1000 /* nanoseconds: a queue is as long as this machine runs for a year */
+
+static uint64_t
+place_in(uint64_t queue, int64_t since)
+{
+    return queue + (uint64_t)since / QUEUE_UNIT % OS_QUEUE_SIZE;
+}
+
+void
+os_queue_up(const struct os_file *file, uint64_t queue, int64_t since)
+{
+    os_lock_byte(file, place_in(queue, since),
+                 OS_SHARED); /* refused, it costs time, not the lock */
+}
+
+/* Any one of those between. */
+static bool
+find_between(const struct os_file *file, uint64_t from, uint64_t to, uint64_t *found)
+{
+    struct flock range = bytes(F_WRLCK, from, to);
+    if (from >= to || range_command(file, F_OFD_GETLK, &range) != EWOULDBLOCK) {
+        return false;
+    }
+    *found = (uint64_t)range.l_start;
+    return true;
+}
+
+/* At most as deep as there are to be counted. */
+static unsigned
+count_between(const struct os_file *file, uint64_t from, uint64_t to, unsigned most)
+{
+    uint64_t found;
+    if (most == 0 || !find_between(file, from, to, &found)) {
+        return 0;
+    }
+    unsigned count = 1 + count_between(file, from, found, most - 1);
+    return count + count_between(file, found + 1, to, most - count);
+}
+
+unsigned
+os_count_elders(const struct os_file *file, uint64_t queue, int64_t since, unsigned most)
+{
+    return count_between(file, queue, place_in(queue, since), most);
+}
+
+bool
+os_has_waiters(const struct os_file *file, uint64_t queue)
+{
+    uint64_t found;
+    return find_between(file, queue, queue + OS_QUEUE_SIZE, &found);
 }
 
 /* ---- Locks of this process ----
@@ -346,6 +412,7 @@ os_watch_remove(const struct os_file *watch, int *watched)
         inotify_rm_watch(watch->descriptor, *watched);
         os_watch_read(watch, watched);
     }
+    *watched = -1;
 }
 
 bool
@@ -354,9 +421,8 @@ os_watch_read(const struct os_file *watch, int *watched)
     _Alignas(struct inotify_event) char buffer[4096];
     bool closed = false;
     ssize_t length = sizeof buffer;
-    /* Where one more event had room, there was none. Closed behind our back: what the
-     * number may stand for now is not ours to read. */
-    while (length > (ssize_t)(sizeof buffer - LARGEST_EVENT) && os_is_open(watch)) {
+    /* Where one more event had room, there was none. */
+    while (length > (ssize_t)(sizeof buffer - LARGEST_EVENT)) {
         length = read(watch->descriptor, buffer, sizeof buffer);
         for (char *next = buffer; next < buffer + length;) {
             const struct inotify_event *event = (const struct inotify_event *)next;

@@ -882,5 +882,5 @@ os_wait(int descriptor, int64_t nanoseconds, const struct os_signals *signals)
     sigset_t before;
     memcpy(&before, signals->mask, sizeof before);
     int ready = ppoll(&polled, 1, &limit, signals->held ? &before : NULL);
-    return ready < 0 ? errno : 0;
+    return ready < 0 ? errno : ready == 0 ? ETIMEDOUT : 0;
 }

@@ -81,6 +81,17 @@ cannot_open(struct attempt *attempt, int error)
     }
 }
 
+/* Lets the owner and the others know that it waits, and watches, unless others do. */
+static void
+wait_for_found(struct attempt *attempt, const struct os_status *status)
+{
+    struct wait *wait = &attempt->wait;
+    wait_for_inode(wait, status->inode);
+    if (attempt->ground.local && wait_in_queue(wait, &attempt->found, OS_FILE_QUEUE)) {
+        wait_watch(wait, attempt->lock->lock_file, status->kind, status->inode);
+    }
+}
+
 /* Opens the lock file, watches it, and makes sure that the path still names what
  * was opened: from then on no change goes unnoticed. */
 static int
@@ -95,8 +106,8 @@ open_lock_file(struct attempt *attempt, bool watched, struct os_status *status)
         if (error != 0) {
             return error;
         }
-        if (watched && attempt->ground.local) {
-            wait_watch(&attempt->wait, lock->lock_file, status->kind);
+        if (watched) {
+            wait_for_found(attempt, status);
         }
         error = owner_check(&attempt->directory, lock->file, attempt->found.inode);
     }
@@ -108,13 +119,7 @@ place_find(struct attempt *attempt, bool watched, struct os_status *status)
 {
     attempt->report = (struct report){0};
     int error = open_lock_file(attempt, watched, status);
-    if (error != 0) {
-        return cannot_open(attempt, error);
-    }
-    if (watched) {
-        wait_for_inode(&attempt->wait, status->inode);
-    }
-    return LOCK_STALE;
+    return error == 0 ? LOCK_STALE : cannot_open(attempt, error);
 }
 
 static enum outcome

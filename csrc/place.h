@@ -53,8 +53,8 @@ typedef int remover(const struct os_file *directory, const char *name, struct os
 
 struct shape {
     /* Judges what was found, and is not in the table: STALE with found_name, HELD,
-     * FREE, FAILED. Marked: lets the owner know that somebody waits. */
-    enum outcome (*judge)(struct attempt *attempt, bool marked);
+     * FREE, FAILED. */
+    enum outcome (*judge)(struct attempt *attempt);
 
     /* Takes the beacon of what was found stale, and says on which file it is held. */
     int (*take_beacon)(struct attempt *attempt, struct os_file **beacon);

@@ -428,8 +428,9 @@ open_beacon(struct attempt *attempt, const struct spot *spot, const struct row *
         error = ENOENT;
     }
     if (error == 0 && watched && attempt->ground.local) {
-        wait_watch(&attempt->wait, spot->beacons, OS_REGULAR);
-        beacon_await(&attempt->found, row->beacon);
+        if (wait_in_queue(&attempt->wait, &attempt->found, beacon_queue(row->beacon))) {
+            wait_watch(&attempt->wait, spot->beacons, OS_REGULAR, status.inode);
+        }
     }
     return error;
 }
@@ -499,6 +500,12 @@ sqlite_look(struct attempt *attempt, bool watched)
         outcome = judge_row(attempt, &spot, &row, watched);
     }
     return outcome;
+}
+
+static bool
+sqlite_is_there(struct attempt *attempt)
+{
+    return sqlite_look(attempt, false) != LOCK_FREE;
 }
 
 /* The row has said it already. */
@@ -667,7 +674,7 @@ sqlite_release(struct attempt *attempt, struct owned *owned, bool *awaited)
     struct os_file file = owned->beacon;
     struct beacon beacon = beacon_of(owned->inode);
     beacon_darken(&file, beacon);
-    *awaited = owned->local && beacon_is_awaited(&file, beacon);
+    *awaited = owned->local && os_has_waiters(&file, beacon_queue(beacon));
     if (*awaited) {
         os_touch(&file);
     }
@@ -731,6 +738,7 @@ const struct mechanism sqlite_mechanism = {
     .close = sqlite_close,
     .claim = sqlite_claim,
     .look = sqlite_look,
+    .is_there = sqlite_is_there,
     .identify = sqlite_identify,
     .recognise = sqlite_recognise,
     .break_stale = sqlite_break_stale,

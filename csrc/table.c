@@ -355,45 +355,6 @@ table_find(struct table_key key, struct owner *owner, uint64_t *serial)
     return owned != NULL;
 }
 
-void
-table_await(struct table_key key, uint64_t *serial)
-{
-    table_end_wait(serial);
-    os_lock();
-    discard_parent_table();
-    struct owned *owned = find(&(struct query){.key = &key});
-    if (owned != NULL) {
-        owned->waiters++;
-        *serial = owned->serial;
-    }
-    os_unlock();
-}
-
-void
-table_end_wait(uint64_t *serial)
-{
-    if (*serial == 0) {
-        return;
-    }
-    os_lock();
-    discard_parent_table();
-    struct owned *owned = find(&(struct query){.serial = *serial});
-    if (owned != NULL) {
-        owned->waiters--;
-    }
-    os_unlock();
-    *serial = 0;
-}
-
-bool
-table_is_awaited(const struct owned *owned)
-{
-    os_lock();
-    bool awaited = owned->waiters > 0;
-    os_unlock();
-    return awaited;
-}
-
 bool
 table_names(struct os_inode directory, const char *name)
 {

@@ -38,7 +38,6 @@ struct owned {
     struct os_inode inode;    /* the lock file's */
     bool local;               /* its file system is: waiters leave marks */
     unsigned depth;           /* of with blocks */
-    unsigned waiters;         /* owners of this process that wait for it without a mark */
     const char *file;         /* the lock file's name in its directory */
     const char *database;     /* where the lock is a row, else "" ... */
     const char *row;          /* ... and what the row is called */
@@ -112,12 +111,6 @@ bool table_has_file(const char *file, struct owner owner);
 
 /* Who in this process owns it: does not wait. False: nobody. */
 bool table_find(struct table_key key, struct owner *owner, uint64_t *serial);
-
-/* Counts a waiter of this process, once; serial, 0 at first, says at which entry. It counts
- * until table_end_wait(). */
-void table_await(struct table_key key, uint64_t *serial);
-void table_end_wait(uint64_t *serial);
-bool table_is_awaited(const struct owned *owned);
 
 /* Is name in this directory the unique name of one of our own? */
 bool table_names(struct os_inode directory, const char *name);

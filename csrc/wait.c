@@ -18,6 +18,20 @@
 #define FIRST_POLL OS_MILLISECOND
 #define LONGEST_POLL (50 * OS_MILLISECOND)
 
+/* So many watch; and so long the others nap, while the lock changes hands. The longer it stays,
+ * the longer they nap; where that is no use, they watch, too. */
+#define ELDEST 3
+#define FIRST_NAP (5 * OS_MILLISECOND)
+#define USUAL_NAP (40 * OS_MILLISECOND)
+#define LONGEST_NAP (160 * OS_MILLISECOND)
+
+/* While we look, signals are held off; the kernel then gives those for the process to another
+ * thread of it, and none wakes us. So Python looks after them before each sleep that would last
+ * until later than this; and once more in the first long one, since the other thread may
+ * not have come to take note of what it was given. */
+#define CHECK_TIME (100 * OS_MILLISECOND)
+#define FIRST_CHECK (60 * OS_MILLISECOND)
+
 /* The watches of this process that nobody waits on. Guarded by os_lock(). */
 static struct {
     struct os_file idle[WATCHES];
@@ -130,7 +144,7 @@ take_watch(struct os_file *watch)
 void
 wait_begin(struct wait *wait, int64_t deadline)
 {
-    *wait = (struct wait){.deadline = deadline, .watch = {.descriptor = -1}};
+    *wait = (struct wait){.deadline = deadline, .watch = {.descriptor = -1}, .watched = -1};
 }
 
 void
@@ -141,16 +155,20 @@ wait_end(struct wait *wait)
 }
 
 void
-wait_watch(struct wait *wait, const char *path, enum os_kind kind)
+wait_watch(struct wait *wait, const char *path, enum os_kind kind, struct os_inode inode)
 {
-    struct os_file watch;
-    wait_unwatch(wait);
-    if (take_watch(&watch)) {
-        if (os_watch_add(&watch, path, kind, &wait->watched) == 0) {
-            wait->watch = watch;
-        } else {
-            give_watch(&watch);
-        }
+    if (wait->watched >= 0 && os_same(wait->watched_inode, inode)) {
+        return;
+    }
+    if (wait->watch.descriptor < 0 && !take_watch(&wait->watch)) {
+        wait->watch.descriptor = -1;
+        return;
+    }
+    os_watch_remove(&wait->watch, &wait->watched);
+    if (os_watch_add(&wait->watch, path, kind, &wait->watched) == 0) {
+        wait->watched_inode = inode;
+    } else {
+        wait_unwatch(wait);
     }
 }
 
@@ -164,14 +182,85 @@ wait_unwatch(struct wait *wait)
     }
 }
 
+/* The program has closed it. */
+static void
+lose_watch(struct wait *wait)
+{
+    os_close(&wait->watch);
+    give_watch(&wait->watch);
+    wait->watched = -1;
+}
+
+/* ---- What is waited for, and by whom ---- */
+
+void
+wait_begin_look(struct wait *wait)
+{
+    wait->queued = false;
+    wait->napping = false;
+    wait->look_at = 0;
+    wait->ahead = 0;
+}
+
+void
+wait_end_look(struct wait *wait)
+{
+    if (!wait->queued) {
+        wait_unwatch(wait); /* that was something else, before */
+    }
+}
+
 void
 wait_for_inode(struct wait *wait, struct os_inode inode)
 {
-    if (!os_same(wait->inode, inode)) {
-        wait->inode = inode;
-        wait->pause = 0;
-        wait->hurried = false;
+    int64_t now = os_now();
+    wait->since = wait->since != 0 ? wait->since : now;
+    if (os_same(wait->inode, inode)) {
+        wait->stayed = now - wait->found_at;
+        wait->stays = wait->stayed > wait->stays ? wait->stayed : wait->stays;
+        return;
     }
+    wait->lost = wait->found_at != 0;
+    wait->inode = inode;
+    wait->found_at = now;
+    wait->stays = wait->stayed > wait->stays / 2 ? wait->stayed : wait->stays / 2;
+    wait->stayed = 0;
+    wait->pause = 0;
+    wait->hurried = false;
+    wait->checked = false;
+}
+
+static bool
+is_behind(const struct wait *wait, const struct os_file *file)
+{
+    return os_count_elders(file, wait->queue, wait->since, ELDEST) == ELDEST;
+}
+
+/* The nap grows, the more so the longer locks stay, as far as was seen. */
+static int64_t
+next_nap(const struct wait *wait)
+{
+    int64_t nap = wait->nap == 0 ? FIRST_NAP : 2 * wait->nap;
+    int64_t limit = 4 * wait->stays > USUAL_NAP ? 4 * wait->stays : USUAL_NAP;
+    nap = nap < limit ? nap : limit;
+    return nap < LONGEST_NAP ? nap : LONGEST_NAP;
+}
+
+/* Who has not lost to another yet does not ask: mostly there are not so many. */
+bool
+wait_in_queue(struct wait *wait, const struct os_file *file, uint64_t queue)
+{
+    bool in_vain = wait->nap == LONGEST_NAP && wait->stayed != 0;
+    wait->queue = queue;
+    wait->queued = true;
+    os_queue_up(file, queue, wait->since);
+    wait->behind = wait->lost && is_behind(wait, file);
+    wait->nap = wait->behind ? next_nap(wait) : 0;
+    wait->napping = wait->behind && !in_vain;
+    if (wait->napping) {
+        wait_unwatch(wait);
+    }
+    return !wait->napping;
 }
 
 void
@@ -189,19 +278,32 @@ wait_is_over(const struct wait *wait)
     return os_now() >= wait->deadline;
 }
 
-static int64_t
-next_poll(int64_t pause)
+bool
+wait_polls(const struct wait *wait)
 {
-    pause = pause == 0 ? FIRST_POLL : 2 * pause;
-    if (pause > LONGEST_POLL) {
-        pause = LONGEST_POLL;
-    }
-    /* Up to a quarter less: waiters that started together drift apart. */
-    return pause - (int64_t)(os_random() % (uint64_t)(pause / 4));
+    return wait->watch.descriptor < 0 && !wait->napping;
+}
+
+/* ---- Sleep ---- */
+
+/* Up to so much less: waiters that started together drift apart. */
+static int64_t
+shortened(int64_t pause, int64_t most)
+{
+    return pause - (int64_t)(os_random() % (uint64_t)most);
 }
 
 static int64_t
-next_pause(struct wait *wait)
+next_poll(struct wait *wait)
+{
+    int64_t pause = wait->pause == 0 ? FIRST_POLL : 2 * wait->pause;
+    pause = pause < LONGEST_POLL ? pause : LONGEST_POLL;
+    wait->pause = shortened(pause, pause / 4);
+    return wait->pause;
+}
+
+static int64_t
+next_watch(struct wait *wait)
 {
     int64_t pause = wait->pause;
     if (wait->hurried && pause <= LAST_HURRIED_PAUSE) {
@@ -210,27 +312,97 @@ next_pause(struct wait *wait)
     }
     wait->hurried = false;
     wait->pause = LONG_PAUSE;
-    return pause == 0 ? FIRST_PAUSE : LONG_PAUSE;
+    return wait->behind ? 4 * LONG_PAUSE : pause == 0 ? FIRST_PAUSE : LONG_PAUSE;
 }
 
-int
-wait_for_change(struct wait *wait)
+static int64_t
+next_pause(struct wait *wait)
 {
-    int64_t pause;
-    bool watching = wait->watch.descriptor >= 0;
-    if (watching) {
-        pause = next_pause(wait);
-    } else {
-        pause = wait->pause = next_poll(wait->pause);
+    return wait->napping      ? shortened(wait->nap, wait->nap / 2)
+           : wait_polls(wait) ? next_poll(wait)
+                              : next_watch(wait);
+}
+
+/* How long it is going to sleep. True: it should see to signals before. */
+static bool
+plan(struct wait *wait, int64_t now)
+{
+    wait->ahead = next_pause(wait);
+    wait->checked_at = wait->checked_at != 0 ? wait->checked_at : now;
+    wait->check_at = OS_NEVER;
+    if (wait->ahead >= LONG_PAUSE && !wait->behind && !wait->checked) {
+        wait->check_at = now + FIRST_CHECK;
+        wait->checked = true;
+        return false;
     }
-    if (wait->deadline != OS_NEVER) {
-        int64_t left = wait->deadline - os_now();
-        pause = left < 0 ? 0 : left < pause ? left : pause;
-    }
-    int error = os_wait(wait->watch.descriptor, pause, &wait->signals);
-    if (error == 0 && watching && os_watch_read(&wait->watch, &wait->watched)) {
+    return now + wait->ahead - wait->checked_at > CHECK_TIME;
+}
+
+/* Something has happened: is it worth a look? */
+static bool
+is_worth_a_look(struct wait *wait, const struct os_file *file)
+{
+    if (os_watch_read(&wait->watch, &wait->watched)) {
         wait->hurried = false;
         wait_hurry(wait);
     }
-    return error;
+    /* The marks on what was in the way tell who else wakes up. */
+    if (wait->behind && !wait_is_over(wait) && is_behind(wait, file)) {
+        wait->napping = true;
+        wait_unwatch(wait);
+        wait->look_at = os_now() + shortened(USUAL_NAP, USUAL_NAP / 2);
+        return false;
+    }
+    return true;
+}
+
+static int64_t
+earliest(const struct wait *wait)
+{
+    int64_t time = wait->look_at < wait->check_at ? wait->look_at : wait->check_at;
+    return time < wait->deadline ? time : wait->deadline;
+}
+
+static int
+see_to_signals(struct wait *wait, int64_t now)
+{
+    wait->check_at = OS_NEVER;
+    wait->checked_at = now;
+    return EINTR;
+}
+
+int
+wait_for_change(struct wait *wait, const struct os_file *file)
+{
+    int64_t now = os_now();
+    if (wait->look_at == 0 && wait->ahead == 0 && plan(wait, now)) {
+        return see_to_signals(wait, now);
+    }
+    wait->look_at = wait->look_at != 0 ? wait->look_at : now + wait->ahead;
+    wait->ahead = 0;
+    bool worth = false;
+    while (!worth) {
+        int64_t until = earliest(wait);
+        int64_t pause = until > now ? until - now : 0;
+        int error = os_wait(wait->watch.descriptor, pause, &wait->signals);
+        if (error == EINTR || (error == ETIMEDOUT && until == wait->check_at)) {
+            return see_to_signals(wait, os_now());
+        }
+        worth = error == ETIMEDOUT;
+        if (wait->watch.descriptor >= 0 && !os_is_open(&wait->watch)) {
+            lose_watch(wait);
+            worth = true;
+        }
+        worth = worth || is_worth_a_look(wait, file);
+        now = os_now();
+    }
+    wait->look_at = 0;
+    return 0;
+}
+
+bool
+wait_stands(const struct wait *wait)
+{
+    return (wait->look_at != 0 || wait->ahead != 0) &&
+           (wait->watch.descriptor < 0 || os_is_open(&wait->watch));
 }

@@ -150,6 +150,15 @@ def inotify_of(pid):
         os.close(descriptor)
 
 
+def watches(pid):
+    """How many files the process has watched by inotify."""
+    count = 0
+    for number in os.listdir(f"/proc/{pid}/fdinfo"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/fdinfo/{number}") as file:
+            count += file.read().count("inotify wd:")
+    return count
+
+
 def processor_seconds(pid):
     """The time that the process has kept a processor busy."""
     with open(f"/proc/{pid}/stat", "rb") as file:

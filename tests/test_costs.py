@@ -96,7 +96,7 @@ def test_system_calls_of_a_needless_wake_up(clock, path):
         while (call := child.next_call()).kind != "sleep":
             kinds.append(call.kind)
     events, still_there = ["fcntl", "hear"], ["fcntl", "stat"]
-    look = [*OPEN, "fcntl", "watch", "stat", "fcntl", "flock"]
+    look = [*OPEN, "fcntl", "fcntl", "watch", "stat", "flock"]  # it marks, and counts its elders
     assert kinds == [*events, *CLOSE, *still_there, *look]
 
 

@@ -1,5 +1,7 @@
 """Waiting: what wakes a waiter, what does not, and what is left when it gives up."""
 
+import contextlib
+import fcntl
 import os
 import signal
 import textwrap
@@ -17,6 +19,7 @@ from protocol_support import (
     planned_pause,
     plant_unique,
     wake_ups,
+    watches,
 )
 from support import PATIENCE, Child, OtherThread, in_thread, names, wait_until
 
@@ -200,6 +203,91 @@ def test_every_one_of_many_waiters_gets_its_turn(lock_class, path, tmp_path):
     assert names(tmp_path) == []
 
 
+# The eldest watch, the others nap
+
+IN_LINE = """
+    say("waiting")
+    lock.acquire()
+    say("owns")
+    lock.release()
+    hear()
+    """
+
+FOURTH = """
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+    be_stopped()
+    lock.acquire()
+    lock.release()
+    say("owned")
+    """
+
+
+@pytest.fixture
+def line(file_lock_class, path):
+    """Three who wait for a lock that has just changed hands, and a fourth that has yet to see."""
+    kinds = ["watch", "sleep", "say"]
+    make_file(path + ".lock")
+    with contextlib.ExitStack() as stack:
+        eldest = [stack.enter_context(waiter(file_lock_class, path, IN_LINE)) for _ in range(3)]
+        for child in eldest:
+            assert child.hear() == "waiting"
+            settle(child)
+        fourth = SteppedChild(FOURTH, file_lock_class.__name__, path, kinds=kinds)
+        stack.enter_context(fourth)
+        fourth.run_to("sleep")
+        make_file(path + "-other")
+        os.rename(path + "-other", path + ".lock")
+        for child in eldest:
+            settle(child)
+        yield eldest, fourth
+
+
+def naps(fourth):
+    """Does it sleep next without having set a watch?"""
+    return fourth.next_call().kind == "sleep"
+
+
+def test_fourth_of_those_who_wait_naps(line, path):
+    eldest, fourth = line
+    assert all(watches(child.pid) for child in eldest)
+    assert naps(fourth)
+    assert watches(fourth.pid) == 0
+    os.unlink(path + ".lock")
+    assert {child.hear() for child in eldest} == {"owns"}
+    assert fourth.run_on() == "owned"
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+def test_nobody_waits_for_elders_that_are_stopped_or_killed(line, path, how):
+    eldest, fourth = line
+    assert naps(fourth)
+    for child in eldest:
+        os.kill(child.pid, how)
+    os.unlink(path + ".lock")
+    kinds = []
+    while (call := fourth.next_call()).kind != "say":
+        kinds.append(call.kind)
+    assert kinds == []  # it owns after that nap
+    assert fourth.run_on() == "owned"
+
+
+def test_who_naps_watches_once_it_is_one_of_the_eldest(line, path):
+    eldest, fourth = line
+    assert naps(fourth)
+    eldest[0].kill()
+    assert fourth.next_call().kind == "watch"
+    os.unlink(path + ".lock")
+    assert fourth.run_on() == "owned"
+
+
+def test_who_naps_watches_at_last_while_the_lock_stays(line, path):
+    _, fourth = line
+    assert naps(fourth)
+    fourth.run_to("watch")
+    os.unlink(path + ".lock")
+    assert fourth.run_on() == "owned"
+
+
 # What does not
 
 
@@ -376,6 +464,49 @@ def test_handler_may_release_at_any_moment(lock_class, path, tmp_path):
             time.sleep(0.001)
         assert child.kill() == 0
     assert names(tmp_path) == []
+
+
+TAKEN = """
+    import signal
+
+    def interrupt(*arguments):
+        raise InterruptedError
+
+    signal.signal(signal.SIGUSR1, interrupt)
+    other = threading.Thread(target=time.sleep, args=[PATIENCE], daemon=True)
+    other.start()
+    say(other.native_id)
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+    be_stopped()
+    try:
+        lock.acquire()
+    except InterruptedError:
+        say("interrupted")
+    hear()
+    os._exit(0)
+    """
+
+
+def test_signal_that_another_thread_takes_interrupts_the_next_long_sleep(file_lock_class, path):
+    """While a look lasts, signals are held off in the thread that waits."""
+    kinds = ["watch", "flock", "sleep", "say"]
+    with (
+        file_lock_class(path),
+        SteppedChild(TAKEN, file_lock_class.__name__, path, kinds=kinds) as child,
+    ):
+        other = child.hear()
+        child.run_to("flock", where=lambda call: call.arguments[1] & fcntl.LOCK_SH)
+        child.run_to("sleep")
+        child.run_to("flock")  # the second look, before the first long sleep
+        before = wake_ups(child.pid, other)
+        os.kill(child.pid, signal.SIGUSR1)
+        wait_until(lambda: wake_ups(child.pid, other) > before, "the other thread to take it")
+        kinds = []
+        while (call := child.next_call()).kind != "say":
+            kinds.append(call.kind)
+        assert set(kinds) <= {"flock", "sleep"} and kinds.count("sleep") == 1
+        assert kinds.index("sleep") >= kinds.count("flock")  # no other look
+        assert child.run_on() == "interrupted"
 
 
 # Another thread of the same owner hangs in the middle of its release

@@ -381,8 +381,11 @@ light_byte(void)
     DEMAND(beacon_light(&file, &beacon) == 0, "the byte is not lit");
     DEMAND(os_open(&os_anywhere, beacon_file, OS_READ, &other, &status) == 0, "cannot look");
     DEMAND(beacon_look(&other, beacon) == EWOULDBLOCK, "a lit byte is dark");
-    beacon_await(&other, beacon);
-    DEMAND(beacon_is_awaited(&file, beacon), "a mark is not seen");
+    int64_t now = os_now();
+    uint64_t queue = beacon_queue(beacon);
+    os_queue_up(&other, queue, now);
+    DEMAND(os_has_waiters(&file, queue), "a mark is not seen");
+    DEMAND(os_count_elders(&file, queue, now + OS_SECOND, 3) > 0, "an elder is not seen");
     beacon_darken(&file, beacon);
     DEMAND(beacon_look(&other, beacon) == 0, "a dark byte is lit");
     os_close(&other);
