@@ -182,35 +182,39 @@ def test_allocations_of_a_cycle(lock_class, path, tmp_path, monkeypatch):
 
 
 MANY = """
-    import resource
+    import ctypes, os, resource
+    counter = ctypes.PyDLL(os.environ["LD_PRELOAD"])
+    counter.comparisons.restype = ctypes.c_long
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     lock_class, path = getattr(lockfile, sys.argv[1]), sys.argv[2]
     lock = lock_class(path)
 
-    def cost():
-        times = []
-        for _ in range(10):
-            start = time.thread_time_ns()
-            for _ in range(30):
-                lock.acquire()
-                lock.release()
-            times.append(time.thread_time_ns() - start)
-        return min(times)
+    def count():
+        before = counter.comparisons()
+        lock.acquire()
+        lock.release()
+        return counter.comparisons() - before
 
-    alone = cost()
-    held = [lock_class(f"{path}-{number}") for number in range(5000)]
+    count()
+    say(count())
+    held = [lock_class(f"{path}-{number}") for number in range(1000)]
     for other in held:
         other.acquire()
-    say(cost() / alone)
+    count()
+    say(count())
     for other in held:
         other.release()
     """
 
 
 @pytest.mark.parametrize("lock_class", [LinkFileLock, MkdirFileLock])
-def test_cycle_beside_thousands_of_other_locks(lock_class, path):
-    """It costs what it costs alone; looking through all of them, it would cost ten times that."""
+def test_cycle_beside_many_other_locks_compares_few_names(lock_class, path, tmp_path, monkeypatch):
+    """What a process owns is found by hashes: it would have to compare with each otherwise."""
+    source = Path(__file__).parent / "comparisons.c"
+    monkeypatch.setenv("LD_PRELOAD", str(compiled(tmp_path, source)))
     with Child(MANY, lock_class.__name__, path) as child:
-        assert child.hear() < 4
+        alone, beside = child.hear(), child.hear()
+        assert 0 < alone
+        assert beside < alone + 50
         child.finish()
