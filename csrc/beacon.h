@@ -39,6 +39,16 @@ void beacon_darken(const struct os_file *file, struct beacon beacon);
 /* EWOULDBLOCK: it is lit. By another open file than this one, which does not see its own. */
 int beacon_look(const struct os_file *file, struct beacon beacon);
 
+/* The latch: one byte behind all beacons, locked for as long as a statement runs, so that no
+ * two statements ever overlap. Each connection has the file open for itself: an open file
+ * does not keep off itself. Shared, where it can only be read. */
+int beacon_open_latch(const char *path, unsigned mode, struct os_file *latch, bool *shared);
+int beacon_latch(const struct os_file *latch, bool shared);
+void beacon_unlatch(const struct os_file *latch);
+
+/* Does a beacon keep another open file off? On some file systems it is granted to all. */
+bool beacon_is_vain(const char *path, struct beacon beacon);
+
 /* Waiters mark the beacon that they wait for until they close the file. */
 void beacon_await(const struct os_file *file, struct beacon beacon);
 bool beacon_is_awaited(const struct os_file *file, struct beacon beacon);

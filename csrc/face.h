@@ -16,7 +16,7 @@ typedef struct {
     PyTypeObject *Owner;
     PyTypeObject *LockBase, *LinkFileLock, *MkdirFileLock, *SQLiteFileLock;
     PyObject *abspath;
-    PyObject *pool; /* of connections to databases; NULL until there is a lock that wants one */
+    PyObject *pool; /* of connections to databases, the interpreter's */
 } State;
 
 /* The module's state, from any object of its types or of subclasses. */

@@ -29,6 +29,12 @@ else:
     FileLock = LinkFileLock
 LockFile = FileLock
 
+
+
+def _needs():  # never called: tells whoever packs programs what SQLiteFileLock imports
+    import _sqlite3  # noqa: F401
+
+
 __all__ = [
     "AlreadyLocked",
     "Error",
