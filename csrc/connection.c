@@ -35,12 +35,32 @@ caller_restore(struct caller *caller, PyObject *error)
 
 /* ---- The sqlite3 module ---- */
 
-/* A type of ours: adapters are registered for exact types. */
 static PyObject *
-make_type(PyTypeObject *base, const char *name)
+adapt(PyObject *Py_UNUSED(self), PyObject *value)
 {
-    return PyObject_CallFunction((PyObject *)&PyType_Type, "s(O)N", name, (PyObject *)base,
-                                 Py_BuildValue("{s:()}", "__slots__"));
+    return Py_NewRef(value);
+}
+
+static PyMethodDef adapt_method = {"adapt", adapt, METH_O, NULL};
+
+/* A type of ours: adapters are registered for exact types. One of ours, which changes nothing,
+ * only saves sqlite3 some search. */
+static PyObject *
+make_type(PyObject *module, PyTypeObject *base, const char *name)
+{
+    PyObject *type = PyObject_CallFunction((PyObject *)&PyType_Type, "s(O)N", name,
+                                           (PyObject *)base, Py_BuildValue("{s:()}", "__slots__"));
+    PyObject *adapter = PyCFunction_NewEx(&adapt_method, NULL, NULL);
+    PyObject *registered =
+        type != NULL && adapter != NULL
+            ? PyObject_CallMethod(module, "register_adapter", "OO", type, adapter)
+            : NULL;
+    if (registered == NULL) {
+        Py_CLEAR(type);
+    }
+    Py_XDECREF(adapter);
+    Py_XDECREF(registered);
+    return type;
 }
 
 bool
@@ -56,8 +76,8 @@ sqlite3_names_fill(struct sqlite3_names *names)
     names->execute = PyUnicode_InternFromString("execute");
     names->fetchall = PyUnicode_InternFromString("fetchall");
     names->rowcount = PyUnicode_InternFromString("rowcount");
-    names->blob = make_type(&PyBytes_Type, "lockfile.blob");
-    names->integer = make_type(&PyLong_Type, "lockfile.integer");
+    names->blob = make_type(module, &PyBytes_Type, "lockfile.blob");
+    names->integer = make_type(module, &PyLong_Type, "lockfile.integer");
     Py_DECREF(module);
     return names->connection != NULL && names->cursor != NULL && names->close != NULL &&
            names->execute != NULL && names->fetchall != NULL && names->rowcount != NULL &&
