@@ -176,10 +176,14 @@ open_shared(const char *path, unsigned mode, struct shared *shared)
 }
 
 int
-beacon_share(const char *path, unsigned mode, struct os_file *file, struct owner_ground *ground)
+beacon_share(const char *path, unsigned mode, bool make, struct os_file *file,
+             struct owner_ground *ground)
 {
     struct os_status status;
     int error = os_status_at(&os_anywhere, path, &status);
+    if (error == ENOENT && !make) {
+        return error;
+    }
     if (error == 0 && find_shared(path, status.inode, file, ground)) {
         if (os_is_open(file)) {
             return 0;

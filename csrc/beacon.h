@@ -22,10 +22,10 @@ struct beacon {
 /* The name of a database's beacon file. False: too long. */
 bool beacon_path(const char *database, char path[OS_PATH_SIZE]);
 
-/* The file, open for this process's claims; made if it is not there, with the mode of
- * the database. It stays open until each beacon_share() has its beacon_leave(), and
- * a while longer. ENODEV: what is there is no plain file. */
-int beacon_share(const char *path, unsigned mode, struct os_file *file,
+/* The file, open for this process's claims; make: if it is not there, it is made, with
+ * the mode of the database; else ENOENT. It stays open until each beacon_share() has its
+ * beacon_leave(), and a while longer. ENODEV: what is there is no plain file. */
+int beacon_share(const char *path, unsigned mode, bool make, struct os_file *file,
                  struct owner_ground *ground);
 void beacon_leave(const struct os_file *file);
 

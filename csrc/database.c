@@ -21,6 +21,7 @@ enum sql {
     INSERT,
     DELETE,
     LIST,
+    TOLERATE,
     FIND_APPLICATION,
     SURVEY,
     USE_JOURNAL,
@@ -42,6 +43,8 @@ static const char *const texts[SQLS] = {
     [DELETE] = "DELETE FROM " TABLE " WHERE lock = ? AND beacon_file = ? AND beacon_byte = ?",
     [LIST] = "SELECT owner, beacon_file, beacon_byte, lock FROM " TABLE
              " WHERE lock > ? AND beacon_file = ? ORDER BY lock LIMIT " STRING(DATABASE_LISTED),
+    /* A database whose maker was killed may be shorter than it says. */
+    [TOLERATE] = "PRAGMA writable_schema = ON",
     [FIND_APPLICATION] = "PRAGMA application_id",
     [SURVEY] = "SELECT count(*), count(*) FILTER (WHERE name = 'lockfile: locks')"
                " FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'",
@@ -122,6 +125,9 @@ look_whose(struct caller *caller, struct connection *connection, struct os_inode
 {
     long application = 0;
     int error = connection_open_to_look(caller, connection, inode);
+    if (error == 0) {
+        error = execute_simply(caller, connection, TOLERATE);
+    }
     if (error == 0) {
         error = ask_numbers(caller, connection, FIND_APPLICATION, &application, NULL);
     }
@@ -522,6 +528,21 @@ run(struct caller *caller, struct row_place place, struct statement statement)
         return 0; /* what was lost was the answer */
     }
     return error == LOST ? EBUSY : error;
+}
+
+int
+database_recognise(struct caller *caller, struct row_place place)
+{
+    struct connection *connection;
+    struct statement insert = {.sql = INSERT};
+    int error = pool_borrow(caller->pool, place.database, &connection);
+    if (error != 0) {
+        return error == ECHILD ? DATABASE_FORKED : error;
+    }
+    caller_restore(caller, NULL);
+    error = recognise(caller, connection, place, &insert);
+    pool_give_back(caller, connection);
+    return error;
 }
 
 int

@@ -43,6 +43,9 @@ struct row {
  * Insert adds the row unless there is one: then it is EEXIST. Delete removes that very row. */
 enum { DATABASE_MOVED = -1, DATABASE_FOREIGN = -2, DATABASE_FORKED = -3 };
 
+/* Whether it may become or be ours, before the first file is made beside it. */
+int database_recognise(struct caller *caller, struct row_place place);
+
 int database_select(struct caller *caller, struct row_place place, struct row *row);
 int database_insert(struct caller *caller, struct row_place place, const struct row *row,
                     bool is_local);

@@ -349,12 +349,27 @@ drop(struct owned *owned)
     drop_dark(owned);
 }
 
+/* Makes their file if need be, but none beside a database that cannot be ours. */
+static int
+share_beacons(struct attempt *attempt, const struct spot *spot, struct os_file *file)
+{
+    unsigned mode = spot->place.mode;
+    int error = beacon_share(spot->beacons, mode, false, file, &attempt->ground);
+    if (error == ENOENT) {
+        error = database_recognise(caller_of(attempt), spot->place);
+        if (error == 0) {
+            error = beacon_share(spot->beacons, mode, true, file, &attempt->ground);
+        }
+    }
+    return error;
+}
+
 /* Lights the beacon; where there are none, the row says so by its file's number, 0. */
 static int
 light_claim(struct attempt *attempt, const struct spot *spot, struct owned *claim)
 {
     struct beacon beacon;
-    int error = beacon_share(spot->beacons, spot->place.mode, &claim->beacon, &attempt->ground);
+    int error = share_beacons(attempt, spot, &claim->beacon);
     if (error != 0) {
         return error;
     }
@@ -432,7 +447,9 @@ sqlite_claim(struct attempt *attempt)
     error = light_claim(attempt, &spot, claim);
     if (error != 0) {
         table_drop(claim);
-        return fail(attempt, error, "lock the beacon beside the database");
+        return error == DATABASE_MOVED ? LOCK_FREE
+               : error < 0 ? fail(attempt, error, "use the database")
+                           : fail(attempt, error, "lock the beacon beside the database");
     }
     return make_row(attempt, &spot, claim);
 }
@@ -641,7 +658,7 @@ sqlite_break_stale(struct attempt *attempt)
     struct owner_ground ground;
     int error = find_database(&spot, attempt->lock);
     if (error == 0) {
-        error = beacon_share(spot.beacons, spot.place.mode, &file, &ground);
+        error = beacon_share(spot.beacons, spot.place.mode, true, &file, &ground);
     }
     if (error != 0) {
         return owner_is_absent(error) ? LOCK_FREE : hold_unproven(attempt, error);
@@ -665,7 +682,7 @@ relight(const struct spot *spot, struct owned *owned)
     if (beacon.file == 0 || os_is_open(&owned->beacon)) {
         return 0;
     }
-    int error = beacon_share(spot->beacons, spot->place.mode, &file, &ground);
+    int error = beacon_share(spot->beacons, spot->place.mode, true, &file, &ground);
     if (error != 0) {
         return error;
     }
@@ -771,7 +788,7 @@ wake_waiters(const struct spot *spot)
 {
     struct os_file file;
     struct owner_ground ground;
-    if (beacon_share(spot->beacons, spot->place.mode, &file, &ground) == 0) {
+    if (beacon_share(spot->beacons, spot->place.mode, true, &file, &ground) == 0) {
         os_touch(&file);
         beacon_leave(&file);
     }
