@@ -168,11 +168,13 @@ end_interpreter(PyObject *sentinel)
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *object = PyCapsule_GetContext(sentinel);
     struct pool *pool = pool_of(object);
-    pool_end(pool);
-    if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0) {
-        sqlite_release_all(pool);
+    if (pool_is_prepared(pool)) {
+        pool_end(pool);
+        if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0) {
+            sqlite_release_all(pool);
+        }
+        pool_close(pool);
     }
-    pool_close(pool);
     Py_DECREF(object);
     PyErr_Restore(type, value, traceback);
 }

@@ -251,21 +251,21 @@ try_latch(struct connection *connection, unsigned mode)
 int
 connection_latch(struct connection *connection, unsigned mode)
 {
-    int error = EBUSY;
+    int error;
     if (connection->nested) {
         return 0;
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0;; i++) {
         error = try_latch(connection, mode);
         if (error != 0 && error != EBUSY) {
             return error;
         }
-        if (is_true_latch(connection)) {
+        /* Opened anew twice, it is true: a network file system may say what once was. */
+        if (i == 2 || is_true_latch(connection)) {
             return error;
         }
         connection_close_latch(connection);
     }
-    return EBUSY;
 }
 
 void
@@ -360,6 +360,13 @@ has_number(const struct os_numbers *numbers, int descriptor)
     return i < numbers->count;
 }
 
+static int
+find_numbers(const struct connection *connection, struct os_numbers *numbers)
+{
+    enum os_access access = connection->is_read_only ? OS_READ : OS_WRITE;
+    return os_find_numbers(connection->inode, access, numbers);
+}
+
 /* Adopts the one descriptor of the database that was not there before. EAGAIN: the program
  * has opened or closed others meanwhile, or there is another database by now. */
 static int
@@ -367,7 +374,7 @@ adopt_number(struct connection *connection, const struct os_numbers *before)
 {
     struct os_numbers after;
     int found = -1, count = 0;
-    int error = os_find_numbers(connection->inode, &after);
+    int error = find_numbers(connection, &after);
     for (int i = 0; error == 0 && i < after.count; i++) {
         if (!has_number(before, after.each[i])) {
             found = after.each[i];
@@ -399,7 +406,7 @@ connection_open(struct caller *caller, struct connection *connection, struct os_
     connection->is_read_only = connection->latch_is_shared;
     for (int i = 0; error == EAGAIN && i < 10; i++) {
         connection->inode = inode;
-        error = os_find_numbers(inode, &before);
+        error = find_numbers(connection, &before);
         if (error == 0) {
             error = open_object(caller, connection,
                                 connection->is_read_only ? "?mode=ro&cache=private"

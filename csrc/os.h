@@ -152,7 +152,8 @@ struct os_numbers {
     int count;
     int each[OS_NUMBERS];
 };
-int os_find_numbers(struct os_inode inode, struct os_numbers *numbers); /* all of a file */
+/* All of a file; access: and open for nothing less and nothing more. */
+int os_find_numbers(struct os_inode inode, enum os_access access, struct os_numbers *numbers);
 int os_adopt(int descriptor, struct os_file *file);
 void os_disown(struct os_file *file);
 int os_read_at(const struct os_file *file, uint64_t offset, void *buffer, size_t size);

@@ -592,6 +592,7 @@ os_list(const struct os_file *directory, bool (*visit)(void *context, const char
 
 struct number_search {
     struct os_inode inode;
+    int access;
     struct os_numbers *numbers;
     bool full;
 };
@@ -601,7 +602,8 @@ note_number(struct number_search *search, int descriptor)
 {
     struct os_numbers *numbers = search->numbers;
     struct stat found;
-    if (fstat(descriptor, &found) != 0 || !os_same(inode_of(&found), search->inode)) {
+    if (fstat(descriptor, &found) != 0 || !os_same(inode_of(&found), search->inode) ||
+        (fcntl(descriptor, F_GETFL) & O_ACCMODE) != search->access) {
         return;
     }
     search->full = numbers->count == OS_NUMBERS;
@@ -623,9 +625,10 @@ visit_number(void *context, const char *text)
 }
 
 int
-os_find_numbers(struct os_inode inode, struct os_numbers *numbers)
+os_find_numbers(struct os_inode inode, enum os_access access, struct os_numbers *numbers)
 {
-    struct number_search search = {.inode = inode, .numbers = numbers};
+    struct number_search search = {
+        .inode = inode, .access = access == OS_WRITE ? O_RDWR : O_RDONLY, .numbers = numbers};
     struct os_file descriptors;
     numbers->count = 0;
     int error = os_open_directory(SYSTEM_DESCRIPTORS, &descriptors);

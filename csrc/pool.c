@@ -264,13 +264,19 @@ pool_text(const struct pool *pool, int number)
 }
 
 bool
-pool_prepare(struct pool *pool)
+pool_is_prepared(struct pool *pool)
 {
-    struct sqlite3_names names = {0};
     os_lock();
     bool prepared = pool->is_prepared;
     os_unlock();
-    if (prepared) {
+    return prepared;
+}
+
+bool
+pool_prepare(struct pool *pool)
+{
+    struct sqlite3_names names = {0};
+    if (pool_is_prepared(pool)) {
         return true;
     }
     if (!sqlite3_names_fill(&names)) {

@@ -23,6 +23,7 @@ struct pool *pool_of(PyObject *object);
 
 /* Looks up what connections need, before the first one. False with an exception. */
 bool pool_prepare(struct pool *pool);
+bool pool_is_prepared(struct pool *pool);
 
 /* A statement's text, made once. */
 PyObject *pool_text(const struct pool *pool, int number);
