@@ -30,8 +30,8 @@ else:
 LockFile = FileLock
 
 
-
-def _needs():  # never called: tells whoever packs programs what SQLiteFileLock imports
+def _imports() -> None:
+    """Never called: tells whoever packs a program what SQLiteFileLock imports when it is used."""
     import _sqlite3  # noqa: F401
 
 

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import pickle
+import re
 import shutil
 import sqlite3
 import struct
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import support
+from file_system_support import SOURCE, compiled
 from lockfile import (
     AlreadyLocked,
     LinkFileLock,
@@ -880,3 +882,32 @@ def test_file_system_that_is_not_known_to_be_local(mounted_directory):
     lock.break_lock()
     with lock:
         pass
+
+
+def test_beacon_that_is_granted_to_everybody_proves_nothing(mounted_directory, tmp_path):
+    try:
+        library = compiled(tmp_path, SOURCE.with_name("vain.c"))
+    except OSError as error:
+        pytest.skip(f"no C compiler: {error}")
+    before = os.environ.get("LD_PRELOAD", "")
+    path = mounted_directory / "README"
+    code = """
+    os.environ["LD_PRELOAD"] = ""
+    try:
+        lockfile.SQLiteFileLock(sys.argv[1]).acquire(timeout=0)
+        say("owned")
+    except lockfile.AlreadyLocked as error:
+        say(str(error))
+    hear()
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LD_PRELOAD", f"{before} {library}".strip())
+        with Child(code, path) as owner:
+            assert owner.hear() == "owned"
+            [(_, name, file, _)] = rows(mounted_directory / ".lockfile.sqlite3")
+            assert file == 0
+            assert not re.search(rb"\.[0-9a-f]{16}$", name), "it would promise one"
+            with Child(code, path) as other:
+                assert "whether its owner is alive" in other.hear()
+                other.finish()
+            owner.finish()
