@@ -100,7 +100,7 @@ take(struct pool *pool, const char *path, uint64_t me)
     struct connection *fresh = connection_new(path, &pool->names);
     if (fresh != NULL) {
         fresh->user = me;
-        fresh->nested = found != NULL && found->user == me;
+        fresh->nested = found != NULL && found->user == me && found->latched;
         fresh->kept = found == NULL;
     }
     if (fresh != NULL && fresh->kept) {

@@ -31,7 +31,7 @@
 #define LOOK_ATTEMPTS 100
 
 static struct caller *
-caller_of(struct attempt *attempt)
+caller_of(const struct attempt *attempt)
 {
     return attempt->caller;
 }
@@ -70,7 +70,7 @@ fail(struct attempt *attempt, int error, const char *doing)
     report->reason = explain(caller_of(attempt), error);
     return place_fail(report,
                       error == DATABASE_FOREIGN  ? EEXIST
-                      : error == DATABASE_FORKED ? ECHILD
+                      : error == DATABASE_FORKED ? ENOTRECOVERABLE
                                                  : error,
                       doing);
 }
@@ -196,7 +196,7 @@ may_ask_later(const struct attempt *attempt)
 static int64_t
 be_patient(const struct attempt *attempt, int64_t patience)
 {
-    int64_t limit = caller_of((struct attempt *)attempt)->patience;
+    int64_t limit = caller_of(attempt)->patience;
     int64_t until = os_now() + patience;
     return limit != 0 && limit < until ? limit : until;
 }

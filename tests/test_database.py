@@ -157,23 +157,23 @@ def test_messages_name_the_database(tmp_path):
 
 
 def test_plain_close_between_statements_loses_nothing(lock, tmp_path):
-    """A kept connection lost its locks so, then its log: two owners, and an innocent row."""
-    warm = SQLiteFileLock(tmp_path / "warm")
-    with warm:
-        pass
-    close_plainly(lock.database)
-    with holder(SQLiteFileLock, tmp_path / "innocent") as innocent:
-        with connected(lock.database) as connection:
-            connection.execute("SELECT * FROM sqlite_master").fetchall()
-        with warm, lock:
+    """A kept connection lost its locks so; the next that came by removed its log, and what it wrote
+    then, nobody saw, until it overwrote what others had written."""
+    with lock:
+        close_plainly(lock.database)
+        assert verdict(tmp_path / "passer-by") == "owned"
+        with holder(SQLiteFileLock, tmp_path / "innocent") as innocent:
+            shutil.copytree(tmp_path, tmp_path / "copy")
+            shutil.rmtree(tmp_path / "copy")
+            assert verdict(lock.path) == "AlreadyLocked"
+            lock.release()
+            assert [name for name, *_ in rows(lock.database)] == [b"innocent.lock"]
+            assert verdict(tmp_path / "passer-by") == "owned"
+            lock.acquire(timeout=0)
             assert verdict(lock.path) == "AlreadyLocked"
             assert verdict(tmp_path / "innocent") == "AlreadyLocked"
-            shutil.copytree(tmp_path, tmp_path / "copy")
-            assert verdict(lock.path) == "AlreadyLocked"
-            assert lock.i_am_locking()
-        shutil.rmtree(tmp_path / "copy")
-        innocent.say("release")
-        assert innocent.hear() == "released"
+            innocent.say("release")
+            assert innocent.hear() == "released"
     assert rows(lock.database) == []
 
 
