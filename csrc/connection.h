@@ -28,6 +28,8 @@ struct caller {
     struct pool *pool;
     PyObject *error;  /* what sqlite3 raised last */
     int locker;       /* the process that has locked the busy database; 0: not known */
+    bool latched_out; /* it is busy with another connection's statement */
+    bool claiming;    /* acquire() calls, not who only looks */
     int64_t patience; /* when a busy database is not asked any more, whatever for; 0: it depends */
 };
 

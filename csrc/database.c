@@ -487,6 +487,7 @@ ask_once(struct caller *caller, struct connection *connection, struct row_place 
     int error = recognise(caller, connection, place, statement);
     if (error == 0) {
         error = latch(connection, place.mode, statement);
+        caller->latched_out = error == EBUSY;
     }
     if (error != 0) {
         return error;
@@ -519,6 +520,7 @@ run(struct caller *caller, struct row_place place, struct statement statement)
     statement.row = place.row;
     caller_restore(caller, NULL);
     caller->locker = 0;
+    caller->latched_out = false;
     while ((error = ask_once(caller, connection, place, &statement)) == LOST && lost < ATTEMPTS) {
         lost++;
         statement.asked_before = true;

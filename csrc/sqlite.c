@@ -46,8 +46,8 @@ explain(const struct caller *caller, int error)
     case EBUSY:
         return caller->locker == os_process()
                    ? "this program has locked the database itself, by a transaction that is open"
-               : caller->error != NULL ? "another program has locked the database"
-                                       : "another process is at work in the database";
+               : caller->latched_out ? "another process is at work in the database"
+                                     : "another program has locked the database";
     case DATABASE_FOREIGN:
         return "it holds tables of somebody else, and database= wants the name of a database of "
                "locks alone, which is made if there is none";
@@ -258,10 +258,17 @@ delete_row(struct attempt *attempt, const struct spot *spot, struct beacon beaco
     return error;
 }
 
-/* Whoever may wait, asks again later; if it is still busy when time is up, that is a failure. */
+/* Whoever may wait, asks again later; if it is still busy when time is up, that is a failure. But
+ * who is at work in the database for its own lock, or is stopped there, has not locked it. */
 static enum outcome
 cannot_ask(struct attempt *attempt, int error, const char *doing)
 {
+    const struct caller *caller = caller_of(attempt);
+    if (error == EBUSY && caller->latched_out && caller->claiming) {
+        attempt->report = (struct report){0};
+        attempt->busy_since = os_now(); /* claimed again, not looked at: but that is no failure */
+        return place_hold(attempt, LIFE_UNKNOWN, explain(caller, error));
+    }
     if (error == EBUSY) {
         attempt->busy_since = attempt->busy_since != 0 ? attempt->busy_since : os_now();
     }
@@ -433,6 +440,7 @@ sqlite_claim(struct attempt *attempt)
     const struct lock *lock = attempt->lock;
     struct spot spot;
     attempt->report = (struct report){0};
+    caller_of(attempt)->claiming = true;
     if (!may_ask_later(attempt) && caller_of(attempt)->patience == 0) {
         caller_of(attempt)->patience = os_now() + CLAIM_PATIENCE;
     }

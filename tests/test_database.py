@@ -117,7 +117,7 @@ def test_database_that_is_just_being_made_is_nobody_elses(lock):
     with SteppedChild(code, lock.path, kinds=["node", "write", "say"]) as child:
         child.run_to("node")
         while child.next_call().kind == "write":
-            with pytest.raises(LockFailed, match="another process is at work"):
+            with pytest.raises(AlreadyLocked, match="another process is at work"):
                 lock.acquire(timeout=0)
         child.go_on()
         assert child.hear() == "owns"
@@ -201,7 +201,7 @@ def test_plain_close_in_the_moment_of_a_statement_lets_nobody_in(lock, tmp_path,
         child.run_to("write", where=lambda call: not call.file(child.pid).endswith("-journal"))
         child.say("close")
         assert child.hear() == "closed"
-        with pytest.raises(LockFailed, match="another process is at work"):
+        with pytest.raises(AlreadyLocked, match="another process is at work"):
             lock.acquire(timeout=0)
         assert child.run_on() == "done"
         if method == "acquire":
