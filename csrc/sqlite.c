@@ -24,8 +24,8 @@
 #define CLAIM_PATIENCE (50 * OS_MILLISECOND)
 #define PATIENCE OS_SECOND
 #define LONG_PATIENCE (5 * OS_SECOND)
-#define EXIT_PATIENCE (2 * OS_SECOND) /* for all rows together */
-#define BUSY_PAUSE (OS_MILLISECOND / 10)
+#define EXIT_PATIENCE (2 * OS_SECOND)    /* for all rows together */
+#define BUSY_PAUSE (OS_MILLISECOND / 50) /* a statement takes not much longer */
 
 #define LIGHT_ATTEMPTS 10
 #define LOOK_ATTEMPTS 100

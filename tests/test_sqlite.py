@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import modulefinder
 import os
 import pickle
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import lockfile
 import support
 from file_system_support import SOURCE, compiled
 from lockfile import (
@@ -438,19 +440,24 @@ def test_database_in_a_missing_directory(path, tmp_path):
 
 
 def test_read_only_database(public_directory, other_user):
-    with SQLiteFileLock(public_directory / "README"):
+    lock = SQLiteFileLock(public_directory / "README")
+    with lock:
         pass
     for file in public_directory.glob(".lockfile*"):
         file.chmod(0o644)
     public_directory.chmod(0o755)
     code = """
     lock = lockfile.SQLiteFileLock(sys.argv[1])
+    for _ in range(2):
+        say([lock.is_locked(), lock.i_am_locking(), lock.owner().alive])
     try:
         lock.acquire(timeout=0)
     except lockfile.LockFailed as error:
         say(str(error))
     """
-    with Child(code, public_directory / "README", user=other_user) as child:
+    with lock, Child(code, lock.path, user=other_user) as child:
+        for _ in range(2):
+            assert child.hear() == [True, False, True]
         assert "ermission denied" in child.hear()
         child.finish()
 
@@ -724,6 +731,12 @@ def test_importing_the_package_does_not_import_sqlite3():
     code = "import lockfile, sys; sys.exit('sqlite3' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(support.IMPORT_PATH)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+def test_who_packs_programs_finds_what_is_imported():
+    finder = modulefinder.ModuleFinder()
+    finder.run_script(lockfile.__file__)
+    assert "_sqlite3" in finder.modules
 
 
 def test_kernel_locks_of_bytes_refused_on_a_local_file_system(path):
