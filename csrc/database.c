@@ -254,8 +254,8 @@ open_database(struct caller *caller, struct connection *connection, struct row_p
     if (error == 0) {
         error = connection_open(caller, connection, place.inode);
     }
-    if (error == 0) {
-        error = set_up(caller, connection);
+    if (error == 0 && (error = set_up(caller, connection)) != 0) {
+        connection_close(connection);
     }
     return error;
 }
@@ -521,7 +521,8 @@ run(struct caller *caller, struct row_place place, struct statement statement)
     caller_restore(caller, NULL);
     caller->locker = 0;
     caller->latched_out = false;
-    while ((error = ask_once(caller, connection, place, &statement)) == LOST && lost < ATTEMPTS) {
+    while ((error = ask_once(caller, connection, place, &statement)) == LOST && lost < ATTEMPTS &&
+           statement.sql != LIST) {
         lost++;
         statement.asked_before = true;
     }

@@ -294,14 +294,20 @@ pool_prepare(struct pool *pool)
     return true;
 }
 
-/* Does another thread's statement run? */
+/* By another thread, whose statement runs? */
 static bool
-is_used(struct pool *pool)
+is_used(const struct connection *connection)
 {
-    uint64_t me = os_thread_token();
+    return connection->user != 0 && connection->user != os_thread_token() &&
+           connection->generation == os_generation();
+}
+
+static bool
+is_any_used(const struct pool *pool)
+{
     os_lock();
     const struct connection *used = pool->list;
-    while (used != NULL && (used->user == 0 || used->user == me)) {
+    while (used != NULL && !is_used(used)) {
         used = used->next;
     }
     os_unlock();
@@ -314,8 +320,7 @@ static void
 close_latches(struct pool *pool)
 {
     for (struct connection *each = pool->list; each != NULL; each = each->next) {
-        if (each->user != 0 && each->user != os_thread_token() &&
-            each->generation == os_generation()) {
+        if (is_used(each)) {
             os_close(&each->latch);
             os_lock();
             forks.running -= forks.running > 0;
@@ -333,7 +338,7 @@ pool_end(struct pool *pool)
     os_wake_all();
     os_unlock();
     Py_BEGIN_ALLOW_THREADS
-        while (is_used(pool) && os_now() < until) {
+        while (is_any_used(pool) && os_now() < until) {
             os_pause(OS_MILLISECOND);
         }
         close_latches(pool);

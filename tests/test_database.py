@@ -255,6 +255,30 @@ def test_outsider_that_changes_the_mode_changes_nothing(lock):
     assert rows(lock.database) == []
 
 
+def test_database_that_was_busy_when_it_was_opened_is_used_as_all_others(lock):
+    """A journal that went with each lock would make room for one of somebody else's."""
+    with lock:
+        pass
+    code = """
+    lock = lockfile.SQLiteFileLock(sys.argv[1])
+    try:
+        lock.acquire(timeout=0)
+    except lockfile.LockFailed as error:
+        say(str(error))
+    hear()
+    with lock:
+        pass
+    """
+    with Child(code, lock.path) as child:
+        with connected(lock.database) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            assert "database is locked" in child.hear()
+            connection.execute("COMMIT")
+        child.say("free")
+        child.finish()
+    assert os.path.exists(lock.database + "-journal")
+
+
 # What the program has done to the sqlite3 module
 
 
