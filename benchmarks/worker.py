@@ -27,8 +27,8 @@ class Rows:
 
     def __init__(self, path: str) -> None:
         self.connection = sqlite3.connect(path + ".db", isolation_level=None)
-        self.connection.execute("PRAGMA journal_mode = WAL")
-        self.connection.execute("PRAGMA synchronous = NORMAL")
+        self.connection.execute("PRAGMA journal_mode = PERSIST")
+        self.connection.execute("PRAGMA synchronous = OFF")
         self.connection.execute(
             "CREATE TABLE IF NOT EXISTS locks (lock BLOB PRIMARY KEY, owner, file, byte)"
             " WITHOUT ROWID"

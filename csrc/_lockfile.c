@@ -3,6 +3,7 @@
 #include "sqlite.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 static struct PyModuleDef definition;
 
@@ -72,9 +73,9 @@ PyDoc_STRVAR(sqlite_doc,
              "or MkdirFileLock: those know nothing of the database.\n"
              "\n"
              "database: where the row is (str, bytes or os.PathLike); None: .lockfile.sqlite3\n"
-             "in path's directory. It is made if need be; if it is a database already, one\n"
-             "table is added to it, and its others are left alone. Locks with different\n"
-             "databases do not exclude each other.");
+             "in path's directory. A database of locks alone, made if it is not there; one with\n"
+             "tables of anybody else is refused. Locks with different databases do not exclude\n"
+             "each other.");
 
 static PyType_Slot sqlite_slots[] = {
     {Py_tp_doc, (void *)sqlite_doc},
@@ -151,6 +152,49 @@ arrange_exit(void)
     }
 }
 
+/* ---- The interpreter's end ----
+ *
+ * A row can only be removed while Python still works. The last things that an interpreter
+ * throws away are those in the sys module: after the handlers of atexit and all modules, even
+ * if somebody still keeps ours, or the module is immortal. */
+
+static const char sentinel_name[] = "lockfile.at_exit";
+
+/* Other interpreters may end before the process does; what it owns is the process's. */
+static void
+end_interpreter(PyObject *sentinel)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *object = PyCapsule_GetContext(sentinel);
+    struct pool *pool = pool_of(object);
+    if (pool_is_prepared(pool)) {
+        pool_end(pool);
+        if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0) {
+            sqlite_release_all(pool);
+        }
+        pool_close(pool);
+    }
+    Py_DECREF(object);
+    PyErr_Restore(type, value, traceback);
+}
+
+/* One for each pool. */
+static bool
+arrange_end(PyObject *pool)
+{
+    char key[64];
+    snprintf(key, sizeof key, "_%s %p", sentinel_name, (void *)pool);
+    if (PySys_GetObject(key) != NULL) {
+        return true;
+    }
+    PyObject *sentinel = PyCapsule_New(pool_of(pool), sentinel_name, end_interpreter);
+    bool arranged = sentinel != NULL && PyCapsule_SetContext(sentinel, Py_NewRef(pool)) == 0 &&
+                    PySys_SetObject(key, sentinel) == 0;
+    Py_XDECREF(sentinel);
+    return arranged;
+}
+
 static int
 module_exec(PyObject *module)
 {
@@ -168,6 +212,10 @@ module_exec(PyObject *module)
     state->remake = PyObject_GetAttrString(module, "_remake");
     if (state->abspath == NULL || state->timeout == NULL || state->remake == NULL ||
         !errors_add(module, &state->errors) || !add_types(module, state)) {
+        return -1;
+    }
+    state->pool = database_pool();
+    if (state->pool == NULL || !arrange_end(state->pool)) {
         return -1;
     }
     table_open();
@@ -194,29 +242,10 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     return 0;
 }
 
-/* The module goes with the interpreter, after the handlers of atexit, or because
- * somebody has thrown it away, which releases nothing. Other interpreters may end
- * before the process does; what it owns is the process's. */
-static bool
-is_at_the_end(void)
-{
-    PyObject *is_finalizing = PySys_GetObject("is_finalizing");
-    PyObject *answer = is_finalizing ? PyObject_CallNoArgs(is_finalizing) : NULL;
-    bool ending = answer != NULL && PyObject_IsTrue(answer) == 1;
-    Py_XDECREF(answer);
-    PyErr_Clear();
-    return ending && PyInterpreterState_GetID(PyInterpreterState_Get()) == 0;
-}
-
 static int
 module_clear(PyObject *module)
 {
     State *state = PyModule_GetState(module);
-    if (state->pool != NULL && is_at_the_end()) {
-        sqlite_release_all(pool_of(state->pool));
-        state->pool = NULL; /* threads that were waiting may still reach for it */
-    }
-    /* Not visited above: so no collection of garbage pulls connections apart before. */
     Py_CLEAR(state->pool);
     errors_clear(&state->errors);
     Py_CLEAR(state->Owner);

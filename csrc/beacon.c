@@ -10,6 +10,7 @@
 
 /* Even numbers below 2^62. */
 #define BYTE_BITS 62
+#define LATCH_BYTE (UINT64_C(1) << BYTE_BITS)
 
 /* Those of the waiters, up to 2^63. */
 #define QUEUES ((UINT64_C(1) << BYTE_BITS) + 1)
@@ -150,32 +151,43 @@ beacon_leave(const struct os_file *file)
 }
 
 static int
-open_shared(const char *path, unsigned mode, struct shared *shared)
+open_file(const char *path, unsigned mode, struct os_file *file)
 {
     struct os_status status;
-    int error = os_open_shared(&os_anywhere, path, &shared->file, &status);
+    int error = os_open_shared(&os_anywhere, path, file, &status);
     if (error != 0) {
         return error;
     }
     error = status.kind == OS_REGULAR ? owner_check_trust(path, &status) : ENODEV;
-    if (error == 0) {
-        error = owner_ground(&shared->file, &shared->ground);
-    }
     /* Whoever may use the database must be able to use this. */
     if (error == 0 && status.mode != mode && status.user == os_user()) {
-        error = os_set_mode(&shared->file, mode);
+        error = os_set_mode(file, mode);
     }
     if (error != 0) {
+        os_close(file);
+    }
+    return error;
+}
+
+static int
+open_shared(const char *path, unsigned mode, struct shared *shared)
+{
+    int error = open_file(path, mode, &shared->file);
+    if (error == 0 && (error = owner_ground(&shared->file, &shared->ground)) != 0) {
         os_close(&shared->file);
     }
     return error;
 }
 
 int
-beacon_share(const char *path, unsigned mode, struct os_file *file, struct owner_ground *ground)
+beacon_share(const char *path, unsigned mode, bool make, struct os_file *file,
+             struct owner_ground *ground)
 {
     struct os_status status;
     int error = os_status_at(&os_anywhere, path, &status);
+    if (error == ENOENT && !make) {
+        return error;
+    }
     if (error == 0 && find_shared(path, status.inode, file, ground)) {
         if (os_is_open(file)) {
             return 0;
@@ -226,6 +238,59 @@ beacon_look(const struct os_file *file, struct beacon beacon)
 {
     return os_find_lock(file, beacon.byte);
 }
+
+bool
+beacon_is_vain(const char *path, struct beacon beacon)
+{
+    struct os_file other;
+    struct os_status status;
+    if (os_open(&os_anywhere, path, OS_WRITE, &other, &status) != 0) {
+        return false;
+    }
+    bool vain = os_same(status.inode, (struct os_inode){status.inode.device, beacon.file}) &&
+                beacon_take(&other, beacon) == 0;
+    if (vain) {
+        beacon_darken(&other, beacon);
+    }
+    os_close(&other);
+    return vain;
+}
+
+/* ---- The latch ---- */
+
+int
+beacon_open_latch(const char *path, unsigned mode, struct os_file *latch, bool *shared)
+{
+    struct os_status status;
+    int error = open_file(path, mode, latch);
+    *shared = error == EACCES || error == EROFS || error == EPERM;
+    if (!*shared) {
+        return error;
+    }
+    int unreadable = os_open(&os_anywhere, path, OS_READ, latch, &status);
+    if (unreadable != 0) {
+        return unreadable == ENOENT ? error : unreadable;
+    }
+    error = status.kind == OS_REGULAR ? owner_check_trust(path, &status) : ENODEV;
+    if (error != 0) {
+        os_close(latch);
+    }
+    return error;
+}
+
+int
+beacon_latch(const struct os_file *latch, bool shared)
+{
+    return os_lock_byte(latch, LATCH_BYTE, shared ? OS_SHARED : OS_EXCLUSIVE);
+}
+
+void
+beacon_unlatch(const struct os_file *latch)
+{
+    os_lock_byte(latch, LATCH_BYTE, OS_UNLOCK);
+}
+
+/* ---- Queues ---- */
 
 uint64_t
 beacon_queue(struct beacon beacon)

@@ -22,10 +22,10 @@ struct beacon {
 /* The name of a database's beacon file. False: too long. */
 bool beacon_path(const char *database, char path[OS_PATH_SIZE]);
 
-/* The file, open for this process's claims; made if it is not there, with the mode of
- * the database. It stays open until each beacon_share() has its beacon_leave(), and
- * a while longer. ENODEV: what is there is no plain file. */
-int beacon_share(const char *path, unsigned mode, struct os_file *file,
+/* The file, open for this process's claims; make: if it is not there, it is made, with
+ * the mode of the database; else ENOENT. It stays open until each beacon_share() has its
+ * beacon_leave(), and a while longer. ENODEV: what is there is no plain file. */
+int beacon_share(const char *path, unsigned mode, bool make, struct os_file *file,
                  struct owner_ground *ground);
 void beacon_leave(const struct os_file *file);
 
@@ -38,6 +38,16 @@ void beacon_darken(const struct os_file *file, struct beacon beacon);
 
 /* EWOULDBLOCK: it is lit. By another open file than this one, which does not see its own. */
 int beacon_look(const struct os_file *file, struct beacon beacon);
+
+/* The latch: one byte behind all beacons, locked for as long as a statement runs, so that no
+ * two statements ever overlap. Each connection has the file open for itself: an open file
+ * does not keep off itself. Shared, where it can only be read. */
+int beacon_open_latch(const char *path, unsigned mode, struct os_file *latch, bool *shared);
+int beacon_latch(const struct os_file *latch, bool shared);
+void beacon_unlatch(const struct os_file *latch);
+
+/* Does a beacon keep another open file off? On some file systems it is granted to all. */
+bool beacon_is_vain(const char *path, struct beacon beacon);
 
 /* The bytes by which those who wait for a claim's end say since when: a queue of os.h's, which
  * a few claims may share. */

@@ -1,4 +1,5 @@
 #include "connection.h"
+#include "beacon.h"
 #include "owner.h"
 
 #include <errno.h>
@@ -34,42 +35,110 @@ caller_restore(struct caller *caller, PyObject *error)
 
 /* ---- The sqlite3 module ---- */
 
+static PyObject *
+adapt(PyObject *Py_UNUSED(self), PyObject *value)
+{
+    return Py_NewRef(value);
+}
+
+static PyMethodDef adapt_method = {"adapt", adapt, METH_O, NULL};
+
+/* A type of ours: adapters are registered for exact types. One of ours, which changes nothing,
+ * only saves sqlite3 some search. */
+static PyObject *
+make_type(PyObject *module, PyTypeObject *base, const char *name)
+{
+    PyObject *type = PyObject_CallFunction((PyObject *)&PyType_Type, "s(O)N", name,
+                                           (PyObject *)base, Py_BuildValue("{s:()}", "__slots__"));
+    PyObject *adapter = PyCFunction_NewEx(&adapt_method, NULL, NULL);
+    PyObject *registered =
+        type != NULL && adapter != NULL
+            ? PyObject_CallMethod(module, "register_adapter", "OO", type, adapter)
+            : NULL;
+    if (registered == NULL) {
+        Py_CLEAR(type);
+    }
+    Py_XDECREF(adapter);
+    Py_XDECREF(registered);
+    return type;
+}
+
 bool
 sqlite3_names_fill(struct sqlite3_names *names)
 {
-    PyObject *module = PyImport_ImportModule("sqlite3");
+    PyObject *module = PyImport_ImportModule("_sqlite3");
     if (module == NULL) {
         return false;
     }
-    names->connect = PyObject_GetAttrString(module, "connect");
+    names->connection = PyObject_GetAttrString(module, "Connection");
+    names->cursor = PyUnicode_InternFromString("cursor");
+    names->close = PyUnicode_InternFromString("close");
     names->execute = PyUnicode_InternFromString("execute");
     names->fetchall = PyUnicode_InternFromString("fetchall");
     names->rowcount = PyUnicode_InternFromString("rowcount");
+    names->blob = make_type(module, &PyBytes_Type, "lockfile.blob");
+    names->integer = make_type(module, &PyLong_Type, "lockfile.integer");
     Py_DECREF(module);
-    return names->connect != NULL && names->execute != NULL && names->fetchall != NULL &&
-           names->rowcount != NULL;
+    return names->connection != NULL && names->cursor != NULL && names->close != NULL &&
+           names->execute != NULL && names->fetchall != NULL && names->rowcount != NULL &&
+           names->blob != NULL && names->integer != NULL;
 }
 
 void
 sqlite3_names_clear(struct sqlite3_names *names)
 {
-    Py_CLEAR(names->connect);
+    Py_CLEAR(names->connection);
+    Py_CLEAR(names->cursor);
+    Py_CLEAR(names->close);
     Py_CLEAR(names->execute);
     Py_CLEAR(names->fetchall);
     Py_CLEAR(names->rowcount);
+    Py_CLEAR(names->blob);
+    Py_CLEAR(names->integer);
 }
 
 /* ---- Statements ---- */
 
-static bool
-is_busy(PyObject *error)
+/* Takes over the plain value, which may be NULL with an exception. */
+static PyObject *
+convert(PyObject *type, PyObject *plain)
 {
-    enum { BUSY = 5, LOCKED = 6, PROTOCOL = 15 };
+    PyObject *value = plain != NULL ? PyObject_CallFunctionObjArgs(type, plain, NULL) : NULL;
+    Py_XDECREF(plain);
+    return value;
+}
+
+PyObject *
+connection_blob(const struct connection *connection, const char *text)
+{
+    return convert(connection->names->blob, PyBytes_FromString(text));
+}
+
+PyObject *
+connection_integer(const struct connection *connection, uint64_t number)
+{
+    return convert(connection->names->integer, PyLong_FromLongLong((long long)number));
+}
+
+/* What SQLite calls the error. */
+static int
+classify(PyObject *error)
+{
+    enum { BUSY = 5, LOCKED = 6, CANTOPEN = 14, PROTOCOL = 15 };
     PyObject *code = PyObject_GetAttrString(error, "sqlite_errorcode");
     long primary = code != NULL ? PyLong_AsLong(code) & 0xFF : 0;
     Py_XDECREF(code);
     PyErr_Clear();
-    return primary == BUSY || primary == LOCKED || primary == PROTOCOL;
+    switch (primary) {
+    case BUSY:
+    case LOCKED:
+    case PROTOCOL:
+        return EBUSY;
+    case CANTOPEN:
+        return CONNECTION_CANNOT_OPEN;
+    default:
+        return EIO;
+    }
 }
 
 /* Keeps the exception, with the traceback of nobody. */
@@ -87,7 +156,7 @@ connection_take_error(struct caller *caller)
     if (value == NULL || PyErr_GivenExceptionMatches(value, PyExc_MemoryError)) {
         return ENOMEM;
     }
-    return is_busy(value) ? EBUSY : EIO;
+    return classify(value);
 }
 
 int
@@ -98,7 +167,7 @@ connection_execute(struct caller *caller, const struct connection *connection, P
     PyObject *cursor = NULL, *fetched = NULL, *changed = NULL;
     if (parameters != NULL) {
         cursor =
-            PyObject_CallMethodObjArgs(connection->object, names->execute, sql, parameters, NULL);
+            PyObject_CallMethodObjArgs(connection->cursor, names->execute, sql, parameters, NULL);
     }
     if (cursor != NULL && rows != NULL) {
         fetched = PyObject_CallMethodObjArgs(cursor, names->fetchall, NULL);
@@ -131,29 +200,98 @@ connection_execute_simply(struct caller *caller, const struct connection *connec
     return error;
 }
 
-/* ---- Opening ---- */
+/* ---- The latch ---- */
 
 struct connection *
 connection_new(const char *path, const struct sqlite3_names *names)
 {
     size_t size = strlen(path) + 1;
-    struct connection *connection = calloc(1, sizeof *connection + size + size + sizeof "-wal");
+    struct connection *connection = calloc(1, sizeof *connection + size + size + sizeof "-beacons");
     if (connection != NULL) {
+        char *beacons = connection->path + size;
         connection->generation = os_generation();
         connection->names = names;
+        connection->number.descriptor = -1;
+        connection->spare.descriptor = -1;
+        connection->latch.descriptor = -1;
         memcpy(connection->path, path, size);
-        connection->log_path = connection->path + size;
-        strcat(strcpy(connection->log_path, path), "-wal");
+        connection->beacons = strcat(strcpy(beacons, path), "-beacons");
     }
     return connection;
 }
 
-/* file:///PATH?mode=rw: no database is made, whatever is in the path. */
-static PyObject *
-make_uri(const char *path)
+/* Does the path still lead to the file that was latched? Another would keep nobody off. */
+static bool
+is_true_latch(const struct connection *connection)
 {
-    static const char prefix[] = "file://", suffix[] = "?mode=rw", digits[] = "0123456789ABCDEF";
-    char *uri = PyMem_Malloc(sizeof prefix + 3 * strlen(path) + sizeof suffix);
+    struct os_status status;
+    return os_status_at(&os_anywhere, connection->beacons, &status) == 0 &&
+           os_same(status.inode, connection->latch.inode);
+}
+
+static int
+try_latch(struct connection *connection, unsigned mode)
+{
+    if (!os_is_open(&connection->latch)) {
+        os_close(&connection->latch);
+        int error = beacon_open_latch(connection->beacons, mode, &connection->latch,
+                                      &connection->latch_is_shared);
+        if (error != 0) {
+            return error;
+        }
+    }
+    int error = beacon_latch(&connection->latch, connection->latch_is_shared);
+    connection->latched = error == 0;
+    if (error == EWOULDBLOCK) {
+        return EBUSY;
+    }
+    return os_flock_is_unsupported(error) ? 0 : error;
+}
+
+int
+connection_latch(struct connection *connection, unsigned mode)
+{
+    int error;
+    if (connection->nested) {
+        return 0;
+    }
+    for (int i = 0;; i++) {
+        error = try_latch(connection, mode);
+        if (error != 0 && error != EBUSY) {
+            return error;
+        }
+        /* Opened anew twice, it is true: a network file system may say what once was. */
+        if (i == 2 || is_true_latch(connection)) {
+            return error;
+        }
+        connection_close_latch(connection);
+    }
+}
+
+void
+connection_unlatch(struct connection *connection)
+{
+    if (connection->latched) {
+        connection->latched = false;
+        beacon_unlatch(&connection->latch);
+    }
+}
+
+void
+connection_close_latch(struct connection *connection)
+{
+    connection->latched = false;
+    os_close(&connection->latch);
+}
+
+/* ---- Opening ---- */
+
+/* file:///PATH?...: no database is made, whatever is in the path. */
+static PyObject *
+make_uri(const char *path, const char *query)
+{
+    static const char prefix[] = "file://", digits[] = "0123456789ABCDEF";
+    char *uri = PyMem_Malloc(sizeof prefix + 3 * strlen(path) + strlen(query));
     if (uri == NULL) {
         return PyErr_NoMemory();
     }
@@ -167,21 +305,21 @@ make_uri(const char *path)
             *to++ = digits[*from & 15];
         }
     }
-    strcpy(to, suffix);
+    strcpy(to, query);
     PyObject *result = PyUnicode_FromString(uri);
     PyMem_Free(uri);
     return result;
 }
 
 static PyObject *
-connect(const struct sqlite3_names *names, const char *path)
+connect(const struct sqlite3_names *names, const char *path, const char *query)
 {
-    PyObject *uri = make_uri(path);
+    PyObject *uri = make_uri(path, query);
     PyObject *arguments = uri != NULL ? Py_BuildValue("(O)", uri) : NULL;
     PyObject *keywords = Py_BuildValue("{s:i,s:O,s:O,s:O}", "timeout", 0, "isolation_level",
                                        Py_None, "check_same_thread", Py_False, "uri", Py_True);
     PyObject *object = arguments != NULL && keywords != NULL
-                           ? PyObject_Call(names->connect, arguments, keywords)
+                           ? PyObject_Call(names->connection, arguments, keywords)
                            : NULL;
     Py_XDECREF(uri);
     Py_XDECREF(arguments);
@@ -189,47 +327,99 @@ connect(const struct sqlite3_names *names, const char *path)
     return object;
 }
 
-/* Which descriptors are open for the database. */
-static void
-find_numbers(const struct connection *connection, const struct os_numbers *others,
-             struct os_numbers *numbers)
+static int
+open_object(struct caller *caller, struct connection *connection, const char *query)
 {
-    static const char *const suffixes[] = {"", "-wal", "-shm"};
-    char path[OS_PATH_SIZE];
-    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        if (snprintf(path, sizeof path, "%s%s", connection->path, suffixes[i]) < OS_PATH_SIZE) {
-            os_find_numbers(path, others, numbers);
-        }
+    const struct sqlite3_names *names = connection->names;
+    connection->object = connect(names, connection->path, query);
+    if (connection->object != NULL) {
+        connection->cursor = PyObject_CallMethodObjArgs(connection->object, names->cursor, NULL);
     }
+    if (connection->cursor == NULL) {
+        int error = connection_take_error(caller);
+        connection_close(connection);
+        return error;
+    }
+    return 0;
 }
 
-/* The inode of its write-ahead log; number 0: there is none. */
-static struct os_inode
-find_log(const struct connection *connection)
+int
+connection_open_to_look(struct caller *caller, struct connection *connection, struct os_inode inode)
 {
-    struct os_status status = {0};
-    os_status_at(&os_anywhere, connection->log_path, &status);
-    return status.inode;
+    connection->inode = inode;
+    return open_object(caller, connection, "?mode=ro&immutable=1&cache=private");
+}
+
+static bool
+has_number(const struct os_numbers *numbers, int descriptor)
+{
+    int i = 0;
+    while (i < numbers->count && numbers->each[i] != descriptor) {
+        i++;
+    }
+    return i < numbers->count;
+}
+
+static int
+find_numbers(const struct connection *connection, struct os_numbers *numbers)
+{
+    enum os_access access = connection->is_read_only ? OS_READ : OS_WRITE;
+    return os_find_numbers(connection->inode, access, numbers);
+}
+
+/* Adopts the one descriptor of the database that was not there before. EAGAIN: the program
+ * has opened or closed others meanwhile, or there is another database by now. */
+static int
+adopt_number(struct connection *connection, const struct os_numbers *before)
+{
+    struct os_numbers after;
+    int found = -1, count = 0;
+    int error = find_numbers(connection, &after);
+    for (int i = 0; error == 0 && i < after.count; i++) {
+        if (!has_number(before, after.each[i])) {
+            found = after.each[i];
+            count++;
+        }
+    }
+    if (error == 0) {
+        error = count == 1 ? os_adopt(found, &connection->number) : EAGAIN;
+    }
+    if (error == 0 && !os_same(connection->number.inode, connection->inode)) {
+        error = EAGAIN;
+    }
+    return error;
+}
+
+/* Refused, there is none. */
+void
+connection_spare(struct connection *connection)
+{
+    struct os_status status;
+    os_open(&os_anywhere, connection->beacons, OS_READ, &connection->spare, &status);
 }
 
 int
 connection_open(struct caller *caller, struct connection *connection, struct os_inode inode)
 {
-    connection->other.count = 0;
-    find_numbers(connection, &(struct os_numbers){0}, &connection->other);
-    connection->object = connect(connection->names, connection->path);
-    if (connection->object == NULL) {
-        return connection_take_error(caller);
+    struct os_numbers before;
+    int error = EAGAIN;
+    connection->is_read_only = connection->latch_is_shared;
+    for (int i = 0; error == EAGAIN && i < 10; i++) {
+        connection->inode = inode;
+        error = find_numbers(connection, &before);
+        if (error == 0) {
+            error = open_object(caller, connection,
+                                connection->is_read_only ? "?mode=ro&cache=private"
+                                                         : "?mode=rw&cache=private");
+        }
+        if (error == 0 && (error = adopt_number(connection, &before)) != 0) {
+            connection_close(connection);
+        }
     }
-    connection->inode = inode;
-    return 0;
-}
-
-void
-connection_note_files(struct connection *connection)
-{
-    find_numbers(connection, &connection->other, &connection->own);
-    connection->log = find_log(connection);
+    if (error == 0 && !connection->is_read_only) {
+        connection_spare(connection);
+    }
+    return error == EAGAIN ? EBUSY : error;
 }
 
 /* ---- Closing ---- */
@@ -237,91 +427,83 @@ connection_note_files(struct connection *connection)
 void
 connection_abandon(struct connection *connection)
 {
+    os_disown(&connection->number);
+    os_close(&connection->spare);
     connection->object = NULL;
+    connection->cursor = NULL;
     connection->has_table = false;
-    connection->own.count = 0;
-    connection->log.number = 0;
+    connection->foreign = false;
+    connection->inode.number = 0;
 }
 
-/* Its numbers may be other files' by now: then it is left alone. */
+bool
+connection_is_kept(const struct connection *connection)
+{
+    return os_is_open(&connection->number);
+}
+
+static void
+close_object(PyObject *object, PyObject *close)
+{
+    PyObject *closed = object != NULL ? PyObject_CallMethodObjArgs(object, close, NULL) : NULL;
+    PyErr_Clear();
+    Py_XDECREF(closed);
+    Py_XDECREF(object);
+}
+
+/* Its number may be another file's by now: then it is left alone. */
 void
 connection_close(struct connection *connection)
 {
-    bool taken = !os_is_kept(&connection->own) && os_is_taken(&connection->own);
-    PyObject *object = connection->object;
+    bool lost = connection->number.descriptor >= 0 && !connection_is_kept(connection);
+    PyObject *object = connection->object, *cursor = connection->cursor;
     connection_abandon(connection);
-    if (object != NULL && !taken) {
-        PyObject *closed = PyObject_CallMethod(object, "close", NULL);
-        PyErr_Clear();
-        Py_XDECREF(closed);
-        Py_DECREF(object);
+    if (!lost) {
+        close_object(cursor, connection->names->close);
+        close_object(object, connection->names->close);
     }
 }
 
 /* ---- Trust ---- */
 
-/* SQLite does not notice that its log was removed, and what it writes into it then,
- * nobody else sees. */
-bool
-connection_has_its_log(const struct connection *connection)
+static uint32_t
+read_big_endian(const unsigned char *from)
 {
-    return connection->log.number == 0 || os_same(find_log(connection), connection->log);
+    return (uint32_t)from[0] << 24 | (uint32_t)from[1] << 16 | (uint32_t)from[2] << 8 | from[3];
 }
 
+/* https://www.sqlite.org/fileformat.html#the_database_header */
+bool
+connection_read_count(const struct connection *connection, uint32_t *count)
+{
+    enum { WRITE_VERSION = 18, CHANGE_COUNTER = 24, END = 28, WITH_LOG = 2 };
+    unsigned char header[END];
+    *count = 0;
+    if (os_read_at(&connection->number, 0, header, sizeof header) != 0) {
+        return true; /* an empty one; SQLite will say what else is wrong */
+    }
+    *count = read_big_endian(header + CHANGE_COUNTER);
+    return header[WRITE_VERSION] != WITH_LOG;
+}
+
+/* SQLite believes whoever has put its other files there before, writes into what they are
+ * links to, and waits for ever on a pipe. So in a public directory we take their names first:
+ * empty, these files are to SQLite as if they were not there, and nobody else can remove them. */
 int
-connection_check(struct connection *connection, struct os_inode inode, bool reads)
+connection_check_companions(const struct connection *connection)
 {
-    if (connection->object == NULL) {
-        return 0;
-    }
-    bool kept = os_is_kept(&connection->own);
-    if (!kept && os_is_taken(&connection->own)) {
-        return EBADF;
-    }
-    /* Who writes looks after the log afterwards. */
-    if (!kept || !os_same(connection->inode, inode) ||
-        (reads && !connection_has_its_log(connection))) {
-        connection_close(connection);
-    }
-    return 0;
-}
-
-/* With a write-ahead log, SQLite keeps a lock on the database for as long as it is open.
- * If other connections of this process had it open before, it may only believe so, from
- * before a fork. */
-bool
-connection_is_unsafe(const struct connection *connection)
-{
-    bool has;
-    return connection->other.count > 0 && connection->log.number != 0 &&
-           (os_has_locked(connection->path, &has) != 0 || !has);
-}
-
-bool
-connection_is_exposed(const struct connection *connection)
-{
-    return connection->object == NULL || connection->log.number == 0;
-}
-
-/* SQLite makes its other files anew each time that it opens a database that nobody has
- * open. It believes whoever has put them there before, writes into what they are links to,
- * and waits for ever on a pipe. So in a public directory we take their names first: empty,
- * these files are to SQLite as if they were not there. */
-int
-connection_check_companions(const struct connection *connection, bool take)
-{
-    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
+    static const char *const suffixes[] = {"-journal", "-wal", "-shm"};
     char path[OS_PATH_SIZE];
     struct os_status status;
     int error = 0;
-    take = take && owner_is_public(connection->path);
+    if (!owner_is_public(connection->path)) {
+        return 0;
+    }
     for (size_t i = 0; error == 0 && i < sizeof suffixes / sizeof *suffixes; i++) {
         if (snprintf(path, sizeof path, "%s%s", connection->path, suffixes[i]) >= OS_PATH_SIZE) {
             continue;
         }
-        if (take) {
-            os_make_file(&os_anywhere, path); /* or it is there: whose, is the question */
-        }
+        os_make_file(&os_anywhere, path); /* or it is there: whose, is the question */
         if (os_status_at(&os_anywhere, path, &status) == 0) {
             error = status.kind == OS_REGULAR ? owner_check_trust(path, &status) : EPERM;
         }

@@ -136,18 +136,30 @@ describe_holder(const struct attempt *attempt)
     return text;
 }
 
-/* "could not create the unique file: No space left on device" */
-static PyObject *
-describe_failure(const struct report *report)
+/* The file that a failure is about. */
+static const char *
+subject_of(const struct lock *lock)
 {
-    const char *reason = report->reason;
+    return lock->database[0] != '\0' ? lock->database : lock->lock_file;
+}
+
+/* "could not create the unique file: No space left on device"
+ * "could not read the database (/tmp/.lockfile.sqlite3): disk I/O error" */
+static PyObject *
+describe_failure(const struct attempt *attempt)
+{
+    const struct report *report = &attempt->report;
+    const char *reason = report->reason, *database = attempt->lock->database;
     PyObject *message = describe_error(report);
-    if (message == NULL) {
-        return NULL;
-    }
-    PyObject *text = PyUnicode_FromFormat("could not %s: %U%s%s", report->doing, message,
-                                          reason != NULL ? "; " : "", reason != NULL ? reason : "");
-    Py_DECREF(message);
+    PyObject *where = message == NULL ? NULL : decode(database);
+    PyObject *text = where == NULL
+                         ? NULL
+                         : PyUnicode_FromFormat("could not %s%s%U%s: %U%s%s", report->doing,
+                                                database[0] != '\0' ? " (" : "", where,
+                                                database[0] != '\0' ? ")" : "", message,
+                                                reason != NULL ? "; " : "", reason ? reason : "");
+    Py_XDECREF(message);
+    Py_XDECREF(where);
     return text;
 }
 
@@ -160,7 +172,7 @@ cause_of(const struct attempt *attempt)
         return Py_NewRef(attempt->report.cause);
     }
     PyObject *message = decode(os_message(error, buffer, sizeof buffer));
-    PyObject *file = decode(attempt->lock->lock_file);
+    PyObject *file = decode(subject_of(attempt->lock));
     PyObject *exception = NULL;
     if (message != NULL && file != NULL) {
         exception = PyObject_CallFunction(PyExc_OSError, "iOO", error, message, file);
@@ -231,7 +243,7 @@ PyObject *
 raise_failed_look(const struct errors *errors, const struct attempt *attempt)
 {
     return raise_detailed(errors->UnlockError, attempt, "cannot tell whether %U is locked: %U",
-                          attempt->lock->path, describe_failure(&attempt->report));
+                          attempt->lock->path, describe_failure(attempt));
 }
 
 PyObject *
@@ -241,14 +253,14 @@ raise_failed_release(const struct errors *errors, const struct attempt *attempt)
                           attempt->report.owned
                               ? "%U could not be unlocked and is still locked by me: %U"
                               : "%U is not locked by me any more, but something is left behind: %U",
-                          attempt->lock->path, describe_failure(&attempt->report));
+                          attempt->lock->path, describe_failure(attempt));
 }
 
 PyObject *
 raise_failed_break(const struct errors *errors, const struct attempt *attempt)
 {
     return raise_detailed(errors->UnlockError, attempt, "the lock of %U could not be broken: %U",
-                          attempt->lock->path, describe_failure(&attempt->report));
+                          attempt->lock->path, describe_failure(attempt));
 }
 
 PyObject *
@@ -256,7 +268,7 @@ raise_not_acquired(const struct errors *errors, const struct attempt *attempt, e
 {
     if (outcome == LOCK_FAILED) {
         return raise_detailed(errors->LockFailed, attempt, "failed to create %U: %U",
-                              attempt->lock->lock_file, describe_failure(&attempt->report));
+                              attempt->lock->lock_file, describe_failure(attempt));
     }
     bool waited = attempt->wait.deadline > 0;
     return raise_detailed(waited ? errors->LockTimeout : errors->AlreadyLocked, attempt,

@@ -18,7 +18,7 @@ typedef struct {
     PyObject *abspath;
     PyObject *timeout; /* the attribute's name */
     PyObject *remake;
-    PyObject *pool; /* of connections to databases; NULL until there is a lock that wants one */
+    PyObject *pool; /* of connections to databases, the interpreter's */
 } State;
 
 /* The module's state, from any object of its types or of subclasses. */

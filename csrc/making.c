@@ -74,21 +74,6 @@ mechanism_of(const State *state, PyObject *self)
                                                            : NULL;
 }
 
-/* The connections of this interpreter, from the first lock on that wants them. */
-static bool
-need_pool(State *state)
-{
-    if (state->pool == NULL) {
-        PyObject *pool = database_pool();
-        if (state->pool == NULL) {
-            state->pool = pool;
-        } else {
-            Py_XDECREF(pool); /* another thread was faster */
-        }
-    }
-    return state->pool != NULL;
-}
-
 /* What a lock object is made from; path and the two files as bytes. */
 struct making {
     PyObject *path, *lock_file, *database;
@@ -105,7 +90,7 @@ initialise(PyObject *self, const struct making *making)
     bool has_timeout;
     double seconds = 0;
     if (!read_timeout(making->timeout, &has_timeout, &seconds) ||
-        (mechanism == &sqlite_mechanism && !need_pool(state))) {
+        (mechanism == &sqlite_mechanism && !pool_prepare(pool_of(state->pool)))) {
         return -1;
     }
     struct lock *lock = lock_new(

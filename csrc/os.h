@@ -161,21 +161,19 @@ int os_list(const struct os_file *directory, bool (*visit)(void *context, const 
 int os_flock(const struct os_file *file, enum os_mode mode);
 bool os_flock_is_unsupported(int error);
 
-/* The descriptors that another library keeps open: what they were, to find out
- * whether the program has closed them behind its back. */
-#define OS_NUMBERS 8
+/* Descriptors that another library opens and closes. Adopted, one of them is tagged and
+ * registered like our own, so that os_is_open() tells whether it is still what it was, and a
+ * forked child closes its copy. Disowned, it is left to that library. */
+#define OS_NUMBERS 64
 struct os_numbers {
     int count;
-    struct {
-        int descriptor;
-        struct os_inode inode;
-    } each[OS_NUMBERS];
+    int each[OS_NUMBERS];
 };
-/* Adds those of a file, but none that others has. */
-void os_find_numbers(const char *path, const struct os_numbers *others, struct os_numbers *numbers);
-int os_has_locked(const char *path, bool *has); /* this process, some byte of it, says the kernel */
-bool os_is_kept(const struct os_numbers *numbers);  /* the first one is still what it was */
-bool os_is_taken(const struct os_numbers *numbers); /* one of them is something else now */
+/* All of a file; access: and open for nothing less and nothing more. */
+int os_find_numbers(struct os_inode inode, enum os_access access, struct os_numbers *numbers);
+int os_adopt(int descriptor, struct os_file *file);
+void os_disown(struct os_file *file);
+int os_read_at(const struct os_file *file, uint64_t offset, void *buffer, size_t size);
 
 /* Kernel locks on one byte of a file, which need not be there, for an open file (and
  * all its copies) until it is closed. Refused: EWOULDBLOCK. An exclusive one needs a
@@ -183,6 +181,9 @@ bool os_is_taken(const struct os_numbers *numbers); /* one of them is something 
  * an open file does not see its own. */
 int os_lock_byte(const struct os_file *file, uint64_t byte, enum os_mode mode);
 int os_find_lock(const struct os_file *file, uint64_t byte);
+
+/* Which process has a lock of the classic kind on one of these bytes; 0: none is seen. */
+int os_find_locker(const struct os_file *file, uint64_t first, uint64_t count);
 
 /* Marks on an open file, seen by whoever has opened it anew, until they are taken
  * back or the file is closed. Not to be used on network file systems, where they

@@ -212,6 +212,22 @@ os_find_lock(const struct os_file *file, uint64_t byte)
     return byte_command(file, F_OFD_GETLK, F_WRLCK, byte);
 }
 
+/* Asked as by another open file, so that this process's own are seen, too. */
+int
+os_find_locker(const struct os_file *file, uint64_t first, uint64_t count)
+{
+    struct flock range = {
+        .l_type = F_WRLCK,
+        .l_whence = SEEK_SET,
+        .l_start = (off_t)first,
+        .l_len = (off_t)count,
+    };
+    if (fcntl(file->descriptor, F_OFD_GETLK, &range) != 0 || range.l_type == F_UNLCK) {
+        return 0;
+    }
+    return range.l_pid > 0 ? (int)range.l_pid : 0;
+}
+
 /* Far behind anything that a user writes into a lock file. Shared locks, since
  * exclusive ones need a file open for writing. */
 static uint64_t
@@ -290,69 +306,6 @@ os_has_waiters(const struct os_file *file, uint64_t queue)
 {
     uint64_t found;
     return find_between(file, queue, queue + OS_QUEUE_SIZE, &found);
-}
-
-/* ---- Locks of this process ----
- *
- * The list of all locks, /proc/locks, is read in pieces, and misses locks while others
- * come and go. What is told of one open file is told at once. */
-
-struct lock_search {
-    struct os_inode inode;
-    bool found;
-};
-
-/* A line each: lock: NUMBER: POSIX ADVISORY READ PROCESS MAJOR:MINOR:INODE FIRST LAST.
- * After a fork a parent's locks are not told of its child's copy. */
-static bool
-has_locked_by(const char *descriptor)
-{
-    char path[64], line[256], kind[16];
-    bool has = false;
-    snprintf(path, sizeof path, "/proc/thread-self/fdinfo/%.20s", descriptor);
-    posix_hold_off_forks();
-    FILE *told = fopen(path, "re");
-    while (told != NULL && !has && fgets(line, sizeof line, told) != NULL) {
-        has = sscanf(line, "lock: %*d: %15s", kind) == 1 && strcmp(kind, "POSIX") == 0;
-    }
-    if (told != NULL) {
-        fclose(told);
-    }
-    posix_allow_forks();
-    return has;
-}
-
-static bool
-visit_to_find_lock(void *context, const char *text)
-{
-    struct lock_search *search = context;
-    struct stat found;
-    char *end;
-    int descriptor = (int)strtol(text, &end, 10);
-    if (end != text && fstat(descriptor, &found) == 0 &&
-        os_same((struct os_inode){found.st_dev, found.st_ino}, search->inode)) {
-        search->found = has_locked_by(text);
-    }
-    return !search->found;
-}
-
-int
-os_has_locked(const char *path, bool *has)
-{
-    struct os_file descriptors;
-    struct os_status status;
-    int error = os_status_of(path, &status);
-    if (error == 0) {
-        error = os_open_directory(SYSTEM_DESCRIPTORS, &descriptors);
-    }
-    if (error != 0) {
-        return error;
-    }
-    struct lock_search search = {.inode = status.inode};
-    error = os_list(&descriptors, visit_to_find_lock, &search);
-    os_close(&descriptors);
-    *has = search.found;
-    return error;
 }
 
 /* ---- Watches ---- */

@@ -24,7 +24,12 @@
 #define STAMP S_ISVTX
 #define UNIQUE_MODE (STAMP | 0644)
 #define DIRECTORY_MODE (STAMP | 0755)
-#define SHARED_MODE 0644
+
+/* Of files that many use, and of databases: the process's mask decides, as for open(). */
+#define SHARED_MODE 0666
+
+/* How many descriptors are tried where the system does not list those that are open. */
+#define UNTOLD_NUMBERS 1024
 
 /* A process that has fewer files open gets lower numbers for its watches. */
 #define ABOVE_WATCHES 200
@@ -755,75 +760,87 @@ os_list(const struct os_file *directory, bool (*visit)(void *context, const char
 /* ---- Descriptors of other libraries ---- */
 
 struct number_search {
-    const struct os_numbers *others;
-    struct os_numbers *numbers;
     struct os_inode inode;
+    int access;
+    struct os_numbers *numbers;
+    bool full;
 };
 
-static bool
-has_number(const struct os_numbers *numbers, int descriptor)
+static void
+note_number(struct number_search *search, int descriptor)
 {
-    int i = 0;
-    while (i < numbers->count && numbers->each[i].descriptor != descriptor) {
-        i++;
+    struct os_numbers *numbers = search->numbers;
+    struct stat found;
+    if (fstat(descriptor, &found) != 0 || !os_same(inode_of(&found), search->inode) ||
+        (fcntl(descriptor, F_GETFL) & O_ACCMODE) != search->access) {
+        return;
     }
-    return i < numbers->count;
+    search->full = numbers->count == OS_NUMBERS;
+    if (!search->full) {
+        numbers->each[numbers->count++] = descriptor;
+    }
 }
 
 static bool
 visit_number(void *context, const char *text)
 {
     struct number_search *search = context;
-    struct os_numbers *numbers = search->numbers;
-    struct stat found;
     char *end;
     long descriptor = strtol(text, &end, 10);
-    if (end != text && !has_number(search->others, (int)descriptor) &&
-        fstat((int)descriptor, &found) == 0 && os_same(inode_of(&found), search->inode)) {
-        numbers->each[numbers->count].descriptor = (int)descriptor;
-        numbers->each[numbers->count++].inode = search->inode;
+    if (end != text) {
+        note_number(search, (int)descriptor);
     }
-    return numbers->count < OS_NUMBERS;
+    return !search->full;
+}
+
+int
+os_find_numbers(struct os_inode inode, enum os_access access, struct os_numbers *numbers)
+{
+    struct number_search search = {
+        .inode = inode, .access = access == OS_WRITE ? O_RDWR : O_RDONLY, .numbers = numbers};
+    struct os_file descriptors;
+    numbers->count = 0;
+    int error = os_open_directory(SYSTEM_DESCRIPTORS, &descriptors);
+    if (error == 0) {
+        error = os_list(&descriptors, visit_number, &search);
+        os_close(&descriptors);
+    } else if (error == ENOENT) { /* where the system does not tell, they are tried */
+        error = 0;
+        for (int number = 0; number < UNTOLD_NUMBERS; number++) {
+            note_number(&search, number);
+        }
+    }
+    return error == 0 && search.full ? EMFILE : error;
+}
+
+int
+os_adopt(int descriptor, struct os_file *file)
+{
+    struct stat found;
+    posix_hold_off_forks();
+    int error = fstat(descriptor, &found) != 0 ? errno : posix_enter(descriptor, file);
+    posix_allow_forks();
+    if (error == 0) {
+        file->inode = inode_of(&found);
+    }
+    return error;
 }
 
 void
-os_find_numbers(const char *path, const struct os_numbers *others, struct os_numbers *numbers)
+os_disown(struct os_file *file)
 {
-    struct os_file descriptors;
-    struct os_status status = {0};
-    if (numbers->count < OS_NUMBERS && os_status_of(path, &status) == 0 &&
-        os_open_directory(SYSTEM_DESCRIPTORS, &descriptors) == 0) {
-        os_list(&descriptors, visit_number, &(struct number_search){others, numbers, status.inode});
-        os_close(&descriptors);
-    }
+    forget(file);
+    file->descriptor = -1;
 }
 
-/* ENOENT: it is closed. */
-static int
-check_number(const struct os_numbers *numbers, int i)
+int
+os_read_at(const struct os_file *file, uint64_t offset, void *buffer, size_t size)
 {
-    struct stat found;
-    if (fstat(numbers->each[i].descriptor, &found) != 0) {
-        return ENOENT;
-    }
-    return os_same(inode_of(&found), numbers->each[i].inode) ? 0 : EEXIST;
-}
-
-bool
-os_is_kept(const struct os_numbers *numbers)
-{
-    return numbers->count == 0 || check_number(numbers, 0) == 0;
-}
-
-bool
-os_is_taken(const struct os_numbers *numbers)
-{
-    for (int i = 0; i < numbers->count; i++) {
-        if (check_number(numbers, i) == EEXIST) {
-            return true;
-        }
-    }
-    return false;
+    ssize_t length;
+    do {
+        length = pread(file->descriptor, buffer, size, (off_t)offset);
+    } while (length < 0 && errno == EINTR);
+    return length < 0 ? errno : (size_t)length < size ? ENODATA : 0;
 }
 
 /* ---- Kernel locks ---- */

@@ -1,16 +1,20 @@
 #include "pool.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* So many connections are kept; those used least recently are closed. */
 #define KEPT 8
 
+/* How long the end of an interpreter waits for statements of other threads. */
+#define END_PATIENCE (100 * OS_MILLISECOND)
+
 struct pool {
     /* Guarded by os_lock(). */
     struct connection *list; /* most recently used first */
-    uint64_t forker;         /* the thread that forks just now */
-    bool is_ending;
+    uint64_t ender;          /* the thread that ends the interpreter; 0: it goes on */
+    bool is_prepared;
 
     /* Made once. */
     struct sqlite3_names names;
@@ -18,10 +22,31 @@ struct pool {
     PyObject *texts[];
 };
 
+/* Of all interpreters: SQLite's memory is the process's. Guarded by os_lock(). */
+static struct {
+    uint64_t generation;
+    unsigned running; /* statements */
+    uint64_t forker;  /* the thread that forks just now */
+    bool is_broken;   /* SQLite's memory is a copy from the middle of a statement */
+} forks;
+static _Thread_local unsigned running_here;
+
+/* What a forked child finds is its parent's. */
+static void
+discard_parent_forks(void)
+{
+    if (forks.generation != os_generation()) {
+        forks.generation = os_generation();
+        forks.is_broken = forks.is_broken || forks.running > running_here;
+        forks.running = running_here;
+        forks.forker = 0;
+    }
+}
+
 /* ---- Who uses a connection ---- */
 
-/* Guarded by os_lock(). What a forked child finds is its parent's: it is neither
- * used nor closed, but left alone for good. */
+/* Guarded by os_lock(). A parent's connection is neither used nor closed by its child, but
+ * left alone for good. */
 static struct connection *
 find(struct pool *pool, const char *path)
 {
@@ -30,7 +55,9 @@ find(struct pool *pool, const char *path)
         struct connection *connection = *link;
         if (connection->generation != os_generation()) {
             *link = connection->next;
-            os_free_later(connection);
+            if (connection->user == 0) {
+                os_free_later(connection);
+            }
         } else if (strcmp(connection->path, path) == 0) {
             *link = connection->next;
             connection->next = pool->list;
@@ -43,41 +70,66 @@ find(struct pool *pool, const char *path)
     return NULL;
 }
 
-/* Python code that runs inside a statement of this very thread (on Python 3.11, a garbage
- * collection may set off some) gets a connection for itself. */
-struct connection *
-pool_borrow(struct pool *pool, const char *path)
+/* Waits until no other thread forks (unless that one waits for us), or uses it. NULL: there is
+ * none. */
+static struct connection *
+await(struct pool *pool, const char *path, uint64_t me)
 {
-    uint64_t me = os_thread_token();
-    struct connection *fresh = NULL;
-    os_lock();
-    struct connection *found;
     for (;;) {
-        bool forking = pool->forker != 0 && pool->forker != me;
-        /* While another forks, the list is left as it is: it goes through it. */
-        found = forking && !pool->is_ending ? NULL : find(pool, path);
+        discard_parent_forks();
+        bool forking = forks.forker != 0 && forks.forker != me && running_here == 0;
+        struct connection *found = find(pool, path);
         bool used = found != NULL && found->user != 0 && found->user != me;
-        if ((!forking && !used) || pool->is_ending) {
-            break;
+        if ((!forking && !used) || pool->ender != 0) {
+            return found;
         }
         os_wait_unlocked();
     }
-    bool keeping = pool->forker == 0 && !pool->is_ending;
-    if (found != NULL && found->user == 0 && keeping) {
+}
+
+/* Python code that runs inside a statement of this very thread (on Python 3.11, a garbage
+ * collection may set off some) gets a connection for itself; so does who ends all. */
+static struct connection *
+take(struct pool *pool, const char *path, uint64_t me)
+{
+    struct connection *found = await(pool, path, me);
+    if (found != NULL && found->user == 0) {
         found->user = me;
-    } else if ((fresh = connection_new(path, &pool->names)) != NULL) {
+        return found;
+    }
+    struct connection *fresh = connection_new(path, &pool->names);
+    if (fresh != NULL) {
         fresh->user = me;
-        fresh->kept = found == NULL && keeping;
-        if (fresh->kept) {
-            fresh->next = pool->list;
-            pool->list = fresh;
-        }
-        found = fresh;
+        fresh->nested = found != NULL && found->user == me && found->latched;
+        fresh->kept = found == NULL;
+    }
+    if (fresh != NULL && fresh->kept) {
+        fresh->next = pool->list;
+        pool->list = fresh;
+    }
+    return fresh;
+}
+
+int
+pool_borrow(struct pool *pool, const char *path, struct connection **connection)
+{
+    uint64_t me = os_thread_token();
+    int error = 0;
+    *connection = NULL;
+    os_lock();
+    discard_parent_forks();
+    if (forks.is_broken) {
+        error = ECHILD;
+    } else if (pool->ender != 0 && pool->ender != me) {
+        error = ECANCELED; /* a daemon thread, which will never run Python again */
+    } else if ((*connection = take(pool, path, me)) == NULL) {
+        error = ENOMEM;
     } else {
-        found = NULL;
+        forks.running++;
+        running_here++;
     }
     os_unlock();
-    return found;
+    return error;
 }
 
 /* Takes out the one used least recently, if there are too many. Guarded by os_lock(). */
@@ -100,76 +152,68 @@ take_oldest(struct pool *pool)
     return taken;
 }
 
+static void
+end_connection(struct connection *connection)
+{
+    connection_close(connection);
+    connection_close_latch(connection);
+    free(connection);
+}
+
 void
 pool_give_back(struct caller *caller, struct connection *connection)
 {
     struct connection *ended = connection->kept ? NULL : connection;
     os_lock();
-    connection->user = 0;
+    discard_parent_forks();
     if (ended == NULL) {
+        connection->user = 0;
         ended = take_oldest(caller->pool);
     }
+    forks.running -= forks.running > 0;
+    running_here--;
     os_wake_all();
     os_unlock();
     if (ended != NULL) {
         caller_return(caller);
-        connection_close(ended);
+        end_connection(ended);
         caller_leave(caller);
-        free(ended);
     }
 }
 
 /* ---- Forks ---- */
 
-/* Waits until no other thread uses a connection, and lets none take one. */
 static void
-hold_all(struct pool *pool)
+hold_statements(void)
 {
     uint64_t me = os_thread_token();
     os_lock();
-    for (;;) {
-        const struct connection *used = pool->list;
-        while (used != NULL && (used->user == 0 || used->user == me)) {
-            used = used->next;
-        }
-        bool forking = pool->forker != 0 && pool->forker != me;
-        if ((used == NULL && !forking) || pool->is_ending) {
-            break;
-        }
+    discard_parent_forks();
+    while (forks.forker != 0 && forks.forker != me) {
         os_wait_unlocked();
     }
-    pool->forker = me;
+    forks.forker = me;
+    while (forks.running > running_here) {
+        os_wait_unlocked();
+    }
     os_unlock();
 }
 
-/* Nobody else changes the list meanwhile. */
-static void
-close_idle(struct pool *pool)
-{
-    for (struct connection *each = pool->list; each != NULL; each = each->next) {
-        if (each->user == 0 && each->generation == os_generation()) {
-            connection_close(each);
-        }
-    }
-}
-
 static PyObject *
-before_fork(PyObject *self, PyObject *Py_UNUSED(ignored))
+before_fork(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 {
-    struct pool *pool = pool_of(self);
     Py_BEGIN_ALLOW_THREADS
-        hold_all(pool);
+        hold_statements();
     Py_END_ALLOW_THREADS
-    close_idle(pool);
     return Py_NewRef(Py_None);
 }
 
 static PyObject *
-after_fork(PyObject *self, PyObject *Py_UNUSED(ignored))
+after_fork(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 {
-    struct pool *pool = pool_of(self);
     os_lock();
-    pool->forker = 0;
+    discard_parent_forks();
+    forks.forker = 0;
     os_wake_all();
     os_unlock();
     return Py_NewRef(Py_None);
@@ -179,12 +223,12 @@ static PyMethodDef before_method = {"before_fork", before_fork, METH_NOARGS, NUL
 static PyMethodDef after_method = {"after_fork", after_fork, METH_NOARGS, NULL};
 
 static bool
-arrange_forks(PyObject *object)
+arrange_forks(void)
 {
     PyObject *os = PyImport_ImportModule("os");
     PyObject *arrange = os != NULL ? PyObject_GetAttrString(os, "register_at_fork") : NULL;
-    PyObject *before = PyCFunction_NewEx(&before_method, object, NULL);
-    PyObject *after = PyCFunction_NewEx(&after_method, object, NULL);
+    PyObject *before = PyCFunction_NewEx(&before_method, NULL, NULL);
+    PyObject *after = PyCFunction_NewEx(&after_method, NULL, NULL);
     PyObject *arguments = PyTuple_New(0);
     PyObject *keywords = before != NULL && after != NULL
                              ? Py_BuildValue("{s:O,s:O,s:O}", "before", before, "after_in_parent",
@@ -219,27 +263,108 @@ pool_text(const struct pool *pool, int number)
     return pool->texts[number];
 }
 
+bool
+pool_is_prepared(struct pool *pool)
+{
+    os_lock();
+    bool prepared = pool->is_prepared;
+    os_unlock();
+    return prepared;
+}
+
+bool
+pool_prepare(struct pool *pool)
+{
+    struct sqlite3_names names = {0};
+    if (pool_is_prepared(pool)) {
+        return true;
+    }
+    if (!sqlite3_names_fill(&names)) {
+        sqlite3_names_clear(&names);
+        return false;
+    }
+    os_lock();
+    if (!pool->is_prepared) {
+        pool->names = names;
+        pool->is_prepared = true;
+        names = (struct sqlite3_names){0};
+    }
+    os_unlock();
+    sqlite3_names_clear(&names); /* another thread was faster */
+    return true;
+}
+
+/* By another thread, whose statement runs? */
+static bool
+is_used(const struct connection *connection)
+{
+    return connection->user != 0 && connection->user != os_thread_token() &&
+           connection->generation == os_generation();
+}
+
+static bool
+is_any_used(const struct pool *pool)
+{
+    os_lock();
+    const struct connection *used = pool->list;
+    while (used != NULL && !is_used(used)) {
+        used = used->next;
+    }
+    os_unlock();
+    return used != NULL;
+}
+
+/* What threads that have died with their statement still keep. Nobody else changes the list by
+ * now. */
+static void
+close_latches(struct pool *pool)
+{
+    for (struct connection *each = pool->list; each != NULL; each = each->next) {
+        if (is_used(each)) {
+            os_close(&each->latch);
+            os_lock();
+            forks.running -= forks.running > 0;
+            os_unlock();
+        }
+    }
+}
+
 void
 pool_end(struct pool *pool)
 {
+    int64_t until = os_now() + END_PATIENCE;
     os_lock();
-    pool->is_ending = true;
+    pool->ender = os_thread_token();
     os_wake_all();
     os_unlock();
-    close_idle(pool);
+    Py_BEGIN_ALLOW_THREADS
+        while (is_any_used(pool) && os_now() < until) {
+            os_pause(OS_MILLISECOND);
+        }
+        close_latches(pool);
+    Py_END_ALLOW_THREADS
 }
 
-static void
-free_pool(struct pool *pool)
+void
+pool_close(struct pool *pool)
 {
-    while (pool->list != NULL) {
-        struct connection *next = pool->list->next;
-        if (pool->list->user == 0 && pool->list->generation == os_generation()) {
-            connection_close(pool->list);
+    struct connection **link = &pool->list;
+    while (*link != NULL) {
+        struct connection *connection = *link;
+        if (connection->user == 0 && connection->generation == os_generation()) {
+            *link = connection->next;
+            end_connection(connection);
+        } else {
+            link = &connection->next;
         }
-        free(pool->list);
-        pool->list = next;
     }
+}
+
+/* What pool_close() has left, is a parent's, or in use by a thread that will never run again. */
+static void
+destroy(PyObject *object)
+{
+    struct pool *pool = pool_of(object);
     sqlite3_names_clear(&pool->names);
     for (int i = 0; i < pool->texts_count; i++) {
         Py_XDECREF(pool->texts[i]);
@@ -247,40 +372,44 @@ free_pool(struct pool *pool)
     PyMem_Free(pool);
 }
 
-static void
-destroy(PyObject *object)
-{
-    free_pool(pool_of(object));
-}
-
-static bool
-fill(struct pool *pool, const char *const texts[])
-{
-    for (int i = 0; i < pool->texts_count; i++) {
-        pool->texts[i] = PyUnicode_InternFromString(texts[i]);
-        if (pool->texts[i] == NULL) {
-            return false;
-        }
-    }
-    return sqlite3_names_fill(&pool->names);
-}
-
-PyObject *
-pool_new(const char *const texts[], int count)
+static PyObject *
+make(const char *const texts[], int count)
 {
     struct pool *pool = PyMem_Calloc(1, sizeof *pool + (size_t)count * sizeof *pool->texts);
     if (pool == NULL) {
         return PyErr_NoMemory();
     }
-    pool->texts_count = count;
-    PyObject *object = fill(pool, texts) ? PyCapsule_New(pool, capsule_name, destroy) : NULL;
+    PyObject *object = PyCapsule_New(pool, capsule_name, destroy);
     if (object == NULL) {
-        free_pool(pool);
+        PyMem_Free(pool);
         return NULL;
     }
-    if (!arrange_forks(object)) {
-        Py_DECREF(object);
-        return NULL;
+    pool->texts_count = count;
+    for (int i = 0; i < count; i++) {
+        pool->texts[i] = PyUnicode_InternFromString(texts[i]);
+        if (pool->texts[i] == NULL) {
+            Py_DECREF(object);
+            return NULL;
+        }
     }
     return object;
+}
+
+/* In the interpreter's own dictionary: modules are thrown away and imported anew, and there may be
+ * several of them. Another build of this one knows another address. */
+PyObject *
+pool_get(const char *const texts[], int count)
+{
+    PyObject *all = PyInterpreterState_GetDict(PyInterpreterState_Get());
+    PyObject *key = PyUnicode_FromFormat("%s at %p", capsule_name, (const void *)capsule_name);
+    PyObject *pool = all != NULL && key != NULL ? PyDict_GetItemWithError(all, key) : NULL;
+    Py_XINCREF(pool);
+    if (pool == NULL && all != NULL && key != NULL && !PyErr_Occurred()) {
+        pool = make(texts, count);
+        if (pool != NULL && (!arrange_forks() || PyDict_SetItem(all, key, pool) != 0)) {
+            Py_CLEAR(pool);
+        }
+    }
+    Py_XDECREF(key);
+    return pool == NULL && !PyErr_Occurred() ? PyErr_NoMemory() : pool;
 }

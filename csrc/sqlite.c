@@ -14,22 +14,49 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* How long a busy database is asked again at once: by who may sleep and ask later, by
- * who may not, and by who gives up something. */
+/* How long a busy database is asked again at once: by who may sleep and ask later, by who
+ * wants the lock now or not at all, by who asks something else, and by who gives up
+ * something. */
 #define SHORT_PATIENCE (2 * OS_MILLISECOND)
+#define CLAIM_PATIENCE (50 * OS_MILLISECOND)
 #define PATIENCE OS_SECOND
 #define LONG_PATIENCE (5 * OS_SECOND)
-#define BUSY_PAUSE (OS_MILLISECOND / 10)
+#define EXIT_PATIENCE (2 * OS_SECOND)    /* for all rows together */
+#define BUSY_PAUSE (OS_MILLISECOND / 50) /* a statement takes not much longer */
 
 #define LIGHT_ATTEMPTS 10
 #define LOOK_ATTEMPTS 100
 
 static struct caller *
-caller_of(struct attempt *attempt)
+caller_of(const struct attempt *attempt)
 {
     return attempt->caller;
+}
+
+static const char *
+explain(const struct caller *caller, int error)
+{
+    switch (error) {
+    case EPERM:
+        return "in a directory where others may put files, the database and each file beside it "
+               "must be a file of our own user's, with one name";
+    case EBUSY:
+        return caller->locker == os_process()
+                   ? "this program has locked the database itself, by a transaction that is open"
+               : caller->latched_out ? "another process is at work in the database"
+                                     : "another program has locked the database";
+    case DATABASE_FOREIGN:
+        return "it holds tables of somebody else, and database= wants the name of a database of "
+               "locks alone, which is made if there is none";
+    case DATABASE_FORKED:
+        return "this process was forked in the middle of a statement of another thread, by "
+               "something that Python knows nothing of";
+    default:
+        return NULL;
+    }
 }
 
 /* What database.h says of a statement. */
@@ -40,28 +67,18 @@ fail(struct attempt *attempt, int error, const char *doing)
     if (error == EIO || error == EBUSY) {
         report->cause = caller_of(attempt)->error;
     }
-    if (error == EPERM) {
-        report->reason = "in a directory where others may put files, the database and each file "
-                         "beside it must be a file of our own user's, with one name";
-    }
-    if (error == EBUSY) {
-        report->reason = "another program has locked the database";
-    } else if (error == EBADF) {
-        report->reason = "the program has closed the descriptors of the database, and uses their "
-                         "numbers for other files";
-    } else if (error == DATABASE_UNSAFE) {
-        error = ENOTRECOVERABLE;
-        report->reason = "a connection to the database was open when this process was forked; "
-                         "close it in the child first";
-    }
-    return place_fail(report, error, doing);
+    report->reason = explain(caller_of(attempt), error);
+    return place_fail(report,
+                      error == DATABASE_FOREIGN  ? EEXIST
+                      : error == DATABASE_FORKED ? ENOTRECOVERABLE
+                                                 : error,
+                      doing);
 }
 
 /* ---- Where the row is ---- */
 
 struct spot {
     struct row_place place;
-    unsigned mode; /* the database's */
     char database[OS_PATH_SIZE];
     char row[OS_PATH_SIZE];
     char beacons[OS_PATH_SIZE];
@@ -142,8 +159,7 @@ find_database(struct spot *spot, const struct lock *lock)
     if (error == 0 && !beacon_path(spot->database, spot->beacons)) {
         error = ENAMETOOLONG;
     }
-    spot->mode = status.mode;
-    spot->place = (struct row_place){spot->database, status.inode, spot->row};
+    spot->place = (struct row_place){spot->database, status.inode, status.mode, spot->row};
     return error;
 }
 
@@ -175,10 +191,20 @@ may_ask_later(const struct attempt *attempt)
     return attempt->wait.deadline > 0;
 }
 
+/* Until when a busy database is asked again: a claim that must not wait, and the end of the
+ * program, have one limit for all that they ask. */
+static int64_t
+be_patient(const struct attempt *attempt, int64_t patience)
+{
+    int64_t limit = caller_of(attempt)->patience;
+    int64_t until = os_now() + patience;
+    return limit != 0 && limit < until ? limit : until;
+}
+
 static int64_t
 patience_until(const struct attempt *attempt)
 {
-    return os_now() + (may_ask_later(attempt) ? SHORT_PATIENCE : PATIENCE);
+    return be_patient(attempt, may_ask_later(attempt) ? SHORT_PATIENCE : PATIENCE);
 }
 
 /* It could be asked, if it was not busy. */
@@ -232,10 +258,17 @@ delete_row(struct attempt *attempt, const struct spot *spot, struct beacon beaco
     return error;
 }
 
-/* Whoever may wait, asks again later; if it is still busy when time is up, that is a failure. */
+/* Whoever may wait, asks again later; if it is still busy when time is up, that is a failure. But
+ * who is at work in the database for its own lock, or is stopped there, has not locked it. */
 static enum outcome
 cannot_ask(struct attempt *attempt, int error, const char *doing)
 {
+    const struct caller *caller = caller_of(attempt);
+    if (error == EBUSY && caller->latched_out && caller->claiming) {
+        attempt->report = (struct report){0};
+        attempt->busy_since = os_now(); /* claimed again, not looked at: but that is no failure */
+        return place_hold(attempt, LIFE_UNKNOWN, explain(caller, error));
+    }
     if (error == EBUSY) {
         attempt->busy_since = attempt->busy_since != 0 ? attempt->busy_since : os_now();
     }
@@ -323,16 +356,35 @@ drop(struct owned *owned)
     drop_dark(owned);
 }
 
+/* Makes their file if need be, but none beside a database that cannot be ours. */
+static int
+share_beacons(struct attempt *attempt, const struct spot *spot, struct os_file *file)
+{
+    unsigned mode = spot->place.mode;
+    int error = beacon_share(spot->beacons, mode, false, file, &attempt->ground);
+    if (error == ENOENT) {
+        error = database_recognise(caller_of(attempt), spot->place);
+        if (error == 0) {
+            error = beacon_share(spot->beacons, mode, true, file, &attempt->ground);
+        }
+    }
+    return error;
+}
+
 /* Lights the beacon; where there are none, the row says so by its file's number, 0. */
 static int
 light_claim(struct attempt *attempt, const struct spot *spot, struct owned *claim)
 {
     struct beacon beacon;
-    int error = beacon_share(spot->beacons, spot->mode, &claim->beacon, &attempt->ground);
+    int error = share_beacons(attempt, spot, &claim->beacon);
     if (error != 0) {
         return error;
     }
     error = light(&claim->beacon, &beacon);
+    if (error == 0 && !attempt->ground.local && beacon_is_vain(spot->beacons, beacon)) {
+        beacon_darken(&claim->beacon, beacon);
+        error = EOPNOTSUPP; /* it is granted to everybody, and proves nothing */
+    }
     if (os_flock_is_unsupported(error) && !attempt->ground.local) {
         attempt->ground.kernel = 0; /* no beacon, so no .K that would promise one */
         beacon = (struct beacon){0, os_random() >> 2};
@@ -388,6 +440,10 @@ sqlite_claim(struct attempt *attempt)
     const struct lock *lock = attempt->lock;
     struct spot spot;
     attempt->report = (struct report){0};
+    caller_of(attempt)->claiming = true;
+    if (!may_ask_later(attempt) && caller_of(attempt)->patience == 0) {
+        caller_of(attempt)->patience = os_now() + CLAIM_PATIENCE;
+    }
     int error = find_or_make_database(&spot, lock);
     if (error != 0) {
         return cannot_find(attempt, error);
@@ -399,7 +455,9 @@ sqlite_claim(struct attempt *attempt)
     error = light_claim(attempt, &spot, claim);
     if (error != 0) {
         table_drop(claim);
-        return fail(attempt, error, "lock the beacon beside the database");
+        return error == DATABASE_MOVED ? LOCK_FREE
+               : error < 0 ? fail(attempt, error, "use the database")
+                           : fail(attempt, error, "lock the beacon beside the database");
     }
     return make_row(attempt, &spot, claim);
 }
@@ -534,6 +592,57 @@ sqlite_recognise(struct attempt *attempt)
 
 /* ---- Break ---- */
 
+/* Is it one of this process's own? Its open file would be granted its own beacon. */
+static bool
+is_own(const struct spot *spot, const struct listed *listed)
+{
+    struct owner owner;
+    uint64_t serial;
+    const char *slash = strrchr(listed->name, '/');
+    const char *file = slash != NULL ? slash + 1 : listed->name;
+    struct table_key key = {inode_of(listed->row.beacon), spot->place.inode, file};
+    return table_find(key, &owner, &serial);
+}
+
+/* Removes a row whose owner is proven dead; others are left alone. False: no more of this. */
+static bool
+reap(struct attempt *attempt, const struct spot *spot, const struct os_file *file,
+     const struct listed *listed)
+{
+    struct owner_name name;
+    struct beacon beacon = listed->row.beacon;
+    if (!owner_parse(listed->row.owner, &name) || !owner_is_provable(&name, attempt->ground) ||
+        is_own(spot, listed) || beacon_take(file, beacon) != 0) {
+        return true;
+    }
+    struct row_place place = spot->place;
+    place.row = listed->name;
+    int error = database_delete(caller_of(attempt), place, beacon);
+    beacon_darken(file, beacon);
+    return error == 0 || error == ENOENT;
+}
+
+/* Rows of others that died together with it, which nobody may ever ask for again. */
+static void
+sweep(struct attempt *attempt, const struct spot *spot, const struct os_file *file)
+{
+    struct listed listed[DATABASE_LISTED];
+    char last[OS_PATH_SIZE] = "";
+    int count = DATABASE_LISTED;
+    bool goes_on = true;
+    while (goes_on && count == DATABASE_LISTED) {
+        struct row_place place = spot->place;
+        place.row = last;
+        goes_on = database_list(caller_of(attempt), place, file->inode.number, listed, &count) == 0;
+        for (int i = 0; i < count; i++) {
+            goes_on = goes_on && reap(attempt, spot, file, &listed[i]);
+            snprintf(last, sizeof last, "%s", listed[i].name);
+            free(listed[i].name);
+        }
+    }
+    caller_restore(caller_of(attempt), NULL);
+}
+
 static enum outcome
 remove_stale(struct attempt *attempt, const struct spot *spot, const struct os_file *file)
 {
@@ -548,6 +657,9 @@ remove_stale(struct attempt *attempt, const struct spot *spot, const struct os_f
     }
     error = delete_row(attempt, spot, beacon, patience_until(attempt));
     beacon_darken(file, beacon);
+    if (error == 0) {
+        sweep(attempt, spot, file);
+    }
     return error == 0 || error == ENOENT || error == DATABASE_MOVED
                ? LOCK_FREE
                : cannot_ask(attempt, error, "remove the row of a dead owner");
@@ -561,7 +673,7 @@ sqlite_break_stale(struct attempt *attempt)
     struct owner_ground ground;
     int error = find_database(&spot, attempt->lock);
     if (error == 0) {
-        error = beacon_share(spot.beacons, spot.mode, &file, &ground);
+        error = beacon_share(spot.beacons, spot.place.mode, true, &file, &ground);
     }
     if (error != 0) {
         return owner_is_absent(error) ? LOCK_FREE : hold_unproven(attempt, error);
@@ -585,7 +697,7 @@ relight(const struct spot *spot, struct owned *owned)
     if (beacon.file == 0 || os_is_open(&owned->beacon)) {
         return 0;
     }
-    int error = beacon_share(spot->beacons, spot->mode, &file, &ground);
+    int error = beacon_share(spot->beacons, spot->place.mode, true, &file, &ground);
     if (error != 0) {
         return error;
     }
@@ -602,9 +714,9 @@ relight(const struct spot *spot, struct owned *owned)
 /* The database that the row is in, and the row, as it was called then. ENOENT: it is
  * not there any more. */
 static int
-find_owned(struct spot *spot, const struct lock *lock, struct owned *owned)
+find_owned(struct attempt *attempt, struct spot *spot, struct owned *owned)
 {
-    int error = find_database(spot, lock);
+    int error = find_database(spot, attempt->lock);
     if (error != 0) {
         return owner_is_absent(error) ? ENOENT : error;
     }
@@ -615,7 +727,8 @@ find_owned(struct spot *spot, const struct lock *lock, struct owned *owned)
     error = relight(spot, owned);
     /* Refused, another is proving us dead just now, and removes the row: or it has
      * given up. */
-    for (int64_t until = os_now() + PATIENCE; error == EWOULDBLOCK && os_now() < until;) {
+    int64_t until = be_patient(attempt, PATIENCE);
+    while (error == EWOULDBLOCK && os_now() < until) {
         os_pause(BUSY_PAUSE);
         error = relight(spot, owned);
     }
@@ -628,9 +741,9 @@ sqlite_confirm(struct attempt *attempt, struct owned *owned)
     struct spot spot;
     struct row row;
     attempt->report = (struct report){0};
-    int error = find_owned(&spot, attempt->lock, owned);
+    int error = find_owned(attempt, &spot, owned);
     if (error == 0) {
-        error = select_row(attempt, &spot, &row, os_now() + PATIENCE);
+        error = select_row(attempt, &spot, &row, be_patient(attempt, PATIENCE));
     }
     switch (error) {
     case 0:
@@ -660,9 +773,10 @@ sqlite_release(struct attempt *attempt, struct owned *owned, bool *awaited)
         return LOCK_RELEASED;
     }
     attempt->report = (struct report){0};
-    int error = find_owned(&spot, attempt->lock, owned);
+    int error = find_owned(attempt, &spot, owned);
     if (error == 0) {
-        error = delete_row(attempt, &spot, beacon_of(owned->inode), os_now() + LONG_PATIENCE);
+        error =
+            delete_row(attempt, &spot, beacon_of(owned->inode), be_patient(attempt, LONG_PATIENCE));
     }
     if (error == ENOENT || error == DATABASE_MOVED) {
         drop(owned);
@@ -689,7 +803,7 @@ wake_waiters(const struct spot *spot)
 {
     struct os_file file;
     struct owner_ground ground;
-    if (beacon_share(spot->beacons, spot->mode, &file, &ground) == 0) {
+    if (beacon_share(spot->beacons, spot->place.mode, true, &file, &ground) == 0) {
         os_touch(&file);
         beacon_leave(&file);
     }
@@ -724,7 +838,7 @@ sqlite_condemn(struct attempt *attempt, const struct os_identity *waited_for)
     if (!table_find(key, &owner, &serial)) {
         serial = 0;
     }
-    int error = delete_row(attempt, &spot, row.beacon, os_now() + LONG_PATIENCE);
+    int error = delete_row(attempt, &spot, row.beacon, be_patient(attempt, LONG_PATIENCE));
     if (error != 0 && error != ENOENT && error != DATABASE_MOVED) {
         return cannot_ask(attempt, error, "remove the row from the database");
     }
@@ -750,25 +864,41 @@ const struct mechanism sqlite_mechanism = {
 
 /* ---- Exit ---- */
 
+/* False: what is left of its time, or of the user's patience, is not for rows. */
+static bool
+release_at_exit(struct caller *caller, struct owned *owned)
+{
+    struct attempt attempt = {.caller = caller};
+    bool awaited, goes_on = false;
+    caller_leave(caller);
+    attempt.lock =
+        lock_new(&sqlite_mechanism, owned->lock_file, owned->lock_file, owned->database, false);
+    if (sqlite_release(&attempt, owned, &awaited) != LOCK_FAILED) {
+        goes_on = true;
+    } else {
+        goes_on = attempt.report.error != EBUSY;
+        drop(owned); /* whoever comes next finds it stale */
+    }
+    caller_return(caller);
+    if (attempt.lock != NULL) {
+        lock_drop(attempt.lock);
+    }
+    return goes_on;
+}
+
 void
 sqlite_release_all(struct pool *pool)
 {
-    struct caller caller = {.pool = pool};
+    struct caller caller = {.pool = pool, .patience = os_now() + EXIT_PATIENCE};
     struct owned *owned;
-    pool_end(pool);
+    bool goes_on = true;
     table_close();
     while ((owned = table_take_last(&sqlite_mechanism)) != NULL) {
-        struct attempt attempt = {.caller = &caller};
-        bool awaited;
-        attempt.lock =
-            lock_new(&sqlite_mechanism, owned->lock_file, owned->lock_file, owned->database, false);
-        caller_leave(&caller);
-        if (sqlite_release(&attempt, owned, &awaited) == LOCK_FAILED) {
-            drop(owned); /* whoever comes next finds it stale */
-        }
-        caller_return(&caller);
-        if (attempt.lock != NULL) {
-            lock_drop(attempt.lock);
+        if (goes_on && os_now() < caller.patience) {
+            goes_on = release_at_exit(&caller, owned) && PyErr_CheckSignals() == 0;
+            PyErr_Clear();
+        } else {
+            drop(owned);
         }
     }
     Py_CLEAR(caller.error);

@@ -29,6 +29,12 @@ else:
     FileLock = LinkFileLock
 LockFile = FileLock
 
+
+def _imports() -> None:
+    """Never called: tells whoever packs a program what SQLiteFileLock imports when it is used."""
+    import _sqlite3  # noqa: F401
+
+
 __all__ = [
     "AlreadyLocked",
     "Error",

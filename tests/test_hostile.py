@@ -224,7 +224,7 @@ OWN = """
         say(str(error))
     else:
         say("acquired")
-        if os.fork() == 0:  # closes the connection, and so removes the log
+        if os.fork() == 0:
             os._exit(0)
         os.wait()
         say("alone")
@@ -323,25 +323,40 @@ def test_forged_log_frees_no_lock(sticky_path, attackers_directory, forge, suffi
             other.finish()
 
 
+KILLED = """
+    lock = lockfile.SQLiteFileLock(sys.argv[1] + ".other")
+    with lock:
+        pass
+    be_stopped()
+    lock.acquire()
+    """
+
+
 @pytest.mark.leaves_files
-def test_forged_log_that_comes_right_before_it_is_opened_frees_no_lock(
+def test_forged_journal_in_the_place_of_one_that_was_rolled_back_frees_no_lock(
     sticky_path, attackers_directory
 ):
-    """The end of another process of ours has just made room for it."""
+    """SQLite has just removed that of a process which was killed, and so made room for it."""
     database = Path(os.path.dirname(sticky_path), ".lockfile.sqlite3")
-    log = Path(f"{database}-wal")
-    code = f"become({VICTIM})\nbe_stopped()\n" + textwrap.dedent(OWN)
+    journal = Path(f"{database}-journal")
+    become = f"become({VICTIM})\n"
     with Child(OWN, sticky_path, user=VICTIM) as owner:
         assert [owner.hear(), owner.hear()] == ["acquired", "alone"]
-        with SteppedChild(code, sticky_path, kinds=("open", "say")) as other:
-            other.run_to("open", log.name)
-            log.unlink()
+        with SteppedChild(become + textwrap.dedent(KILLED), sticky_path, kinds=["write"]) as killed:
+            while killed.next_call().file(killed.pid) != str(database):
+                pass
+            killed.next_call()
+            killed.kill()
+        code = become + "be_stopped()\n" + textwrap.dedent(OWN)
+        with SteppedChild(code, sticky_path, kinds=("unlink", "node", "open", "say")) as other:
+            other.run_to("unlink", journal.name)
+            other.next_call()
             with acting_as(ATTACKER):
-                forge_log(database, attackers_directory)
-                log.chmod(0o666)
+                forge_journal(database, attackers_directory)
+                journal.chmod(0o666)
             assert other.run_on().endswith(REFUSED)
             other.finish()
-        log.unlink()
+        journal.unlink()
         with Child(OWN, sticky_path, user=VICTIM) as other:
             assert other.hear().endswith("which is alive")
             other.finish()

@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import fcntl
+import modulefinder
 import os
 import pickle
+import re
 import shutil
 import sqlite3
 import struct
@@ -16,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
+import lockfile
 import support
+from file_system_support import SOURCE, compiled
 from lockfile import (
     AlreadyLocked,
     LinkFileLock,
@@ -30,6 +34,7 @@ from protocol_support import has_settled, wake_ups
 from support import PATIENCE, Child, OtherThread, holder, in_thread, wait_until
 
 TABLE = '"lockfile: locks"'
+APPLICATION = 1819239275
 
 
 @pytest.fixture
@@ -84,9 +89,12 @@ def test_looking_makes_no_database(lock, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_database_keeps_a_write_ahead_log_on_a_local_disk(lock):
-    with lock, connected(lock.database) as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+def test_files_beside_the_database(lock, tmp_path):
+    """A journal that stays, so that none comes or goes with a lock; no log, no shared memory."""
+    beside = ["", "-beacons", "-journal"]
+    with lock:
+        assert sorted(os.listdir(tmp_path)) == [".lockfile.sqlite3" + suffix for suffix in beside]
+    assert sorted(os.listdir(tmp_path)) == [".lockfile.sqlite3" + suffix for suffix in beside]
 
 
 def test_database_keyword(path, tmp_path, monkeypatch):
@@ -114,18 +122,6 @@ def test_copies_keep_the_database(path, tmp_path):
     assert (copy.database, copy.threaded, copy.timeout) == (lock.database, False, 3)
     with lock:
         assert copy.i_am_locking()
-
-
-def test_tables_of_the_databases_owner_are_left_alone(path, tmp_path):
-    database = tmp_path / "own.lockfile.sqlite3"
-    with connected(database) as connection:
-        connection.execute("CREATE TABLE locks (lock, owner)")
-        connection.execute("INSERT INTO locks VALUES (1, 2)")
-        with SQLiteFileLock(path, database=database):
-            connection.execute("INSERT INTO locks VALUES (3, 4)")
-        assert connection.execute("SELECT * FROM locks").fetchall() == [(1, 2), (3, 4)]
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        assert sorted(tables) == [("lockfile: locks",), ("locks",)]
 
 
 def test_named_and_usual_database_are_one_if_they_are_one_file(path, tmp_path):
@@ -263,7 +259,7 @@ def test_connections_kept_are_few(tmp_path):
 # Forks
 
 
-def test_fork_closes_the_connection_before(lock):
+def test_forked_child_keeps_nothing_of_the_connection(lock):
     with lock:
         assert open_databases()
         process = os.fork()
@@ -277,7 +273,7 @@ def test_fork_closes_the_connection_before(lock):
 
 def test_database_is_not_pulled_away_under_a_forked_child(path):
     """SQLite remembers locks for the whole process: a child that believed in its parent's
-    had its log removed when that closed, and then owned beside a third process."""
+    owned beside a third process."""
     code = """
     lock = lockfile.SQLiteFileLock(sys.argv[1])
     with lock:
@@ -423,6 +419,7 @@ def test_file_that_is_no_database(lock):
 
 def test_table_of_another_schema(lock):
     with connected(lock.database) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
         connection.execute(f"CREATE TABLE {TABLE} (a)")
     fails(lock, "no column named lock")
 
@@ -443,19 +440,24 @@ def test_database_in_a_missing_directory(path, tmp_path):
 
 
 def test_read_only_database(public_directory, other_user):
-    with SQLiteFileLock(public_directory / "README"):
+    lock = SQLiteFileLock(public_directory / "README")
+    with lock:
         pass
     for file in public_directory.glob(".lockfile*"):
         file.chmod(0o644)
     public_directory.chmod(0o755)
     code = """
     lock = lockfile.SQLiteFileLock(sys.argv[1])
+    for _ in range(2):
+        say([lock.is_locked(), lock.i_am_locking(), lock.owner().alive])
     try:
         lock.acquire(timeout=0)
     except lockfile.LockFailed as error:
         say(str(error))
     """
-    with Child(code, public_directory / "README", user=other_user) as child:
+    with lock, Child(code, lock.path, user=other_user) as child:
+        for _ in range(2):
+            assert child.hear() == [True, False, True]
         assert "ermission denied" in child.hear()
         child.finish()
 
@@ -476,8 +478,12 @@ def test_full_file_system(tmp_path):
                 file.write(bytes(4096))
         fails(lock, "full|disk|unable to open")
         filler.unlink()
-        with lock:
-            pass
+        lock.acquire()
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        lock.release()
+        assert not lock.is_locked()
     finally:
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
@@ -499,6 +505,11 @@ def test_no_descriptors_left(path):
         except lockfile.LockFailed as error:
             say(str(error))
             os.close(taken.pop())
+    try:
+        while True:
+            taken.append(os.open("/", os.O_RDONLY))
+    except OSError:
+        pass
     lock.release()
     say(None)
     """
@@ -521,6 +532,22 @@ def writing(database):
         connection.execute("ROLLBACK")
 
 
+@contextlib.contextmanager
+def writing_elsewhere(database):
+    """The same, by another program."""
+    code = """
+    connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    say("locked")
+    hear()
+    connection.execute("ROLLBACK")
+    """
+    with Child(code, database) as child:
+        assert child.hear() == "locked"
+        yield
+        child.finish()
+
+
 @pytest.fixture
 def made(lock):
     with lock:
@@ -539,7 +566,7 @@ def test_short_transaction_is_waited_for(made):
 
 
 def test_long_transaction_is_a_failure_with_the_reason(made):
-    with writing(made.database):
+    with writing_elsewhere(made.database):
         for timeout in (0, 1.5):
             with pytest.raises(LockFailed, match="another program has locked the database"):
                 in_thread(made.acquire, timeout)
@@ -548,11 +575,21 @@ def test_long_transaction_is_a_failure_with_the_reason(made):
 
 
 def test_transaction_outlasts_the_timeout(made):
-    with writing(made.database):
+    with writing_elsewhere(made.database):
         start = time.monotonic()
         with pytest.raises(LockTimeout, match="another program has locked the database"):
             in_thread(made.acquire, 0.1)
         assert time.monotonic() - start >= 0.1
+
+
+def test_transaction_of_the_program_itself_is_told_apart(made):
+    with writing(made.database):
+        with pytest.raises(LockFailed, match="this program has locked the database itself"):
+            made.acquire(timeout=0)
+        with pytest.raises(LockTimeout, match="this program has locked the database itself"):
+            made.acquire(timeout=0.01)
+    with made:
+        pass
 
 
 def test_looks_do_not_wait_for_who_writes(made):
@@ -611,28 +648,29 @@ def test_database_removed_while_owned(lock, tmp_path):
 # Descriptors closed behind our back
 
 
-def test_numbers_of_sqlite_that_became_somebody_elses_are_left_alone(path):
+@pytest.mark.parametrize("spared", ["none", "the lowest"])
+def test_numbers_of_sqlite_that_became_somebody_elses_are_left_alone(path, spared):
     code = """
     lock = lockfile.SQLiteFileLock(sys.argv[1])
     lock.acquire()
-    highest = max(map(int, os.listdir("/proc/self/fd"))) + 1
-    os.closerange(3, highest)
+    numbers = sorted(int(n) for n in os.listdir("/proc/self/fd") if int(n) > 2)
+    if sys.argv[2] == "the lowest":
+        del numbers[0]
+    os.closerange(numbers[0], numbers[-1] + 1)
     data = sys.argv[1] + ".data"
-    while os.open(data, os.O_RDWR | os.O_CREAT) < highest:
+    while (taken := os.open(data, os.O_RDWR | os.O_CREAT)) < numbers[-1]:
         pass
-    for method in (lock.i_am_locking, lock.release):
-        try:
-            method()
-        except lockfile.UnlockError as error:
-            say(str(error))
-    for number in range(3, highest):
+    for _ in range(2):
+        assert lock.i_am_locking()
+        lock.release()
+        lock.acquire()
+    lock.release()
+    for number in range(numbers[0], numbers[-1] + 1):
         assert os.fstat(number).st_ino == os.stat(data).st_ino
     assert os.stat(data).st_size == 0
     say("done")
     """
-    with Child(code, path) as child:
-        for _ in range(2):
-            assert "has closed the descriptors" in child.hear()
+    with Child(code, path, spared) as child:
         assert child.hear() == "done"
         child.finish()
     with SQLiteFileLock(path):
@@ -695,6 +733,12 @@ def test_importing_the_package_does_not_import_sqlite3():
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
 
+def test_who_packs_programs_finds_what_is_imported():
+    finder = modulefinder.ModuleFinder()
+    finder.run_script(lockfile.__file__)
+    assert "_sqlite3" in finder.modules
+
+
 def test_kernel_locks_of_bytes_refused_on_a_local_file_system(path):
     """Nothing is owned without a beacon."""
     code = """
@@ -748,68 +792,41 @@ def test_no_fork_skips_a_connection(tmp_path):
         child.finish()
 
 
-def test_child_of_a_program_with_a_connection_of_its_own_is_refused(path, tmp_path):
-    """SQLite believes in the locks of that connection, which only the parent has."""
+def test_child_of_a_program_with_a_connection_of_its_own(made):
+    """Between statements SQLite remembers no lock that a child could believe in."""
     code = """
-    own = sqlite3.connect(sys.argv[2], isolation_level=None)
-    own.execute("PRAGMA journal_mode = WAL")
-    own.execute("CREATE TABLE data (a)")
-    lock = lockfile.SQLiteFileLock(sys.argv[1], database=sys.argv[2])
+    lock = lockfile.SQLiteFileLock(sys.argv[1])
+    own = sqlite3.connect(lock.database, isolation_level=None)
+    own.execute("SELECT * FROM sqlite_master").fetchall()
     with lock:
-        pass
+        child = os.fork()
+        if child == 0:
+            try:
+                lock.acquire(timeout=0)
+            except lockfile.AlreadyLocked:
+                os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     child = os.fork()
     if child == 0:
-        try:
-            lock.acquire(timeout=0)
-        except lockfile.LockFailed as error:
-            say(str(error))
-        own.close()
         with lock:
-            say("owns")
-        os._exit(0)
-    os.waitpid(child, 0)
-    with lock:
-        say("parent owns")
+            pass
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     own.close()
     """
-    with Child(code, path, tmp_path / "own.lockfile.sqlite3") as child:
-        assert "was open when this process was forked" in child.hear()
-        assert child.hear() == "owns"
-        assert child.hear() == "parent owns"
+    with Child(code, made.path) as child:
         child.finish()
 
 
-def test_log_removed_under_a_kept_connection(made):
+def test_timeout_while_nobody_may_even_read(made):
     with connected(made.database) as connection:
-        connection.execute("SELECT * FROM sqlite_master").fetchall()
-        for suffix in ("-wal", "-shm"):
-            os.unlink(made.database + suffix)
-    with (
-        made,
-        Child(
-            """
-        try:
-            lockfile.SQLiteFileLock(sys.argv[1]).acquire(timeout=0)
-        except lockfile.AlreadyLocked:
-            say("AlreadyLocked")
-        """,
-            made.path,
-        ) as child,
-    ):
-        assert child.hear() == "AlreadyLocked"
-        child.finish()
-
-
-def test_timeout_while_nobody_may_even_read(lock):
-    with connected(lock.database) as connection:
-        connection.execute("CREATE TABLE data (a)")
         connection.execute("BEGIN EXCLUSIVE")
         for timeout in (0.02, 0.05, 0.1):
             with pytest.raises(LockTimeout, match="database is locked") as caught:
-                lock.acquire(timeout)
+                made.acquire(timeout)
             assert isinstance(caught.value.__cause__, sqlite3.Error)
         connection.execute("ROLLBACK")
-    with lock:
+    with made:
         pass
 
 
@@ -878,3 +895,32 @@ def test_file_system_that_is_not_known_to_be_local(mounted_directory):
     lock.break_lock()
     with lock:
         pass
+
+
+def test_beacon_that_is_granted_to_everybody_proves_nothing(mounted_directory, tmp_path):
+    try:
+        library = compiled(tmp_path, SOURCE.with_name("vain.c"))
+    except OSError as error:
+        pytest.skip(f"no C compiler: {error}")
+    before = os.environ.get("LD_PRELOAD", "")
+    path = mounted_directory / "README"
+    code = """
+    os.environ["LD_PRELOAD"] = ""
+    try:
+        lockfile.SQLiteFileLock(sys.argv[1]).acquire(timeout=0)
+        say("owned")
+    except lockfile.AlreadyLocked as error:
+        say(str(error))
+    hear()
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LD_PRELOAD", f"{before} {library}".strip())
+        with Child(code, path) as owner:
+            assert owner.hear() == "owned"
+            [(_, name, file, _)] = rows(mounted_directory / ".lockfile.sqlite3")
+            assert file == 0
+            assert not re.search(rb"\.[0-9a-f]{16}$", name), "it would promise one"
+            with Child(code, path) as other:
+                assert "whether its owner is alive" in other.hear()
+                other.finish()
+            owner.finish()

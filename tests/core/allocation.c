@@ -463,10 +463,10 @@ share_no_beacon_file(void)
     for (refused_at = 1; refused_at <= 2; refused_at++, cases++) {
         allocation = 0;
         armed = true;
-        DEMAND(beacon_share(path, 0644, &file, &ground) == ENOMEM, "%u", refused_at);
+        DEMAND(beacon_share(path, 0644, true, &file, &ground) == ENOMEM, "%u", refused_at);
         armed = false;
     }
-    DEMAND(beacon_share(path, 0644, &file, &ground) == 0, "not usable");
+    DEMAND(beacon_share(path, 0644, true, &file, &ground) == 0, "not usable");
     beacon_leave(&file);
     DEMAND(count_descriptors() == descriptors, "a descriptor is lost");
     unlink(path);

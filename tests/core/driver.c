@@ -377,7 +377,7 @@ light_byte(void)
     struct os_status status;
     struct owner_ground ground;
     struct beacon beacon;
-    DEMAND(beacon_share(beacon_file, 0644, &file, &ground) == 0, "no beacon file");
+    DEMAND(beacon_share(beacon_file, 0644, true, &file, &ground) == 0, "no beacon file");
     DEMAND(beacon_light(&file, &beacon) == 0, "the byte is not lit");
     DEMAND(os_open(&os_anywhere, beacon_file, OS_READ, &other, &status) == 0, "cannot look");
     DEMAND(beacon_look(&other, beacon) == EWOULDBLOCK, "a lit byte is dark");

@@ -160,7 +160,7 @@ lose_a_beacon_file(void)
     snprintf(database, sizeof database, "%.4000s/database", directory);
     DEMAND(beacon_path(database, path), "too long");
     for (int i = 0; i < 2; i++) {
-        DEMAND(beacon_share(path, 0600, &file, &ground) == 0, "no beacon file");
+        DEMAND(beacon_share(path, 0600, true, &file, &ground) == 0, "no beacon file");
         DEMAND(beacon_light(&file, &beacon) == 0, "not lit");
         DEMAND(os_status(&file, &status) == 0 && status.mode == 0600, "mode %o", status.mode);
         beacon_leave(&file);
@@ -500,11 +500,10 @@ lose_the_unique_file(void)
 static void
 use_the_system(void)
 {
-    struct os_file shared_file, opened;
+    struct os_file shared_file, adopted;
     struct os_status status;
-    struct os_numbers none = {0}, numbers = {0};
+    struct os_numbers numbers;
     char path[OS_PATH_SIZE], resolved[OS_PATH_SIZE], text[100];
-    bool has = true;
     snprintf(path, sizeof path, "%.4000s/file", directory);
     DEMAND(os_make_file(&os_anywhere, path) == 0, "not made");
     DEMAND(os_make_file(&os_anywhere, path) == EEXIST, "made twice");
@@ -514,20 +513,28 @@ use_the_system(void)
            "mode");
     DEMAND(os_touch(&shared_file) == 0, "not touched");
     DEMAND(os_resolve(path, resolved) == 0 && os_status_of(resolved, &status) == 0, "not resolved");
-    os_find_numbers(path, &none, &numbers);
-    DEMAND(numbers.count == 1 && os_is_kept(&numbers) && !os_is_taken(&numbers), "numbers");
-    DEMAND(os_has_locked(path, &has) == 0 && !has, "locks that are not there");
+    DEMAND(os_find_numbers(status.inode, OS_WRITE, &numbers) == 0 && numbers.count == 1 &&
+               numbers.each[0] == shared_file.descriptor,
+           "numbers");
+    int other = open(path, O_RDWR | O_CLOEXEC);
+    DEMAND(os_find_numbers(status.inode, OS_WRITE, &numbers) == 0 && numbers.count == 2,
+           "another's");
+    DEMAND(os_adopt(other, &adopted) == 0 && os_is_open(&adopted), "not adopted");
+    DEMAND(os_find_locker(&adopted, 0, 2) == 0, "a lock that is not there");
     struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
-    need(fcntl(shared_file.descriptor, F_SETLK, &range) == 0, "fcntl");
-    DEMAND(os_has_locked(path, &has) == 0 && has, "locks that are not seen");
+    need(fcntl(other, F_SETLK, &range) == 0 && write(other, "content", 7) == 7, "fcntl");
+    DEMAND(os_find_locker(&adopted, 0, 2) == os_process(), "a lock that is not seen");
+    DEMAND(os_read_at(&adopted, 3, text, 4) == 0 && memcmp(text, "tent", 4) == 0, "not read");
+    DEMAND(os_read_at(&adopted, 4, text, 4) == ENODATA, "read behind its end");
+    close(other);
+    other = open(directory, O_RDONLY | O_CLOEXEC);
+    DEMAND(!os_is_open(&adopted), "closed, and ours");
+    os_disown(&adopted);
+    close(other);
     os_close(&shared_file);
-    DEMAND(!os_is_kept(&numbers), "closed, and kept");
-    DEMAND(os_open(&os_anywhere, directory, OS_READ, &opened, &status) == 0, "not opened");
-    DEMAND(opened.descriptor != numbers.each[0].descriptor || os_is_taken(&numbers), "not taken");
-    os_close(&opened);
     DEMAND(os_message(ENOENT, text, sizeof text)[0] != '\0', "no message");
     unlink(path);
-    checks += 12;
+    checks += 15;
 }
 
 /* ---- All of them ---- */
