@@ -116,6 +116,9 @@ pool_borrow(struct pool *pool, const char *path, struct connection **connection)
     uint64_t me = os_thread_token();
     int error = 0;
     *connection = NULL;
+    if (pool == NULL) {
+        return ECANCELED; /* a finalizer calls, whose module is gone */
+    }
     os_lock();
     discard_parent_forks();
     if (forks.is_broken) {

@@ -29,7 +29,8 @@ bool pool_is_prepared(struct pool *pool);
 PyObject *pool_text(const struct pool *pool, int number);
 
 /* The database's connection, for this thread until it is given back, without the GIL. It
- * may be closed. 0, ENOMEM; ECHILD: this process was forked in the middle of a statement. */
+ * may be closed. 0, ENOMEM; ECHILD: this process was forked in the middle of a statement;
+ * ECANCELED: the interpreter is at its end. */
 int pool_borrow(struct pool *pool, const char *path, struct connection **connection);
 void pool_give_back(struct caller *caller, struct connection *connection);
 

@@ -244,8 +244,16 @@ class Locks(RuleBasedStateMachine):
             self.waited[handle, actor] = place.claim
             return "LockTimeout"
         if not place.is_locked:
+            self.sweep(place)
             place.claim = Claim(me, lock_file=handle.lock_file)
         return None
+
+    def sweep(self, place):
+        """Whoever breaks a row whose owner is dead, removes all such rows."""
+        if self.in_database and place.claim is not None and place.claim.alive is False:
+            for each in self.places.values():
+                if each.claim is not None and each.claim.alive is False:
+                    each.claim = None
 
     def released(self, handle, actor):
         """The model's release()."""
@@ -427,6 +435,7 @@ class Locks(RuleBasedStateMachine):
         assert answers == expected
         if takes and expected[-1] is None:
             owner = Owner(pid, actor.owner(handle.threaded).thread)
+            self.sweep(handle.place)
             handle.place.claim = Claim(owner, alive=False)
 
     # What comes from elsewhere
@@ -504,6 +513,7 @@ class Locks(RuleBasedStateMachine):
         assert free() is None
         assert wait() is None
         self.waited.pop((handle, waiter), None)
+        self.sweep(place)
         place.claim = Claim(me, lock_file=handle.lock_file)
 
     def way_to_free(self, place, who, how):
