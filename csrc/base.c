@@ -310,6 +310,9 @@ base_release(PyObject *self, PyObject *Py_UNUSED(ignored))
     call.attempt.leaving = is_called_by_with(self);
     switch (run(&call, lock_release)) {
     case LOCK_INTERRUPTED:
+        if (call.attempt.leaving) {
+            lock_end_block(&call.attempt);
+        }
         return end(&call, NULL);
     case LOCK_RELEASED:
         return end(&call, Py_NewRef(Py_None));

@@ -544,8 +544,10 @@ take_own(struct attempt *attempt, struct owned **owned)
 static bool
 leave_inner(struct owned *owned)
 {
+    os_lock();
     bool inner = owned->depth > 1;
     owned->depth -= inner;
+    os_unlock();
     return inner;
 }
 
@@ -561,6 +563,9 @@ release(struct attempt *attempt, struct owned *owned)
     enum outcome outcome = attempt->lock->mechanism->release(attempt, owned, &awaited);
     attempt->report.releasing = outcome == LOCK_FAILED;
     if (outcome == LOCK_FAILED && attempt->report.owned) {
+        if (attempt->leaving) {
+            table_end_block(lock_name(attempt->lock), attempt->owner); /* it is over all the same */
+        }
         table_keep(owned);
     }
     if (outcome == LOCK_RELEASED && awaited) {
@@ -610,10 +615,18 @@ lock_enter(struct attempt *attempt)
     struct owned *owned;
     enum outcome outcome = take_own(attempt, &owned);
     if (outcome == LOCK_OWNED) {
+        os_lock();
         owned->depth++;
+        os_unlock();
         table_keep(owned);
     }
     return outcome;
+}
+
+void
+lock_end_block(struct attempt *attempt)
+{
+    table_end_block(lock_name(attempt->lock), attempt->owner);
 }
 
 enum outcome

@@ -175,6 +175,9 @@ enum outcome lock_identify(struct attempt *attempt);
 enum outcome lock_enter(struct attempt *attempt);
 enum outcome lock_leave(struct attempt *attempt);
 
+/* A block is over though its end was interrupted: it does not count any more. */
+void lock_end_block(struct attempt *attempt);
+
 /* The caller's unique name for this lock: the real one while it owns, by whichever class and
  * path. Whether it is inside the lock file, or beside it. */
 bool lock_unique_name(struct attempt *attempt, char name[OWNER_NAME_SIZE]);

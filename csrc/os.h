@@ -100,7 +100,8 @@ uint64_t os_thread_token(void); /* the same thread's, never reused in this proce
 void os_host_name(char host[OS_HOST_SIZE]);
 int os_boot(char *identity, size_t size); /* names one run of this kernel */
 uint64_t os_random(void);
-int64_t os_now(void); /* monotonic, in nanoseconds */
+int64_t os_now(void);  /* monotonic, in nanoseconds */
+int64_t os_date(void); /* the same in all containers, but may be set */
 void os_pause(int64_t nanoseconds);
 const char *os_message(int error, char *buffer, size_t size);
 

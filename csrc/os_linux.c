@@ -256,7 +256,7 @@ os_find_mark(const struct os_file *file, enum os_mark mark)
 
 /* ---- Queues ---- */
 
-#define QUEUE_UNIT 1000 /* nanoseconds: a queue is as long as this machine runs for a year */
+#define QUEUE_UNIT 1000 /* nanoseconds: a queue is as long as a year */
 
 static uint64_t
 place_in(uint64_t queue, int64_t since)

@@ -43,9 +43,8 @@
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed; /* made by begin_waits() */
 
-/* Shared: between making a descriptor and its entry in the register, and
- * between its removal and the close. Exclusive: a fork, which would copy a
- * descriptor that the child does not know of. Taken before the mutex.
+/* Shared: between making a descriptor and its entry in the register. Exclusive: a fork, which
+ * would copy a descriptor that the child does not know of. Taken before the mutex.
  * Nobody asks an allocator for memory, or gives it back, while he holds either: one that
  * keeps itself still during forks, too, may have been told of this fork before us. */
 static pthread_rwlock_t fork_lock = FORK_LOCK_INITIALIZER;
@@ -251,11 +250,11 @@ os_close(struct os_file *file)
         return;
     }
     free_now();
-    posix_hold_off_forks();
-    if (forget(file) && system_is_tagged(file->descriptor)) {
+    /* It may block, so forks are not held off: see os_list() for why it is forgotten second. */
+    if (os_is_open(file)) {
         close(file->descriptor);
     }
-    posix_allow_forks();
+    forget(file);
     file->descriptor = -1;
 }
 
@@ -369,12 +368,24 @@ os_random(void)
     return number * UINT64_C(0x9E3779B97F4A7C15);
 }
 
+static int64_t
+read_clock(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * OS_SECOND + now.tv_nsec;
+}
+
 int64_t
 os_now(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * OS_SECOND + now.tv_nsec;
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+int64_t
+os_date(void)
+{
+    return read_clock(CLOCK_REALTIME);
 }
 
 void

@@ -15,8 +15,7 @@
 /* Where the system lists the descriptors that are open. */
 #define SYSTEM_DESCRIPTORS "/dev/fd"
 
-/* Forks are held off between making a descriptor and its entry in the register,
- * and between its removal and the close. */
+/* Forks are held off between making a descriptor and its entry in the register. */
 void posix_hold_off_forks(void);
 void posix_allow_forks(void);
 

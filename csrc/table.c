@@ -288,6 +288,18 @@ table_take_last(const struct mechanism *mechanism)
 }
 
 void
+table_end_block(struct table_name name, struct owner owner)
+{
+    os_lock();
+    discard_parent_table();
+    struct owned *owned = find(&(struct query){.name = &name, .owner = &owner});
+    if (owned != NULL) {
+        owned->depth -= owned->depth > 0;
+    }
+    os_unlock();
+}
+
+void
 table_begin_release(struct owned *owned)
 {
     os_lock();

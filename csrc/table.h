@@ -37,7 +37,7 @@ struct owned {
     struct os_file inside;    /* the lock file, where that is a directory; else -1 */
     struct os_inode inode;    /* the lock file's */
     bool local;               /* its file system is: waiters leave marks */
-    unsigned depth;           /* of with blocks */
+    unsigned depth;           /* of with blocks; guarded by os_lock() */
     const char *file;         /* the lock file's name in its directory */
     const char *database;     /* where the lock is a row, else "" ... */
     const char *row;          /* ... and what the row is called */
@@ -86,6 +86,9 @@ enum table_answer table_take_key(struct table_key key, struct owner owner, int64
 /* The same; NULL: it is gone, or another call uses it, and finds out for itself what
  * has become of the lock. */
 struct owned *table_take_serial(uint64_t serial);
+
+/* Counts one with block less, whoever uses the entry. */
+void table_end_block(struct table_name name, struct owner owner);
 
 /* The taken one is about to be released. */
 void table_begin_release(struct owned *owned);

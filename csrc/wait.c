@@ -9,7 +9,7 @@
 
 /* For so long those that are idle may be wanted again: threads that take turns wait most of
  * the time, but not all of it. */
-#define IDLE_TIME (10 * OS_MILLISECOND)
+#define IDLE_TIME (100 * OS_MILLISECOND)
 
 #define FIRST_PAUSE (2 * OS_MILLISECOND)
 #define HURRIED_PAUSE (OS_MILLISECOND / 10)
@@ -21,6 +21,11 @@
 /* So many watch; and so long the others nap, while the lock changes hands. The longer it stays,
  * the longer they nap; where that is no use, they watch, too. */
 #define ELDEST 3
+/* Of those who watch, each lets the elder ones start so much earlier, where what is waited for has
+ * stayed for so long that this is next to nothing. */
+#define ELDERS_START (OS_MILLISECOND / 8)
+#define LONG_STAY (10 * OS_MILLISECOND)
+
 #define FIRST_NAP (5 * OS_MILLISECOND)
 #define USUAL_NAP (40 * OS_MILLISECOND)
 #define LONGEST_NAP (160 * OS_MILLISECOND)
@@ -214,7 +219,7 @@ void
 wait_for_inode(struct wait *wait, struct os_inode inode)
 {
     int64_t now = os_now();
-    wait->since = wait->since != 0 ? wait->since : now;
+    wait->since = wait->since != 0 ? wait->since : os_date();
     if (os_same(wait->inode, inode)) {
         wait->stayed = now - wait->found_at;
         wait->stays = wait->stayed > wait->stays ? wait->stayed : wait->stays;
@@ -230,10 +235,10 @@ wait_for_inode(struct wait *wait, struct os_inode inode)
     wait->checked = false;
 }
 
-static bool
-is_behind(const struct wait *wait, const struct os_file *file)
+static unsigned
+count_elders(const struct wait *wait, const struct os_file *file)
 {
-    return os_count_elders(file, wait->queue, wait->since, ELDEST) == ELDEST;
+    return os_count_elders(file, wait->queue, wait->since, ELDEST);
 }
 
 /* The nap grows, the more so the longer locks stay, as far as was seen. */
@@ -254,7 +259,8 @@ wait_in_queue(struct wait *wait, const struct os_file *file, uint64_t queue)
     wait->queue = queue;
     wait->queued = true;
     os_queue_up(file, queue, wait->since);
-    wait->behind = wait->lost && is_behind(wait, file);
+    wait->elders = wait->lost ? count_elders(wait, file) : 0;
+    wait->behind = wait->elders == ELDEST;
     wait->nap = wait->behind ? next_nap(wait) : 0;
     wait->napping = wait->behind && !in_vain;
     if (wait->napping) {
@@ -312,7 +318,7 @@ next_watch(struct wait *wait)
     }
     wait->hurried = false;
     wait->pause = LONG_PAUSE;
-    return wait->behind ? 4 * LONG_PAUSE : pause == 0 ? FIRST_PAUSE : LONG_PAUSE;
+    return wait->behind ? 2 * LONG_PAUSE : pause == 0 ? FIRST_PAUSE : LONG_PAUSE;
 }
 
 static int64_t
@@ -330,7 +336,7 @@ plan(struct wait *wait, int64_t now)
     wait->ahead = next_pause(wait);
     wait->checked_at = wait->checked_at != 0 ? wait->checked_at : now;
     wait->check_at = OS_NEVER;
-    if (wait->ahead >= LONG_PAUSE && !wait->behind && !wait->checked) {
+    if (wait->ahead >= LONG_PAUSE && !wait->checked) {
         wait->check_at = now + FIRST_CHECK;
         wait->checked = true;
         return false;
@@ -347,11 +353,15 @@ is_worth_a_look(struct wait *wait, const struct os_file *file)
         wait_hurry(wait);
     }
     /* The marks on what was in the way tell who else wakes up. */
-    if (wait->behind && !wait_is_over(wait) && is_behind(wait, file)) {
+    if (wait->behind && !wait_is_over(wait) && count_elders(wait, file) == ELDEST) {
         wait->napping = true;
         wait_unwatch(wait);
         wait->look_at = os_now() + shortened(USUAL_NAP, USUAL_NAP / 2);
         return false;
+    }
+    /* The kernel wakes the few always in one order, whoever has waited for longest. */
+    if (!wait->behind && wait->elders > 0 && os_now() - wait->found_at > LONG_STAY) {
+        os_pause(wait->elders * ELDERS_START);
     }
     return true;
 }

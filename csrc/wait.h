@@ -23,7 +23,7 @@
 
 struct wait {
     int64_t deadline; /* by os_now(); OS_NEVER: none */
-    int64_t since;    /* since when; 0: it does not wait yet */
+    int64_t since;    /* since when, by os_date(); 0: it does not wait yet */
     bool hurried;     /* what is waited for is about to happen */
 
     int64_t pause;      /* from which the next sleep's length follows */
@@ -38,12 +38,13 @@ struct wait {
     int64_t stayed;        /* for how long, */
     int64_t stays;         /* and how long it, or the one before it, was there at least */
 
-    bool lost;      /* it has changed hands: the others may be many */
-    bool queued;    /* it was marked when it was last looked at */
-    uint64_t queue; /* where the marks are */
-    bool behind;    /* enough others have waited for longer ... */
-    bool napping;   /* ... so this one does not even watch */
-    int64_t nap;    /* how long it did not, last; 0: it is one of the eldest */
+    bool lost;       /* it has changed hands: the others may be many */
+    bool queued;     /* it was marked when it was last looked at */
+    uint64_t queue;  /* where the marks are */
+    unsigned elders; /* so many have waited for longer, up to enough ... */
+    bool behind;     /* ... which they are */
+    bool napping;    /* so this one does not even watch */
+    int64_t nap;     /* how long it did not, last; 0: it is one of the eldest */
 
     struct os_file watch; /* descriptor -1: none, so it naps or polls */
     int watched;          /* -1: nothing */

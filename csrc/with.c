@@ -123,6 +123,9 @@ count_block(PyObject *self, enum outcome (*operation)(struct attempt *attempt))
     struct call call;
     begin_any(self, &call, 0);
     enum outcome outcome = run(&call, operation);
+    if (outcome == LOCK_INTERRUPTED && operation == lock_leave) {
+        lock_end_block(&call.attempt);
+    }
     end(&call, Py_None);
     return outcome;
 }

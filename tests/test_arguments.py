@@ -702,6 +702,22 @@ def test_release_that_fails_keeps_the_lock(path, tmp_path, refusals, error):
     assert names(tmp_path) == []
 
 
+def test_block_whose_end_failed_is_over_all_the_same(path, tmp_path, refusals):
+    """The lock is kept, as the message says; the end of the next block releases it."""
+    lock = lockfile.LinkFileLock(path, threaded=False)
+
+    def block():
+        with lock:
+            pass
+
+    with pytest.raises(UnlockError, match="still locked by me"):
+        in_thread(block, refused={"unlink": errno.EIO})
+    assert lock.i_am_locking()
+    block()
+    assert not lock.is_locked()
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("error", [errno.EPERM, errno.EACCES, errno.EIO, errno.EROFS])
 def test_break_that_fails_keeps_the_lock(path, tmp_path, refusals, error):
     lock = lockfile.LinkFileLock(path)

@@ -65,6 +65,21 @@ byte crashes;
 #define MAY_CONDEMN (!IS_FLOCKED(EXCLUSIVE) && !IS_FLOCKED(SHARED))
 #endif
 
+/* A look may take its time: then others break beside it, with the beacon shared, one at a time. */
+#ifdef SLOW_LOOK
+#define IS_SOON_OVER false
+#define IS_BESIDE(q) \
+    (q != self && other[q] == other[self] && locked[q] == SHARED && IS_BREAKING(q))
+#ifdef NO_TURN /* wrong: all who share it */
+#define MAY_TAKE_TURN true
+#else
+#define MAY_TAKE_TURN (!IS_BESIDE(0) && !IS_BESIDE(1) && !IS_BESIDE(2))
+#endif
+#else
+#define IS_SOON_OVER true
+#define MAY_TAKE_TURN false
+#endif
+
 /* A new inode gets a number that nothing has: numbers are used again at once. Which of the free
  * ones it gets makes no difference: every number that is compared is pinned by something open,
  * but for the one that break_lock() remembers. So it is the first from a certain one on. */

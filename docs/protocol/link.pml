@@ -43,6 +43,12 @@ byte entry[6];   /* the inode of each name */
      (at[q] == CONDEMN && !MAY_CONDEMN))
 
 
+/* Between taking a dead owner's beacon and giving it back. */
+#define IS_BREAKING(q) \
+    (at[q] == BREAK_FLOCK || at[q] == BREAK_CHECK || at[q] == BREAK_UNLINK || \
+     at[q] == BREAK_NAME || at[q] == BREAK_NAME_2 || at[q] == BREAK_UNFLOCK || \
+     at[q] == BREAK_CLOSE)
+
 /* What is in more than one way to be done next. */
 #define IS_CHOOSING(q) \
     ((at[q] == CREATE && !again[q]) || (at[q] == SWEEP && !over) || (at[q] == DEAD && over))
@@ -54,7 +60,7 @@ byte entry[6];   /* the inode of each name */
 #else
 #define IS_QUIET(q) \
     (at[q] == WITHDRAW || at[q] == REMOVE_2 || at[q] == CLOSE || at[q] == DISCARD_2 || \
-     at[q] == RELEASED || at[q] == LEAVE || at[q] == CHECK_FOUND || at[q] == LOOK_UNLOCK || \
+     at[q] == RELEASED || at[q] == LEAVE || at[q] == CHECK_FOUND || (at[q] == LOOK_UNLOCK && IS_SOON_OVER) || \
      (at[q] == HOLD && IS_SEEING(q)) || at[q] == BREAK_NAME_2 || at[q] == BREAK_UNFLOCK || \
      at[q] == BREAK_CLOSE || at[q] == REAP_OPEN || at[q] == REAP_CHECK || at[q] == REAP_UNLINK || \
      at[q] == REAP_CLOSE || at[q] == CONDEMN_END)
@@ -285,9 +291,6 @@ step:
             :: else -> name[self] = 0; at[self] = HOLD
             fi
         :: at[self] == TAKE_UNLOCK -> locked[self] = NONE; at[self] = TAKE
-        :: at[self] == TAKE_UNLOCK && MAY_CONDEMN -> /* past a look that does not end */
-            flocked[self] = EXCLUSIVE;
-            at[self] = BREAK_CHECK
 
         /* remove_stale() */
         :: at[self] == BREAK_FLOCK ->
@@ -431,6 +434,12 @@ step:
         settle()
     }
 #endif
+
+    :: d_step { /* take_beacon_beside_a_look(): that one does not end */
+        at[self] == TAKE_UNLOCK && MAY_TAKE_TURN -> REACHED(16);
+        at[self] = BREAK_FLOCK;
+        settle()
+    }
 
 #ifdef BREAK
     :: d_step { /* LockTimeout, and remember_waited_for() */

@@ -98,6 +98,13 @@ byte base[3]; /* its unique name, without a number */
     ((at[q] == WAIT && !IS_CHANGED(q) && script == 0 && !IS_EXCUSED) || \
      (at[q] == OWNED && !MAY_REMOVE) || (at[q] == CONDEMN && !MAY_CONDEMN))
 
+/* Between taking a dead owner's beacon and giving it back. */
+#define IS_BREAKING(q) \
+    (at[q] == BREAK_FLOCK || at[q] == BREAK_CHECK || at[q] == BREAK_OPEN || \
+     at[q] == BREAK_INSIDE || at[q] == BREAK_ASIDE || at[q] == BREAK_FILE || \
+     at[q] == BREAK_UNLINK || at[q] == BREAK_CLOSE || at[q] == BREAK_CHECK_2 || \
+     at[q] == BREAK_RMDIR || at[q] == BREAK_UNFLOCK || at[q] == BREAK_END)
+
 /* What is in more than one way to be done next. */
 #define IS_CHOOSING(q) \
     ((at[q] == (IS_IN_PLACE -> CREATE : MAKE) && !again[q]) || (at[q] == SWEEP && !over) || \
@@ -113,7 +120,7 @@ byte base[3]; /* its unique name, without a number */
      at[q] == WITHDRAW_FILE || at[q] == WITHDRAW_UNLINK || at[q] == WITHDRAWN || \
      at[q] == LIST_FOUND || at[q] == BACK_OFF_UNLINK || at[q] == BACK_OFF_CLOSE || \
      at[q] == RELEASE_OPEN || at[q] == RELEASE_UNLINK || at[q] == RELEASE_CLOSE || \
-     at[q] == LEAVE || at[q] == CHECK_FOUND || at[q] == OPEN_BEACON || at[q] == LOOK_UNLOCK || \
+     at[q] == LEAVE || at[q] == CHECK_FOUND || at[q] == OPEN_BEACON || (at[q] == LOOK_UNLOCK && IS_SOON_OVER) || \
      (at[q] == HOLD && IS_SEEING(q)) || at[q] == BREAK_OPEN || at[q] == BREAK_INSIDE || at[q] == BREAK_UNLINK || \
      at[q] == BREAK_CLOSE || at[q] == BREAK_UNFLOCK || at[q] == BREAK_END || \
      at[q] == REAP_OPEN || at[q] == REAP_STATUS || at[q] == REAP_BEACON || at[q] == REAP_PLACE || \
@@ -589,9 +596,6 @@ step:
             :: else -> at[self] = HOLD
             fi
         :: at[self] == TAKE_UNLOCK -> locked[self] = NONE; at[self] = TAKE
-        :: at[self] == TAKE_UNLOCK && MAY_CONDEMN -> /* past a look that does not end */
-            flocked[self] = EXCLUSIVE;
-            at[self] = BREAK_CHECK
 
         /* remove_stale(), mkdir_remove() */
         :: at[self] == BREAK_FLOCK ->
@@ -843,6 +847,12 @@ step:
         settle()
     }
 #endif
+
+    :: d_step { /* take_beacon_beside_a_look(): that one does not end */
+        at[self] == TAKE_UNLOCK && MAY_TAKE_TURN -> REACHED(16);
+        at[self] = BREAK_FLOCK;
+        settle()
+    }
 
 #ifdef BREAK
     :: d_step { /* LockTimeout, and remember_waited_for() */
