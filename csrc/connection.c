@@ -124,7 +124,7 @@ connection_integer(const struct connection *connection, uint64_t number)
 static int
 classify(PyObject *error)
 {
-    enum { BUSY = 5, LOCKED = 6, CANTOPEN = 14, PROTOCOL = 15 };
+    enum { BUSY = 5, LOCKED = 6, CANTOPEN = 14, PROTOCOL = 15, NOTADB = 26 };
     PyObject *code = PyObject_GetAttrString(error, "sqlite_errorcode");
     long primary = code != NULL ? PyLong_AsLong(code) & 0xFF : 0;
     Py_XDECREF(code);
@@ -136,6 +136,8 @@ classify(PyObject *error)
         return EBUSY;
     case CANTOPEN:
         return CONNECTION_CANNOT_OPEN;
+    case NOTADB:
+        return CONNECTION_NO_DATABASE;
     default:
         return EIO;
     }

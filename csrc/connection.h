@@ -116,9 +116,9 @@ int connection_execute(struct caller *caller, const struct connection *connectio
 int connection_execute_simply(struct caller *caller, const struct connection *connection,
                               PyObject *sql);
 
-/* Takes over the exception that is set, if any: ENOMEM, EBUSY, EIO; and one that tells that
- * SQLite could not open a file. */
-enum { CONNECTION_CANNOT_OPEN = -20 };
+/* Takes over the exception that is set, if any: ENOMEM, EBUSY, EIO; and two that tell that
+ * SQLite could not open a file, or that it is none of SQLite's. */
+enum { CONNECTION_CANNOT_OPEN = -20, CONNECTION_NO_DATABASE = -21 };
 int connection_take_error(struct caller *caller);
 
 #endif

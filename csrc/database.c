@@ -71,6 +71,29 @@ database_pool(void)
     return pool_get(texts, SQLS);
 }
 
+/* What is only told apart in between. */
+static int
+plain_error(int error)
+{
+    return error == CONNECTION_CANNOT_OPEN || error == CONNECTION_NO_DATABASE ? EIO : error;
+}
+
+/* With the GIL, and without collections of garbage: on Python 3.11 they may run code of the
+ * program inside a statement, which waits for a thread that waits for this statement. */
+static void
+begin_python(struct caller *caller)
+{
+    caller_return(caller);
+    pool_hold_collections(caller->pool);
+}
+
+static void
+end_python(struct caller *caller)
+{
+    pool_allow_collections(caller->pool);
+    caller_leave(caller);
+}
+
 /* What a statement needs to run. */
 struct statement {
     enum sql sql;
@@ -131,7 +154,8 @@ look_whose(struct caller *caller, struct connection *connection, struct os_inode
     if (error == 0) {
         error = ask_numbers(caller, connection, FIND_APPLICATION, &application, NULL);
     }
-    connection->foreign = error == 0 && application != APPLICATION;
+    connection->foreign =
+        error == CONNECTION_NO_DATABASE || (error == 0 && application != APPLICATION);
     if (connection->foreign) {
         return DATABASE_FOREIGN;
     }
@@ -168,12 +192,12 @@ recognise(struct caller *caller, struct connection *connection, struct row_place
     }
     if (error == 0 && status.size > 0 &&
         os_status_at(&os_anywhere, connection->beacons, &beacons) != 0) {
-        caller_return(caller);
+        begin_python(caller);
         connection_close(connection);
         error = look_whose(caller, connection, place.inode);
-        caller_leave(caller);
+        end_python(caller);
     }
-    return error == CONNECTION_CANNOT_OPEN ? EIO : error;
+    return plain_error(error);
 }
 
 /* ---- Opening, with the GIL ---- */
@@ -431,7 +455,7 @@ ask(struct caller *caller, struct connection *connection, struct row_place place
     if (error == 0) {
         error = run_statement(caller, connection, statement);
     }
-    return error == CONNECTION_CANNOT_OPEN ? EIO : error;
+    return plain_error(error);
 }
 
 /* Without the GIL, and latched still. SQLite opens the path by itself, perhaps another file
@@ -492,14 +516,14 @@ ask_once(struct caller *caller, struct connection *connection, struct row_place 
     if (error != 0) {
         return error;
     }
-    caller_return(caller);
+    begin_python(caller);
     error = ask(caller, connection, place, statement);
-    caller_leave(caller);
+    end_python(caller);
     error = verify(caller, connection, place, statement, error);
     if (!is_of_use(connection, error)) {
-        caller_return(caller);
+        begin_python(caller);
         connection_close(connection); /* whatever is wrong with it: next time anew */
-        caller_leave(caller);
+        end_python(caller);
     }
     connection_unlatch(connection);
     if (connection->latch_is_shared) {

@@ -16,6 +16,10 @@ struct pool {
     uint64_t ender;          /* the thread that ends the interpreter; 0: it goes on */
     bool is_prepared;
 
+    /* Guarded by the GIL. */
+    int collections_held;
+    bool collects;
+
     /* Made once. */
     struct sqlite3_names names;
     int texts_count;
@@ -135,6 +139,29 @@ pool_borrow(struct pool *pool, const char *path, struct connection **connection)
     return error;
 }
 
+/* Newer ones collect garbage between the steps of Python code only. */
+static bool
+collects_anywhere(void)
+{
+    return Py_Version < 0x030C0000;
+}
+
+void
+pool_hold_collections(struct pool *pool)
+{
+    if (collects_anywhere() && pool->collections_held++ == 0) {
+        pool->collects = PyGC_Disable() != 0;
+    }
+}
+
+void
+pool_allow_collections(struct pool *pool)
+{
+    if (collects_anywhere() && --pool->collections_held == 0 && pool->collects) {
+        PyGC_Enable();
+    }
+}
+
 /* Takes out the one used least recently, if there are too many. Guarded by os_lock(). */
 static struct connection *
 take_oldest(struct pool *pool)
@@ -142,8 +169,12 @@ take_oldest(struct pool *pool)
     struct connection **oldest = NULL;
     unsigned count = 0;
     for (struct connection **link = &pool->list; *link != NULL; link = &(*link)->next) {
+        bool idle = (*link)->user == 0;
+        if (idle && (*link)->foreign) {
+            continue; /* stays open for good: a close may take another SQLite's locks away */
+        }
         count++;
-        if ((*link)->user == 0) {
+        if (idle) {
             oldest = link;
         }
     }
@@ -179,7 +210,9 @@ pool_give_back(struct caller *caller, struct connection *connection)
     os_unlock();
     if (ended != NULL) {
         caller_return(caller);
+        pool_hold_collections(caller->pool);
         end_connection(ended);
+        pool_allow_collections(caller->pool);
         caller_leave(caller);
     }
 }

@@ -34,6 +34,10 @@ PyObject *pool_text(const struct pool *pool, int number);
 int pool_borrow(struct pool *pool, const char *path, struct connection **connection);
 void pool_give_back(struct caller *caller, struct connection *connection);
 
+/* Around what is done with a connection, with the GIL: no garbage is collected meanwhile. */
+void pool_hold_collections(struct pool *pool);
+void pool_allow_collections(struct pool *pool);
+
 /* At the interpreter's end, with the GIL: statements of threads that will never run again
  * keep nobody off any more, and no connection is kept. */
 void pool_end(struct pool *pool);

@@ -23,7 +23,7 @@
 #define SHORT_PATIENCE (2 * OS_MILLISECOND)
 #define CLAIM_PATIENCE (50 * OS_MILLISECOND)
 #define PATIENCE OS_SECOND
-#define LONG_PATIENCE (5 * OS_SECOND)
+#define RELEASE_PATIENCE (OS_SECOND / 4)
 #define EXIT_PATIENCE (2 * OS_SECOND)    /* for all rows together */
 #define BUSY_PAUSE (OS_MILLISECOND / 50) /* a statement takes not much longer */
 
@@ -49,8 +49,8 @@ explain(const struct caller *caller, int error)
                : caller->latched_out ? "another process is at work in the database"
                                      : "another program has locked the database";
     case DATABASE_FOREIGN:
-        return "it holds tables of somebody else, and database= wants the name of a database of "
-               "locks alone, which is made if there is none";
+        return "it holds tables of somebody else, or is no database; database= wants the name of a "
+               "database of locks alone, which is made if there is none";
     case DATABASE_FORKED:
         return "this process was forked in the middle of a statement of another thread, by "
                "something that Python knows nothing of";
@@ -763,6 +763,13 @@ still_owned(struct attempt *attempt, int error)
     return fail(attempt, error, "remove the row from the database");
 }
 
+/* Does the row prove nothing without its beacon? */
+static bool
+is_proven_by_beacon(const struct owned *owned)
+{
+    return owned->local && beacon_of(owned->inode).file != 0 && os_is_open(&owned->beacon);
+}
+
 static enum outcome
 sqlite_release(struct attempt *attempt, struct owned *owned, bool *awaited)
 {
@@ -775,14 +782,16 @@ sqlite_release(struct attempt *attempt, struct owned *owned, bool *awaited)
     attempt->report = (struct report){0};
     int error = find_owned(attempt, &spot, owned);
     if (error == 0) {
-        error =
-            delete_row(attempt, &spot, beacon_of(owned->inode), be_patient(attempt, LONG_PATIENCE));
+        error = delete_row(attempt, &spot, beacon_of(owned->inode),
+                           be_patient(attempt, RELEASE_PATIENCE));
     }
     if (error == ENOENT || error == DATABASE_MOVED) {
         drop(owned);
         return LOCK_BROKEN;
     }
-    if (error != 0) {
+    /* Others keep the database busy: dark, the row is that of a dead owner to all of them, and
+     * whoever comes next removes it. */
+    if (error != 0 && !(error == EBUSY && is_proven_by_beacon(owned))) {
         return still_owned(attempt, error);
     }
     struct os_file file = owned->beacon;
@@ -838,7 +847,7 @@ sqlite_condemn(struct attempt *attempt, const struct os_identity *waited_for)
     if (!table_find(key, &owner, &serial)) {
         serial = 0;
     }
-    int error = delete_row(attempt, &spot, row.beacon, be_patient(attempt, LONG_PATIENCE));
+    int error = delete_row(attempt, &spot, row.beacon, be_patient(attempt, PATIENCE));
     if (error != 0 && error != ENOENT && error != DATABASE_MOVED) {
         return cannot_ask(attempt, error, "remove the row from the database");
     }

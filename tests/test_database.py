@@ -9,7 +9,7 @@ import pytest
 
 from lockfile import AlreadyLocked, LockFailed, NotLocked, SQLiteFileLock, UnlockError
 from protocol_support import SteppedChild
-from support import Child, holder
+from support import Child, holder, names
 from test_sqlite import APPLICATION, TABLE, connected, fails, rows, writing
 
 FOREIGN = "tables of somebody else.*database= wants the name of a database of locks alone"
@@ -629,3 +629,68 @@ def test_beacons_replaced_while_connected(lock, tmp_path):
         assert child.hear() == "released"
     with lock:
         assert verdict(lock.path) == "AlreadyLocked"
+
+
+def test_file_that_is_no_database_keeps_the_locks_of_the_program(tmp_path):
+    """It may be one of another SQLite, which would lose its locks by our close."""
+    file = tmp_path / "notes"
+    file.write_text("no database\n" * 100)
+    code = """
+    import fcntl
+    file = open(sys.argv[1], "r+")
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock = lockfile.SQLiteFileLock(sys.argv[2], database=sys.argv[1])
+    for call in (lock.is_locked, lock.acquire):
+        try:
+            call()
+        except lockfile.Error as error:
+            say(str(error))
+    hear()
+    """
+    look = """
+    import fcntl
+    try:
+        fcntl.lockf(open(sys.argv[1], "r+"), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("refused")
+    """
+    with Child(code, file, tmp_path / "README") as child:
+        assert "or is no database" in child.hear()
+        assert "or is no database" in child.hear()
+        with Child(look, file) as other:
+            assert other.hear() == "refused"
+            other.finish()
+        child.say("end")
+        child.finish()
+    assert names(tmp_path) == ["notes"]
+    file.unlink()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="collects garbage between steps only")
+def test_no_garbage_is_collected_inside_a_statement(lock):
+    """A finalizer may wait for a thread that waits for this very statement."""
+    code = """
+    import fcntl, gc, struct
+
+    def in_statement():
+        "Does this process keep the database latched just now?"
+        with open(lock.database + "-beacons", "r+b") as beacons:
+            asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 1 << 62, 1, 0)
+            answer = fcntl.fcntl(beacons, 36, asked)  # F_OFD_GETLK
+            return struct.unpack("hhqqi4x", answer)[0] != fcntl.F_UNLCK
+
+    lock = lockfile.SQLiteFileLock(sys.argv[1])
+    with lock:
+        pass
+    seen = []
+    gc.callbacks.append(lambda *_: seen.append(in_statement()))
+    gc.set_threshold(1)
+    for _ in range(50):
+        with lock:
+            pass
+    gc.set_threshold(700)
+    say([len(seen) > 0, any(seen), gc.isenabled()])
+    """
+    with Child(code, lock.path) as child:
+        assert child.hear() == [True, False, True]
+        child.finish()
