@@ -261,10 +261,10 @@ def test_connections_kept_are_few(tmp_path):
 
 def test_forked_child_keeps_nothing_of_the_connection(lock):
     with lock:
-        assert open_databases()
+        assert lock.database in open_databases()
         process = os.fork()
         if process == 0:
-            os._exit(len(open_databases()))
+            os._exit(open_databases().count(lock.database))
         assert os.waitpid(process, 0)[1] == 0
         assert lock.i_am_locking()
         with pytest.raises(AlreadyLocked):
