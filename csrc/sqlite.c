@@ -343,7 +343,7 @@ static void
 drop_dark(struct owned *owned)
 {
     beacon_leave(&owned->beacon);
-    owned->beacon.descriptor = -1;
+    table_replace(&owned->beacon, (struct os_file){.descriptor = -1});
     table_drop(owned);
 }
 

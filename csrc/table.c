@@ -153,6 +153,7 @@ table_keep(struct owned *owned)
     os_lock();
     owned->user = 0;
     owned->releasing = false;
+    owned->is_kept = true;
     os_wake_all();
     os_unlock();
 }
@@ -190,6 +191,7 @@ struct query {
     uint64_t serial;
     const struct owner *owner;
     bool idle; /* only what no other call uses */
+    bool kept; /* only what is owned */
 };
 
 static bool
@@ -203,7 +205,7 @@ static bool
 matches(const struct owned *owned, const struct query *query)
 {
     return (query->owner == NULL || is_same_owner(owned->owner, *query->owner)) &&
-           (!query->idle || owned->user == 0) &&
+           (!query->idle || owned->user == 0) && (!query->kept || owned->is_kept) &&
            (query->mechanism == NULL || owned->mechanism == query->mechanism) &&
            (query->serial == 0 || owned->serial == query->serial) &&
            (query->key == NULL || is_at(owned, query->key)) &&
@@ -292,7 +294,7 @@ table_end_block(struct table_name name, struct owner owner)
 {
     os_lock();
     discard_parent_table();
-    struct owned *owned = find(&(struct query){.name = &name, .owner = &owner});
+    struct owned *owned = find(&(struct query){.name = &name, .owner = &owner, .kept = true});
     if (owned != NULL) {
         owned->depth -= owned->depth > 0;
     }
@@ -313,10 +315,11 @@ table_tell(const struct table_name *name, const struct table_key *key, struct ow
 {
     os_lock();
     discard_parent_table();
-    const struct owned *owned = find(&(struct query){.name = name, .key = key, .owner = &owner});
+    const struct owned *owned =
+        find(&(struct query){.name = name, .key = key, .owner = &owner, .kept = true});
     if (owned != NULL) {
         told->mechanism = owned->mechanism;
-        told->descriptor = owned->beacon.descriptor;
+        told->descriptor = owned->releasing ? -1 : owned->beacon.descriptor;
         memcpy(told->unique_name, owned->unique_name, OWNER_NAME_SIZE);
     }
     os_unlock();

@@ -28,7 +28,8 @@ struct table_link {
 struct owned {
     struct table_link chains[TABLE_CHAINS];
     uint64_t user;   /* the thread that uses it now; 0: none */
-    bool releasing;  /* ... and what for; guarded by os_lock(), as is the user */
+    bool releasing;  /* ... and what for; guarded by os_lock(), as are the user and the next */
+    bool is_kept;    /* it is owned; before that, it is only claimed */
     uint64_t serial; /* inode numbers are reused, serials are not */
     const struct mechanism *mechanism;
     struct owner owner;
@@ -93,11 +94,11 @@ void table_end_block(struct table_name name, struct owner owner);
 /* The taken one is about to be released. */
 void table_begin_release(struct owned *owned);
 
-/* What can be told of the owner's entry without waiting for it; by its name or its key.
- * False: there is none. */
+/* What can be told of what the owner owns without waiting for who uses the entry; by its
+ * name or its key. False: there is none. */
 struct table_told {
     const struct mechanism *mechanism;
-    int descriptor; /* the beacon's */
+    int descriptor; /* the beacon's; -1: it is just released */
     char unique_name[OWNER_NAME_SIZE];
 };
 bool table_tell(const struct table_name *name, const struct table_key *key, struct owner owner,
