@@ -41,6 +41,7 @@ typedef struct {
     const char *path; /* of the directory that holds the lock file */
     int directory;
     int beacon;
+    int inside;
 } lock;
 
 static void
@@ -61,17 +62,29 @@ link_acquire(lock *self)
     MUST(linkat(self->directory, UNIQUE_NAME, self->directory, LOCK_FILE, 0));
 }
 
+/* The marks: one's own, that of a break_lock(), and those of waiters, on what is marked. */
+static void
+check(lock *self, int marked)
+{
+    struct stat status;
+    struct flock range = {
+        .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = INT64_C(1) << 61, .l_len = 1};
+    MUST(fcntl(self->directory, F_OFD_SETLK, &range));
+    range.l_type = F_WRLCK;
+    range.l_start++;
+    MUST(fcntl(self->directory, F_OFD_GETLK, &range));
+    MUST(fstatat(self->directory, LOCK_FILE, &status, AT_SYMLINK_NOFOLLOW));
+    range.l_type = F_WRLCK;
+    MUST(fcntl(marked, F_OFD_GETLK, &range));
+}
+
 static void
 link_release(lock *self)
 {
     struct stat status;
-    struct flock range = {
-        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = INT64_C(1) << 61, .l_len = 1};
     MUST(fcntl(self->directory, F_GETSIG));
     MUST(fcntl(self->beacon, F_GETSIG));
-    MUST(flock(self->directory, LOCK_SH | LOCK_NB));
-    MUST(fstatat(self->directory, LOCK_FILE, &status, AT_SYMLINK_NOFOLLOW));
-    MUST(fcntl(self->beacon, F_OFD_GETLK, &range));
+    check(self, self->beacon);
     MUST(unlinkat(self->directory, LOCK_FILE, 0));
     MUST(fstatat(self->directory, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
     MUST(unlinkat(self->directory, UNIQUE_NAME, 0));
@@ -86,52 +99,41 @@ mkdir_acquire(lock *self)
 {
     struct stat status;
     struct statfs file_system;
-    int inside;
     MUST(self->directory = open(self->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     MUST(fstat(self->directory, &status));
     MUST(fcntl(self->directory, F_SETSIG, TAG));
     MUST(fstatfs(self->directory, &file_system));
     MUST(mkdirat(self->directory, UNIQUE_NAME, 0755));
-    MUST(inside =
+    MUST(self->inside =
              openat(self->directory, UNIQUE_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    MUST(fstat(inside, &status));
-    MUST(fcntl(inside, F_SETSIG, TAG));
-    MUST(self->beacon = openat(inside, UNIQUE_NAME,
+    MUST(fstat(self->inside, &status));
+    MUST(fcntl(self->inside, F_SETSIG, TAG));
+    MUST(self->beacon = openat(self->inside, UNIQUE_NAME,
                                O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
     MUST(fstat(self->beacon, &status));
     MUST(fcntl(self->beacon, F_SETSIG, TAG));
     MUST(flock(self->beacon, LOCK_EX | LOCK_NB));
-    MUST(fstatat(inside, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
+    MUST(fstatat(self->inside, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
     MUST(fstatat(self->directory, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
     MUST(renameat2(self->directory, UNIQUE_NAME, self->directory, LOCK_FILE, RENAME_NOREPLACE));
-    MUST(fcntl(inside, F_GETSIG));
-    MUST(close(inside));
 }
 
 static void
 mkdir_release(lock *self)
 {
     struct stat status;
-    int inside;
-    struct flock range = {
-        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = INT64_C(1) << 61, .l_len = 1};
     MUST(fcntl(self->directory, F_GETSIG));
+    MUST(fcntl(self->inside, F_GETSIG));
     MUST(fcntl(self->beacon, F_GETSIG));
-    MUST(flock(self->directory, LOCK_SH | LOCK_NB));
-    MUST(fstatat(self->directory, LOCK_FILE, &status, AT_SYMLINK_NOFOLLOW));
-    MUST(fcntl(self->beacon, F_OFD_GETLK, &range));
-    MUST(inside =
-             openat(self->directory, LOCK_FILE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-    MUST(fstat(inside, &status));
-    MUST(fcntl(inside, F_SETSIG, TAG));
+    check(self, self->inside);
     MUST(renameat2(self->directory, LOCK_FILE, self->directory, UNIQUE_NAME, RENAME_NOREPLACE));
-    MUST(fstatat(inside, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
-    MUST(unlinkat(inside, UNIQUE_NAME, 0));
+    MUST(fstatat(self->inside, UNIQUE_NAME, &status, AT_SYMLINK_NOFOLLOW));
+    MUST(unlinkat(self->inside, UNIQUE_NAME, 0));
     MUST(unlinkat(self->directory, UNIQUE_NAME, AT_REMOVEDIR));
-    MUST(fcntl(inside, F_GETSIG));
-    MUST(close(inside));
     MUST(fcntl(self->beacon, F_GETSIG));
     MUST(close(self->beacon));
+    MUST(fcntl(self->inside, F_GETSIG));
+    MUST(close(self->inside));
     MUST(fcntl(self->directory, F_GETSIG));
     MUST(close(self->directory));
 }

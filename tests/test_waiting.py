@@ -817,22 +817,20 @@ def test_process_that_waits_no_more_keeps_one_watch(lock_class, path):
 
 def test_one_long_wait_keeps_no_more_watches_than_it_needs(lock_class, path):
     code = """
-    def wait(timeout):
-        try:
-            lock.acquire(timeout=timeout)
-        except lockfile.LockTimeout:
-            pass
-
-    threads = [threading.Thread(target=wait, args=[0.2], daemon=True) for _ in range(20)]
-    threads.append(threading.Thread(target=wait, args=[1000], daemon=True))
+    short = getattr(lockfile, sys.argv[1])(sys.argv[2] + "-short", timeout=1000)
+    threads = [threading.Thread(target=short.__class__.acquire, args=[lock, 1000], daemon=True)]
+    threads += [threading.Thread(target=lambda: short.acquire().release()) for _ in range(20)]
     for thread in threads:
         thread.start()
     hear()
     """
-    with lock_class(path), waiter(lock_class, path, code) as child:
+    short = lock_class(path + "-short")
+    with lock_class(path), short, waiter(lock_class, path, code) as child:
         wait_until(lambda: inotify_descriptors(child.pid) > 2, "many to watch")
+        short.release()
         wait_until(lambda: inotify_descriptors(child.pid) <= 2, "most watches to be closed")
         wait_until(lambda: len(os.listdir(f"/proc/{child.pid}/task")) == 2, "one to wait on")
+        short.acquire()
 
 
 def test_waits_that_time_out_do_not_use_up_descriptors(lock_class, path):
