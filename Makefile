@@ -7,7 +7,7 @@ programs := $(environment)/bin
 python := $(programs)/python
 
 compiled := $(environment)/.compiled
-c_files := $(sort $(wildcard */*.[ch] */*/*.[ch]))
+c_files := $(sort $(shell find csrc tests benchmarks -name "*.[ch]"))
 
 SECONDS ?= 600
 RESULTS ?= results.json
@@ -98,6 +98,6 @@ $(environment)/.installed: setup.py pyproject.toml $(environment)/.group-build
 	$(python) -m pip install -qq --no-build-isolation --no-deps --editable .
 	@touch $@
 
-$(compiled): $(wildcard csrc/*.[ch]) $(environment)/.installed
+$(compiled): $(filter csrc/%,$(c_files)) $(environment)/.installed
 	$(python) setup.py --quiet build_ext --inplace --force
 	@touch $@

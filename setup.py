@@ -7,7 +7,9 @@ from glob import glob
 from setuptools import Extension, setup
 
 if not sys.platform.startswith("linux"):
-    sys.exit("lockfile knows only Linux so far: csrc/os.h says what another system has to offer")
+    sys.exit(
+        "lockfile knows only Linux so far: csrc/platform/os.h says what another system has to offer"
+    )
 
 # One binary serves Python 3.11 and all later ones, but free-threaded builds know no limited API.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -19,8 +21,9 @@ setup(
     ext_modules=[
         Extension(
             "lockfile._lockfile",
-            sources=sorted(glob("csrc/*.c")),
-            depends=sorted(glob("csrc/*.h")),
+            sources=sorted(glob("csrc/**/*.c", recursive=True)),
+            depends=sorted(glob("csrc/**/*.h", recursive=True)),
+            include_dirs=["csrc"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
             py_limited_api=LIMITED_API,
             extra_compile_args=["-std=c11", "-pthread", "-fvisibility=hidden", *WARNINGS],

@@ -1,6 +1,6 @@
 /* The module: its types, its state, and what is left to do when Python ends. */
-#include "face.h"
-#include "sqlite.h"
+#include "mechanisms/sqlite/sqlite.h"
+#include "python/state.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -14,7 +14,7 @@
  * a fork waits for: an allocator that locks itself during forks may have been told of that
  * fork before the core. The calls that take and give such locks are wrapped, too. */
 #define _GNU_SOURCE
-#include "beacon.h"
+#include "mechanisms/sqlite/beacon.h"
 #include "support.h"
 
 #include <dirent.h>

@@ -24,8 +24,8 @@
  * The marks are relaxed atomics: stronger ones would order the threads, and so hide
  * races from a detector of races. */
 #define _GNU_SOURCE
-#include "beacon.h"
 #include "forks.h"
+#include "mechanisms/sqlite/beacon.h"
 #include "support.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
  *
  *     entries DIRECTORY */
 #define _GNU_SOURCE
-#include "beacon.h"
+#include "mechanisms/sqlite/beacon.h"
 #include "support.h"
 
 #include <errno.h>

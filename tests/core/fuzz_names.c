@@ -7,7 +7,7 @@
  * With libFuzzer, or with a main() that makes names at random:
  *
  *     fuzz_names SECONDS SEED */
-#include "owner.h"
+#include "core/owner.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -31,10 +31,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parent.parent / "csrc"
-CORE_FILES = (
-    *("lock", "link", "mkdir", "files", "place", "owner", "table", "wait", "beacon"),
-    *("os_posix", "os_linux"),
-)
+PLATFORM = ("platform/posix", "platform/linux")
+CORE_FILES = ("core", "mechanisms/files", "mechanisms/sqlite/beacon.c", *PLATFORM)
 # gcc takes the tests that the sanitizer inserts for a use of null: -Wno-nonnull.
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-nonnull", "-g", "-O1", "-pthread")
 APART_FROM_FORKS = (
@@ -112,7 +110,8 @@ class Campaign:
         """Compile a program with the core; its path."""
         program = self.scratch / name
         files = [HERE / f"{source}.c" for source in (name, *sources)]
-        files += [CORE / f"{source}.c" for source in core]
+        for part in core:
+            files += sorted((CORE / part).glob("*.c")) if (CORE / part).is_dir() else [CORE / part]
         sanitize = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"] if sanitizers else []
         self.run(
             [*compiler, *FLAGS, f"-I{CORE}", *sanitize, *map(str, files), "-o", program, *flags]
@@ -202,7 +201,7 @@ class Campaign:
         return self.elsewhere("gcc", "-m32", "-Wno-psabi")
 
     def fuzz(self):
-        files = ("owner", "table", "os_posix", "os_linux")
+        files = ("core/owner.c", "core/table.c", *PLATFORM)
         flags = wrap("os_process")
         if shutil.which("clang") is None:
             program = self.build("fuzz_names", "address,undefined", *flags, sources=(), core=files)

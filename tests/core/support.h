@@ -3,7 +3,7 @@
 #ifndef LOCKFILE_TESTS_SUPPORT_H
 #define LOCKFILE_TESTS_SUPPORT_H
 
-#include "lock.h"
+#include "core/lock.h"
 
 typedef enum outcome operation(struct attempt *attempt);
 

@@ -1,0 +1,451 @@
+#include "mechanisms/sqlite/pool.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* So many connections are kept; those used least recently are closed. */
+#define KEPT 8
+
+/* How long the end of an interpreter waits for statements of other threads. */
+#define END_PATIENCE (100 * OS_MILLISECOND)
+
+struct pool {
+    /* Guarded by os_lock(). */
+    struct connection *list; /* most recently used first */
+    uint64_t ender;          /* the thread that ends the interpreter; 0: it goes on */
+    bool is_prepared;
+
+    /* Guarded by the GIL. */
+    int collections_held;
+    bool collects;
+
+    /* Made once. */
+    struct sqlite3_names names;
+    int texts_count;
+    PyObject *texts[];
+};
+
+/* Of all interpreters: SQLite's memory is the process's. Guarded by os_lock(). */
+static struct {
+    uint64_t generation;
+    unsigned running; /* statements */
+    uint64_t forker;  /* the thread that forks just now */
+    bool is_broken;   /* SQLite's memory is a copy from the middle of a statement */
+} forks;
+static _Thread_local unsigned running_here;
+
+/* What a forked child finds is its parent's. */
+static void
+discard_parent_forks(void)
+{
+    if (forks.generation != os_generation()) {
+        forks.generation = os_generation();
+        forks.is_broken = forks.is_broken || forks.running > running_here;
+        forks.running = running_here;
+        forks.forker = 0;
+    }
+}
+
+/* ---- Who uses a connection ---- */
+
+/* Guarded by os_lock(). A parent's connection is neither used nor closed by its child, but
+ * left alone for good. */
+static struct connection *
+find(struct pool *pool, const char *path)
+{
+    struct connection **link = &pool->list;
+    while (*link != NULL) {
+        struct connection *connection = *link;
+        if (connection->generation != os_generation()) {
+            *link = connection->next;
+            if (connection->user == 0) {
+                os_free_later(connection);
+            }
+        } else if (strcmp(connection->path, path) == 0) {
+            *link = connection->next;
+            connection->next = pool->list;
+            pool->list = connection;
+            return connection;
+        } else {
+            link = &connection->next;
+        }
+    }
+    return NULL;
+}
+
+/* Waits until no other thread forks (unless that one waits for us), or uses it. NULL: there is
+ * none. */
+static struct connection *
+await(struct pool *pool, const char *path, uint64_t me)
+{
+    for (;;) {
+        discard_parent_forks();
+        bool forking = forks.forker != 0 && forks.forker != me && running_here == 0;
+        struct connection *found = find(pool, path);
+        bool used = found != NULL && found->user != 0 && found->user != me;
+        if ((!forking && !used) || pool->ender != 0) {
+            return found;
+        }
+        os_wait_unlocked();
+    }
+}
+
+/* Python code that runs inside a statement of this very thread (on Python 3.11, a garbage
+ * collection may set off some) gets a connection for itself; so does who ends all. */
+static struct connection *
+take(struct pool *pool, const char *path, uint64_t me)
+{
+    struct connection *found = await(pool, path, me);
+    if (found != NULL && found->user == 0) {
+        found->user = me;
+        return found;
+    }
+    struct connection *fresh = connection_new(path, &pool->names);
+    if (fresh != NULL) {
+        fresh->user = me;
+        fresh->nested = found != NULL && found->user == me && found->latched;
+        fresh->kept = found == NULL;
+    }
+    if (fresh != NULL && fresh->kept) {
+        fresh->next = pool->list;
+        pool->list = fresh;
+    }
+    return fresh;
+}
+
+int
+pool_borrow(struct pool *pool, const char *path, struct connection **connection)
+{
+    uint64_t me = os_thread_token();
+    int error = 0;
+    *connection = NULL;
+    if (pool == NULL) {
+        return ECANCELED; /* a finalizer calls, whose module is gone */
+    }
+    os_lock();
+    discard_parent_forks();
+    if (forks.is_broken) {
+        error = ECHILD;
+    } else if (pool->ender != 0 && pool->ender != me) {
+        error = ECANCELED; /* a daemon thread, which will never run Python again */
+    } else if ((*connection = take(pool, path, me)) == NULL) {
+        error = ENOMEM;
+    } else {
+        forks.running++;
+        running_here++;
+    }
+    os_unlock();
+    return error;
+}
+
+/* Newer ones collect garbage between the steps of Python code only. */
+static bool
+collects_anywhere(void)
+{
+    return Py_Version < 0x030C0000;
+}
+
+void
+pool_hold_collections(struct pool *pool)
+{
+    if (collects_anywhere() && pool->collections_held++ == 0) {
+        pool->collects = PyGC_Disable() != 0;
+    }
+}
+
+void
+pool_allow_collections(struct pool *pool)
+{
+    if (collects_anywhere() && --pool->collections_held == 0 && pool->collects) {
+        PyGC_Enable();
+    }
+}
+
+/* Takes out the one used least recently, if there are too many. Guarded by os_lock(). */
+static struct connection *
+take_oldest(struct pool *pool)
+{
+    struct connection **oldest = NULL;
+    unsigned count = 0;
+    for (struct connection **link = &pool->list; *link != NULL; link = &(*link)->next) {
+        bool idle = (*link)->user == 0;
+        if (idle && (*link)->foreign) {
+            continue; /* stays open for good: a close may take another SQLite's locks away */
+        }
+        count++;
+        if (idle) {
+            oldest = link;
+        }
+    }
+    if (count <= KEPT || oldest == NULL) {
+        return NULL;
+    }
+    struct connection *taken = *oldest;
+    *oldest = taken->next;
+    return taken;
+}
+
+static void
+end_connection(struct connection *connection)
+{
+    connection_close(connection);
+    connection_close_latch(connection);
+    free(connection);
+}
+
+void
+pool_give_back(struct caller *caller, struct connection *connection)
+{
+    struct connection *ended = connection->kept ? NULL : connection;
+    os_lock();
+    discard_parent_forks();
+    if (ended == NULL) {
+        connection->user = 0;
+        ended = take_oldest(caller->pool);
+    }
+    forks.running -= forks.running > 0;
+    running_here--;
+    os_wake_all();
+    os_unlock();
+    if (ended != NULL) {
+        caller_return(caller);
+        pool_hold_collections(caller->pool);
+        end_connection(ended);
+        pool_allow_collections(caller->pool);
+        caller_leave(caller);
+    }
+}
+
+/* ---- Forks ---- */
+
+static void
+hold_statements(void)
+{
+    uint64_t me = os_thread_token();
+    os_lock();
+    discard_parent_forks();
+    while (forks.forker != 0 && forks.forker != me) {
+        os_wait_unlocked();
+    }
+    forks.forker = me;
+    while (forks.running > running_here) {
+        os_wait_unlocked();
+    }
+    os_unlock();
+}
+
+static PyObject *
+before_fork(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+{
+    Py_BEGIN_ALLOW_THREADS
+        hold_statements();
+    Py_END_ALLOW_THREADS
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *
+after_fork(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+{
+    os_lock();
+    discard_parent_forks();
+    forks.forker = 0;
+    os_wake_all();
+    os_unlock();
+    return Py_NewRef(Py_None);
+}
+
+static PyMethodDef before_method = {"before_fork", before_fork, METH_NOARGS, NULL};
+static PyMethodDef after_method = {"after_fork", after_fork, METH_NOARGS, NULL};
+
+static bool
+arrange_forks(void)
+{
+    PyObject *os = PyImport_ImportModule("os");
+    PyObject *arrange = os != NULL ? PyObject_GetAttrString(os, "register_at_fork") : NULL;
+    PyObject *before = PyCFunction_NewEx(&before_method, NULL, NULL);
+    PyObject *after = PyCFunction_NewEx(&after_method, NULL, NULL);
+    PyObject *arguments = PyTuple_New(0);
+    PyObject *keywords = before != NULL && after != NULL
+                             ? Py_BuildValue("{s:O,s:O,s:O}", "before", before, "after_in_parent",
+                                             after, "after_in_child", after)
+                             : NULL;
+    PyObject *arranged = arrange != NULL && arguments != NULL && keywords != NULL
+                             ? PyObject_Call(arrange, arguments, keywords)
+                             : NULL;
+    Py_XDECREF(os);
+    Py_XDECREF(arrange);
+    Py_XDECREF(before);
+    Py_XDECREF(after);
+    Py_XDECREF(arguments);
+    Py_XDECREF(keywords);
+    Py_XDECREF(arranged);
+    return arranged != NULL;
+}
+
+/* ---- The pool ---- */
+
+static const char capsule_name[] = "lockfile.pool";
+
+struct pool *
+pool_of(PyObject *object)
+{
+    return PyCapsule_GetPointer(object, capsule_name);
+}
+
+PyObject *
+pool_text(const struct pool *pool, int number)
+{
+    return pool->texts[number];
+}
+
+bool
+pool_is_prepared(struct pool *pool)
+{
+    os_lock();
+    bool prepared = pool->is_prepared;
+    os_unlock();
+    return prepared;
+}
+
+bool
+pool_prepare(struct pool *pool)
+{
+    struct sqlite3_names names = {0};
+    if (pool_is_prepared(pool)) {
+        return true;
+    }
+    if (!sqlite3_names_fill(&names)) {
+        sqlite3_names_clear(&names);
+        return false;
+    }
+    os_lock();
+    if (!pool->is_prepared) {
+        pool->names = names;
+        pool->is_prepared = true;
+        names = (struct sqlite3_names){0};
+    }
+    os_unlock();
+    sqlite3_names_clear(&names); /* another thread was faster */
+    return true;
+}
+
+/* By another thread, whose statement runs? */
+static bool
+is_used(const struct connection *connection)
+{
+    return connection->user != 0 && connection->user != os_thread_token() &&
+           connection->generation == os_generation();
+}
+
+static bool
+is_any_used(const struct pool *pool)
+{
+    os_lock();
+    const struct connection *used = pool->list;
+    while (used != NULL && !is_used(used)) {
+        used = used->next;
+    }
+    os_unlock();
+    return used != NULL;
+}
+
+/* What threads that have died with their statement still keep. Nobody else changes the list by
+ * now. */
+static void
+close_latches(struct pool *pool)
+{
+    for (struct connection *each = pool->list; each != NULL; each = each->next) {
+        if (is_used(each)) {
+            os_close(&each->latch);
+            os_lock();
+            forks.running -= forks.running > 0;
+            os_unlock();
+        }
+    }
+}
+
+void
+pool_end(struct pool *pool)
+{
+    int64_t until = os_now() + END_PATIENCE;
+    os_lock();
+    pool->ender = os_thread_token();
+    os_wake_all();
+    os_unlock();
+    Py_BEGIN_ALLOW_THREADS
+        while (is_any_used(pool) && os_now() < until) {
+            os_pause(OS_MILLISECOND);
+        }
+        close_latches(pool);
+    Py_END_ALLOW_THREADS
+}
+
+void
+pool_close(struct pool *pool)
+{
+    struct connection **link = &pool->list;
+    while (*link != NULL) {
+        struct connection *connection = *link;
+        if (connection->user == 0 && connection->generation == os_generation()) {
+            *link = connection->next;
+            end_connection(connection);
+        } else {
+            link = &connection->next;
+        }
+    }
+}
+
+/* What pool_close() has left, is a parent's, or in use by a thread that will never run again. */
+static void
+destroy(PyObject *object)
+{
+    struct pool *pool = pool_of(object);
+    sqlite3_names_clear(&pool->names);
+    for (int i = 0; i < pool->texts_count; i++) {
+        Py_XDECREF(pool->texts[i]);
+    }
+    PyMem_Free(pool);
+}
+
+static PyObject *
+make(const char *const texts[], int count)
+{
+    struct pool *pool = PyMem_Calloc(1, sizeof *pool + (size_t)count * sizeof *pool->texts);
+    if (pool == NULL) {
+        return PyErr_NoMemory();
+    }
+    PyObject *object = PyCapsule_New(pool, capsule_name, destroy);
+    if (object == NULL) {
+        PyMem_Free(pool);
+        return NULL;
+    }
+    pool->texts_count = count;
+    for (int i = 0; i < count; i++) {
+        pool->texts[i] = PyUnicode_InternFromString(texts[i]);
+        if (pool->texts[i] == NULL) {
+            Py_DECREF(object);
+            return NULL;
+        }
+    }
+    return object;
+}
+
+/* In the interpreter's own dictionary: modules are thrown away and imported anew, and there may be
+ * several of them. Another build of this one knows another address. */
+PyObject *
+pool_get(const char *const texts[], int count)
+{
+    PyObject *all = PyInterpreterState_GetDict(PyInterpreterState_Get());
+    PyObject *key = PyUnicode_FromFormat("%s at %p", capsule_name, (const void *)capsule_name);
+    PyObject *pool = all != NULL && key != NULL ? PyDict_GetItemWithError(all, key) : NULL;
+    Py_XINCREF(pool);
+    if (pool == NULL && all != NULL && key != NULL && !PyErr_Occurred()) {
+        pool = make(texts, count);
+        if (pool != NULL && (!arrange_forks() || PyDict_SetItem(all, key, pool) != 0)) {
+            Py_CLEAR(pool);
+        }
+    }
+    Py_XDECREF(key);
+    return pool == NULL && !PyErr_Occurred() ? PyErr_NoMemory() : pool;
+}

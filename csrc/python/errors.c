@@ -1,0 +1,278 @@
+#include "python/errors.h"
+
+#include <string.h>
+
+static PyObject *
+decode(const char *text)
+{
+    return PyUnicode_DecodeFSDefault(text);
+}
+
+/* ---- The tree ---- */
+
+static PyObject *
+add_exception(PyObject *module, PyObject **place, const char *name, const char *doc,
+              PyObject *bases)
+{
+    *place = PyErr_NewExceptionWithDoc(name, doc, bases, NULL);
+    if (*place == NULL || PyModule_AddObjectRef(module, strchr(name, '.') + 1, *place) < 0) {
+        return NULL;
+    }
+    return *place;
+}
+
+bool
+errors_add(PyObject *module, struct errors *errors)
+{
+    if (!add_exception(module, &errors->Error, "lockfile.Error", "What this package raises.",
+                       NULL) ||
+        !add_exception(module, &errors->LockError, "lockfile.LockError",
+                       "The lock was not acquired.", errors->Error) ||
+        !add_exception(module, &errors->AlreadyLocked, "lockfile.AlreadyLocked",
+                       "It is held, and the caller did not want to wait.", errors->LockError) ||
+        !add_exception(module, &errors->LockFailed, "lockfile.LockFailed",
+                       "The lock file cannot be made, for another reason than being held.",
+                       errors->LockError) ||
+        !add_exception(module, &errors->UnlockError, "lockfile.UnlockError",
+                       "The lock was not released, broken or looked at.", errors->Error) ||
+        !add_exception(module, &errors->NotLocked, "lockfile.NotLocked", "Nobody holds it.",
+                       errors->UnlockError) ||
+        !add_exception(module, &errors->NotMyLock, "lockfile.NotMyLock", "Another owner holds it.",
+                       errors->UnlockError)) {
+        return false;
+    }
+    PyObject *bases = PyTuple_Pack(2, errors->LockError, PyExc_TimeoutError);
+    bool added =
+        bases != NULL && add_exception(module, &errors->LockTimeout, "lockfile.LockTimeout",
+                                       "It was still held when the time to wait was over.", bases);
+    Py_XDECREF(bases);
+    return added;
+}
+
+int
+errors_traverse(const struct errors *errors, visitproc visit, void *arg)
+{
+    Py_VISIT(errors->Error);
+    Py_VISIT(errors->LockError);
+    Py_VISIT(errors->LockTimeout);
+    Py_VISIT(errors->AlreadyLocked);
+    Py_VISIT(errors->LockFailed);
+    Py_VISIT(errors->UnlockError);
+    Py_VISIT(errors->NotLocked);
+    Py_VISIT(errors->NotMyLock);
+    return 0;
+}
+
+void
+errors_clear(struct errors *errors)
+{
+    Py_CLEAR(errors->Error);
+    Py_CLEAR(errors->LockError);
+    Py_CLEAR(errors->LockTimeout);
+    Py_CLEAR(errors->AlreadyLocked);
+    Py_CLEAR(errors->LockFailed);
+    Py_CLEAR(errors->UnlockError);
+    Py_CLEAR(errors->NotLocked);
+    Py_CLEAR(errors->NotMyLock);
+}
+
+/* ---- What a message says ---- */
+
+/* "held by thread T of process P on host H, which is alive" */
+static PyObject *
+describe_owner(const struct holder *holder)
+{
+    static const char *const lives[] = {
+        [LIFE_UNKNOWN] = "", [LIFE_ALIVE] = ", which is alive", [LIFE_DEAD] = ", which is dead"};
+    const struct owner_name *name = &holder->name;
+    if (!holder->known) {
+        return PyUnicode_FromFormat("held by an unknown owner%s", lives[holder->life]);
+    }
+    PyObject *host = decode(name->host);
+    if (host == NULL) {
+        return NULL;
+    }
+    PyObject *text = name->thread == 0
+                         ? PyUnicode_FromFormat("held by process %d on host %U%s", name->process,
+                                                host, lives[holder->life])
+                         : PyUnicode_FromFormat("held by thread %llu of process %d on host %U%s",
+                                                (unsigned long long)name->thread, name->process,
+                                                host, lives[holder->life]);
+    Py_DECREF(host);
+    return text;
+}
+
+/* What the system, or a module of Python's, said; "" if nothing is wrong. */
+static PyObject *
+describe_error(const struct report *report)
+{
+    char buffer[256];
+    return report->cause != NULL ? PyObject_Str(report->cause)
+           : report->error != 0  ? decode(os_message(report->error, buffer, sizeof buffer))
+                                 : decode("");
+}
+
+/* Who holds, why nobody can tell better, and what might help. */
+static PyObject *
+describe_holder(const struct attempt *attempt)
+{
+    const struct holder *holder = &attempt->report.holder;
+    const char *reason = attempt->report.reason;
+    int error = attempt->report.error;
+    PyObject *owner = describe_owner(holder);
+    PyObject *why = owner != NULL ? describe_error(&attempt->report) : NULL;
+    if (why == NULL) {
+        Py_XDECREF(owner);
+        return NULL;
+    }
+    PyObject *text = PyUnicode_FromFormat(
+        "%U%s%s%s%U%s", owner, reason != NULL ? "; " : "", reason != NULL ? reason : "",
+        error != 0 ? ": " : "", why,
+        holder->thread ? "; this is another thread of this process: with threaded=False the "
+                         "process would be the owner"
+                       : "");
+    Py_DECREF(owner);
+    Py_DECREF(why);
+    return text;
+}
+
+/* The file that a failure is about. */
+static const char *
+subject_of(const struct lock *lock)
+{
+    return lock->database[0] != '\0' ? lock->database : lock->lock_file;
+}
+
+/* "could not create the unique file: No space left on device"
+ * "could not read the database (/tmp/.lockfile.sqlite3): disk I/O error" */
+static PyObject *
+describe_failure(const struct attempt *attempt)
+{
+    const struct report *report = &attempt->report;
+    const char *reason = report->reason, *database = attempt->lock->database;
+    PyObject *message = describe_error(report);
+    PyObject *where = message == NULL ? NULL : decode(database);
+    PyObject *text = where == NULL
+                         ? NULL
+                         : PyUnicode_FromFormat("could not %s%s%U%s: %U%s%s", report->doing,
+                                                database[0] != '\0' ? " (" : "", where,
+                                                database[0] != '\0' ? ")" : "", message,
+                                                reason != NULL ? "; " : "", reason ? reason : "");
+    Py_XDECREF(message);
+    Py_XDECREF(where);
+    return text;
+}
+
+static PyObject *
+cause_of(const struct attempt *attempt)
+{
+    char buffer[256];
+    int error = attempt->report.error;
+    if (attempt->report.cause != NULL) {
+        return Py_NewRef(attempt->report.cause);
+    }
+    PyObject *message = decode(os_message(error, buffer, sizeof buffer));
+    PyObject *file = decode(subject_of(attempt->lock));
+    PyObject *exception = NULL;
+    if (message != NULL && file != NULL) {
+        exception = PyObject_CallFunction(PyExc_OSError, "iOO", error, message, file);
+    }
+    Py_XDECREF(message);
+    Py_XDECREF(file);
+    return exception;
+}
+
+/* Raises type(text), chained to the OSError if a system call had failed, or to what a
+ * module of Python's had raised. Takes
+ * the text, which may be NULL, over. Always returns NULL. */
+static PyObject *
+raise_text(PyObject *type, const struct attempt *attempt, PyObject *text)
+{
+    if (text == NULL) {
+        return NULL;
+    }
+    PyObject *exception = PyObject_CallFunctionObjArgs(type, text, NULL);
+    Py_DECREF(text);
+    if (exception == NULL) {
+        return NULL;
+    }
+    if (attempt->report.error != 0) {
+        PyObject *cause = cause_of(attempt);
+        if (cause == NULL) {
+            Py_DECREF(exception);
+            return NULL;
+        }
+        PyException_SetCause(exception, cause);
+    }
+    PyErr_SetObject(type, exception);
+    Py_DECREF(exception);
+    return NULL;
+}
+
+/* A classic message, which programs match on, and then what we know more: format
+ * takes the path and the details. Takes the details, which may be NULL, over. */
+static PyObject *
+raise_detailed(PyObject *type, const struct attempt *attempt, const char *format,
+               const char *subject, PyObject *details)
+{
+    PyObject *name = decode(subject);
+    PyObject *text =
+        name != NULL && details != NULL ? PyUnicode_FromFormat(format, name, details) : NULL;
+    Py_XDECREF(name);
+    Py_XDECREF(details);
+    return raise_text(type, attempt, text);
+}
+
+PyObject *
+raise_not_locked(const struct errors *errors, const struct attempt *attempt)
+{
+    PyObject *path = decode(attempt->lock->path);
+    PyObject *text = path != NULL ? PyUnicode_FromFormat("%U is not locked", path) : NULL;
+    Py_XDECREF(path);
+    return raise_text(errors->NotLocked, attempt, text);
+}
+
+PyObject *
+raise_not_mine(const struct errors *errors, const struct attempt *attempt)
+{
+    return raise_detailed(errors->NotMyLock, attempt, "%U is locked, but not by me: %U",
+                          attempt->lock->path, describe_holder(attempt));
+}
+
+PyObject *
+raise_failed_look(const struct errors *errors, const struct attempt *attempt)
+{
+    return raise_detailed(errors->UnlockError, attempt, "cannot tell whether %U is locked: %U",
+                          attempt->lock->path, describe_failure(attempt));
+}
+
+PyObject *
+raise_failed_release(const struct errors *errors, const struct attempt *attempt)
+{
+    return raise_detailed(errors->UnlockError, attempt,
+                          attempt->report.owned
+                              ? "%U could not be unlocked and is still locked by me: %U"
+                              : "%U is not locked by me any more, but something is left behind: %U",
+                          attempt->lock->path, describe_failure(attempt));
+}
+
+PyObject *
+raise_failed_break(const struct errors *errors, const struct attempt *attempt)
+{
+    return raise_detailed(errors->UnlockError, attempt, "the lock of %U could not be broken: %U",
+                          attempt->lock->path, describe_failure(attempt));
+}
+
+PyObject *
+raise_not_acquired(const struct errors *errors, const struct attempt *attempt, enum outcome outcome)
+{
+    if (outcome == LOCK_FAILED) {
+        return raise_detailed(errors->LockFailed, attempt, "failed to create %U: %U",
+                              attempt->lock->lock_file, describe_failure(attempt));
+    }
+    bool waited = attempt->wait.deadline > 0;
+    return raise_detailed(waited ? errors->LockTimeout : errors->AlreadyLocked, attempt,
+                          waited ? "Timeout waiting to acquire lock for %U: %U"
+                                 : "%U is already locked: %U",
+                          attempt->lock->path, describe_holder(attempt));
+}

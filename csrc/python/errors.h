@@ -1,0 +1,35 @@
+/* The exceptions, and how the outcomes of lock.h become messages.
+ *
+ * A message begins as the classic package's did, since programs match on that,
+ * and then says what users need who read nothing else: who holds the lock, on
+ * which host, in which process and thread, whether that lives, and what might help.
+ *
+ * Each raise_ function sets an exception and returns NULL.
+ */
+#ifndef LOCKFILE_ERRORS_H
+#define LOCKFILE_ERRORS_H
+
+#include <Python.h>
+
+#include "core/lock.h"
+
+struct errors {
+    PyObject *Error, *LockError, *LockTimeout, *AlreadyLocked, *LockFailed;
+    PyObject *UnlockError, *NotLocked, *NotMyLock;
+};
+
+/* Makes them and adds them to the module; false with an exception. */
+bool errors_add(PyObject *module, struct errors *errors);
+int errors_traverse(const struct errors *errors, visitproc visit, void *arg);
+void errors_clear(struct errors *errors);
+
+/* acquire(): HELD, FAILED. */
+PyObject *raise_not_acquired(const struct errors *errors, const struct attempt *attempt,
+                             enum outcome outcome);
+PyObject *raise_not_locked(const struct errors *errors, const struct attempt *attempt);
+PyObject *raise_not_mine(const struct errors *errors, const struct attempt *attempt);
+PyObject *raise_failed_look(const struct errors *errors, const struct attempt *attempt);
+PyObject *raise_failed_release(const struct errors *errors, const struct attempt *attempt);
+PyObject *raise_failed_break(const struct errors *errors, const struct attempt *attempt);
+
+#endif

@@ -1,0 +1,194 @@
+/* with blocks, which nest. */
+#include "python/state.h"
+
+/* How deep an owner's with blocks are nested. */
+struct nesting {
+    struct nesting *next;
+    uint64_t token;
+    unsigned depth;
+};
+
+/* ---- From with to release() ----
+ *
+ * What with calls may be a subclass's, so it cannot be given another argument. But
+ * another thread of the same owner may enter or leave a block of its own just then. */
+
+static _Thread_local const PyObject *left;     /* the object that with is releasing */
+static _Thread_local const PyObject *acquired; /* the object that acquire() acquired last */
+
+/* Whether with has called, for the first call on that object only. */
+bool
+is_called_by_with(const PyObject *self)
+{
+    bool called = left == self;
+    if (called) {
+        left = NULL;
+    }
+    return called;
+}
+
+void
+remember_acquired(const PyObject *self)
+{
+    acquired = self;
+}
+
+/* ---- LockBase: with ---- */
+
+/* The nesting of with blocks is kept with the lock that is owned, or, for a
+ * subclass with a scheme of its own, in the object. */
+static bool
+has_own_scheme(PyObject *self)
+{
+    os_lock();
+    const struct lock *lock = ((LockObject *)self)->lock;
+    bool own = lock == NULL || lock->mechanism == NULL;
+    os_unlock();
+    return own;
+}
+
+void
+forget_nestings(LockObject *object)
+{
+    while (object->nestings != NULL) {
+        struct nesting *next = object->nestings->next;
+        PyMem_Free(object->nestings);
+        object->nestings = next;
+    }
+}
+
+/* Guarded by os_lock(). */
+static struct nesting **
+find_nesting(LockObject *object, uint64_t token)
+{
+    struct nesting **link = &object->nestings;
+    while (*link != NULL && (*link)->token != token) {
+        link = &(*link)->next;
+    }
+    return link;
+}
+
+static uint64_t
+nesting_token(const LockObject *object)
+{
+    return owner_caller(object->lock == NULL || object->lock->threaded).token;
+}
+
+/* Uses fresh, or frees it. */
+static void
+nest_in_object(LockObject *object, struct nesting *fresh)
+{
+    os_lock();
+    struct nesting **link = find_nesting(object, nesting_token(object));
+    if (*link == NULL) {
+        *fresh = (struct nesting){NULL, nesting_token(object), 0};
+        *link = fresh;
+        fresh = NULL;
+    }
+    (*link)->depth++;
+    os_unlock();
+    PyMem_Free(fresh);
+}
+
+static bool
+unnest_in_object(LockObject *object)
+{
+    struct nesting *ended = NULL;
+    os_lock();
+    struct nesting **link = find_nesting(object, nesting_token(object));
+    bool outermost = *link == NULL || --(*link)->depth == 0;
+    if (outermost && *link != NULL) {
+        ended = *link;
+        *link = ended->next;
+    }
+    os_unlock();
+    PyMem_Free(ended);
+    return outermost;
+}
+
+static bool
+is_threaded(PyObject *self)
+{
+    os_lock();
+    const struct lock *lock = ((LockObject *)self)->lock;
+    bool threaded = lock == NULL || lock->threaded;
+    os_unlock();
+    return threaded;
+}
+
+/* Counts one block more, or less: what lock_enter() or lock_leave() says. */
+static enum outcome
+count_block(PyObject *self, enum outcome (*operation)(struct attempt *attempt))
+{
+    struct call call;
+    begin_any(self, &call, 0);
+    enum outcome outcome = run(&call, operation);
+    if (outcome == LOCK_INTERRUPTED && operation == lock_leave) {
+        lock_end_block(&call.attempt);
+    }
+    end(&call, Py_None);
+    return outcome;
+}
+
+/* acquire(), until the block is counted: another thread of the same owner may have
+ * left its own block, and so released, between the two. */
+static bool
+acquire_and_enter(PyObject *self, struct nesting *fresh)
+{
+    enum outcome outcome;
+    do {
+        acquired = NULL;
+        PyObject *result = PyObject_CallMethod(self, "acquire", NULL);
+        if (result == NULL) {
+            PyMem_Free(fresh);
+            return false;
+        }
+        Py_DECREF(result);
+        if (has_own_scheme(self)) {
+            nest_in_object((LockObject *)self, fresh);
+            return true;
+        }
+        outcome = count_block(self, lock_enter);
+    } while (outcome == LOCK_FREE && acquired == self && !is_threaded(self));
+    PyMem_Free(fresh);
+    return outcome != LOCK_INTERRUPTED;
+}
+
+PyObject *
+base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    /* Before the lock is acquired: nothing may fail once it is. */
+    struct nesting *fresh = PyMem_Malloc(sizeof *fresh);
+    if (fresh == NULL) {
+        return PyErr_NoMemory();
+    }
+    return acquire_and_enter(self, fresh) ? Py_NewRef(self) : NULL;
+}
+
+/* Counts one block less. OWNED: it was the outermost; INTERRUPTED with an exception. */
+static enum outcome
+leave(PyObject *self)
+{
+    if (has_own_scheme(self)) {
+        return unnest_in_object((LockObject *)self) ? LOCK_OWNED : LOCK_RELEASED;
+    }
+    return count_block(self, lock_leave);
+}
+
+PyObject *
+base_exit(PyObject *self, PyObject *Py_UNUSED(exception))
+{
+    enum outcome outcome = leave(self);
+    if (outcome != LOCK_OWNED) {
+        return outcome == LOCK_INTERRUPTED ? NULL : Py_NewRef(Py_None);
+    }
+    const PyObject *before = left;
+    left = self;
+    PyObject *released = PyObject_CallMethod(self, "release", NULL);
+    left = before;
+    if (released == NULL) {
+        return NULL;
+    }
+    Py_DECREF(released);
+    return Py_NewRef(Py_None);
+}
