@@ -8,8 +8,12 @@ from setuptools import Extension, setup
 
 if not sys.platform.startswith("linux"):
     sys.exit(
-        "lockfile knows only Linux so far: csrc/platform/os.h says what another system has to offer"
+        "lockfile knows only Linux so far: csrc/platform/system.h says what another has to offer"
     )
+
+# Of the platforms, only this one's.
+PLATFORM = ("posix", "linux")
+FOLDERS = ("", "python/", "core/", "mechanisms/*/", *(f"platform/{name}/" for name in PLATFORM))
 
 # One binary serves Python 3.11 and all later ones, but free-threaded builds know no limited API.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -21,7 +25,7 @@ setup(
     ext_modules=[
         Extension(
             "lockfile._lockfile",
-            sources=sorted(glob("csrc/**/*.c", recursive=True)),
+            sources=sorted(file for folder in FOLDERS for file in glob(f"csrc/{folder}*.c")),
             depends=sorted(glob("csrc/**/*.h", recursive=True)),
             include_dirs=["csrc"],
             define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],

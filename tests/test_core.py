@@ -1,4 +1,4 @@
-"""The core by itself: with another C library, for a narrower machine, and apart from forks.
+"""The core by itself: with another C library, for a narrower machine, and where less is offered.
 
 `make core` drives it for longer, under sanitizers.
 """
@@ -12,11 +12,9 @@ import pytest
 CAMPAIGNS = Path(__file__).parent / "core" / "run.py"
 
 
-@pytest.mark.parametrize("platform", ["musl", "narrow"])
-def test_core_compiles_and_runs_elsewhere(platform):
-    """Where the C library lacks calls that glibc has, and where an offset is a word too long."""
+def run(campaign):
     done = subprocess.run(
-        [sys.executable, CAMPAIGNS, "--seconds", "1", platform],
+        [sys.executable, CAMPAIGNS, "--seconds", "1", campaign],
         capture_output=True,
         text=True,
         check=False,
@@ -24,3 +22,14 @@ def test_core_compiles_and_runs_elsewhere(platform):
     if "skipped: " in done.stdout:
         pytest.skip(done.stdout.partition("skipped: ")[2].strip())
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("platform", ["musl", "narrow", "polling"])
+def test_core_compiles_and_runs_elsewhere(platform):
+    """Where the C library lacks calls that glibc has, where an offset is a word too long, and where
+    no files can be watched."""
+    run(platform)
+
+
+def test_what_all_posix_systems_share_uses_nothing_else():
+    run("posix")

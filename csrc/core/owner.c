@@ -173,7 +173,7 @@ owner_parse(const char *text, struct owner_name *name)
     }
     name->process = (int)process;
     count = read_backwards(text, &end, 16, &name->thread);
-    if (count > 0 && (*end == '0' || name->thread < OS_LOWEST_THREAD)) {
+    if (count > 0 && (*end == '0' || name->thread < os_lowest_thread)) {
         return false; /* the classic HOST.Thread-1-PID, say */
     }
     if (!step_back(text, &end, '-') || end == text || end - text >= OS_HOST_SIZE) {

@@ -91,7 +91,7 @@ discard_parent_table(void)
         for (enum table_chain chain = 0; chain < TABLE_CHAINS; chain++) {
             take_out(owned, chain);
         }
-        os_free_later(owned);
+        os_free_later_locked(owned);
     }
     table_generation = os_generation();
 }

@@ -1,7 +1,8 @@
 /* Every system call of the project.
  *
- * The rest of the code is plain C11 without a single #ifdef; what a platform
- * does differently is told in os_posix.c (and its siblings).
+ * The rest of the code is plain C11, and includes nothing else of the platform. posix/ holds
+ * what POSIX.1-2008 says and no more; what a system has to add is in system.h, and in a folder
+ * of its own: linux/. none/ stands in for what a system has not.
  *
  * Calling sequence: os_begin() once, before anything else. Functions that can
  * fail return 0 or an errno value and leave their results untouched when they
@@ -27,13 +28,6 @@
 
 #define OS_HOST_SIZE 256
 #define OS_PATH_SIZE 4096
-
-/* A thread identifier is an address on POSIX systems, and not a low one. */
-#ifdef _WIN32
-#define OS_LOWEST_THREAD 1
-#else
-#define OS_LOWEST_THREAD 0x100000
-#endif
 
 #define OS_MILLISECOND INT64_C(1000000)
 #define OS_SECOND (1000 * OS_MILLISECOND)
@@ -79,12 +73,20 @@ struct os_status {
     uint64_t size;
 };
 
-/* A descriptor and what it stands for; descriptor -1: none. */
+/* A descriptor and what it stands for. */
 struct os_file {
     int descriptor;
     uint64_t serial;
     struct os_inode inode;
 };
+
+#define OS_NO_FILE ((struct os_file){.descriptor = -1})
+
+static inline bool
+os_is_none(const struct os_file *file)
+{
+    return file->descriptor == -1;
+}
 
 enum os_mode { OS_UNLOCK, OS_SHARED, OS_EXCLUSIVE };
 enum os_access { OS_READ, OS_WRITE }; /* who may write may read, too: NFS asks for both */
@@ -93,25 +95,54 @@ int os_begin(void);
 
 /* Who and when. */
 int os_process(void);
-uint64_t os_generation(void);   /* differs in a forked child, even if its number does not */
-uint64_t os_user(void);         /* the effective one */
-uint64_t os_thread(void);       /* what threading.get_ident() says; reused by the system */
-uint64_t os_thread_token(void); /* the same thread's, never reused in this process */
-void os_host_name(char host[OS_HOST_SIZE]);
-int os_boot(char *identity, size_t size); /* names one run of this kernel */
+uint64_t os_generation(void); /* differs in a forked child, even if its number does not */
+/* Is this another process than the one that the generation is of? Then that becomes this one's:
+ * for what a child must forget of its parent. While the mutex is locked. */
+bool os_has_forked(uint64_t *generation);
+uint64_t os_user(void);                 /* the effective one */
+uint64_t os_thread(void);               /* what threading.get_ident() says; reused by the system */
+uint64_t os_thread_token(void);         /* the same thread's, never reused in this process */
+extern const uint64_t os_lowest_thread; /* that os_thread() may say */
+void os_host_name(char host[OS_HOST_SIZE]); /* fit for a file's name */
+int os_boot(char *identity, size_t size);   /* names one run of this kernel */
 uint64_t os_random(void);
 int64_t os_now(void);  /* monotonic, in nanoseconds */
 int64_t os_date(void); /* the same in all containers, but may be set */
 void os_pause(int64_t nanoseconds);
-const char *os_message(int error, char *buffer, size_t size);
 
-/* The process's one mutex, and waiting for what it guards to change. */
+/* What an error means; the lists of numbers are here, and nowhere above. */
+const char *os_message(int error, char *buffer, size_t size);
+bool os_is_refused(int error);   /* another has it */
+bool os_is_absent(int error);    /* there is no such file, rather than that it cannot be seen */
+bool os_is_forbidden(int error); /* to this user */
+bool os_is_read_only(int error); /* to this user, or to all */
+bool os_is_full(int error);
+bool os_is_exhausted(int error); /* what the process or the machine has is used up, or fails */
+bool os_is_link(int error);      /* of an open, which follows none */
+bool os_is_special(int error);   /* of an open: a socket, or a device that is not there */
+bool os_link_is_unsupported(int error);
+bool os_rename_is_unsupported(int error); /* here, or of this one directory */
+bool os_flock_is_unsupported(int error);
+
+/* Paths. The length of the directory with its separator is os_last_name(path) - path. */
+const char *os_last_name(const char *path); /* behind the last separator */
+bool os_is_absolute(const char *path);
+
+/* The process's one mutex, and waiting for what it guards to change. What ends in _locked, and
+ * os_has_forked(), may be called only by the thread that holds it; builds with assertions check
+ * that. */
 void os_lock(void);
 void os_unlock(void);
-void os_wait_unlocked(void);
+void os_wait_unlocked(void);               /* unlocks it meanwhile */
 void os_wait_unlocked_until(int64_t time); /* or shorter; by os_now() */
 void os_wake_all(void);
-void os_free_later(void *block); /* while it is locked: nothing is freed then (see os_posix.c) */
+void os_free_later_locked(void *block); /* nothing is freed while it is locked */
+
+#ifdef NDEBUG
+#define os_assert_locked() ((void)0)
+#else
+void os_assert_locked(void);
+#endif
 
 /* Does what may take long in a thread of its own, which sees no signals and ends with it. False:
  * there can be none. */
@@ -140,9 +171,7 @@ int os_touch(const struct os_file *file); /* to whoever watches it, a change */
 int os_identify(const struct os_file *directory, const char *name, struct os_identity *identity);
 int os_link(const struct os_file *directory, const char *existing, const char *name);
 int os_rename(const struct os_file *directory, const char *from, const char *to); /* if free */
-bool os_rename_is_unsupported(int error); /* here, or of this one directory */
-bool os_is_full(int error);
-int os_move(const struct os_file *directory, const char *from, const char *to); /* replaces */
+int os_move(const struct os_file *directory, const char *from, const char *to);   /* replaces */
 int os_unlink(const struct os_file *directory, const char *name);
 int os_remove_directory(const struct os_file *directory, const char *name);
 
@@ -160,7 +189,6 @@ int os_list(const struct os_file *directory, bool (*visit)(void *context, const 
 
 /* Kernel locks on an open file. Refused: EWOULDBLOCK. */
 int os_flock(const struct os_file *file, enum os_mode mode);
-bool os_flock_is_unsupported(int error);
 
 /* Descriptors that another library opens and closes. Adopted, one of them is tagged and
  * registered like our own, so that os_is_open() tells whether it is still what it was, and a

@@ -97,7 +97,7 @@ format_and_read(const uint8_t *data, size_t size)
     uint64_t thread = take(&data, &size), kernel = take(&data, &size);
     uint64_t number = take(&data, &size) % ((UINT64_C(1) << 32) + 4);
     process = (int)(take(&data, &size) % INT32_MAX) + 1;
-    thread = thread < OS_LOWEST_THREAD ? 0 : thread;
+    thread = thread < os_lowest_thread ? 0 : thread;
     char formatted[OWNER_NAME_SIZE];
     struct owner_name name;
     char *host = copy(data, size < OS_HOST_SIZE - 1 ? size : OS_HOST_SIZE - 1);

@@ -11,6 +11,8 @@
     allocation   each allocation of each operation fails, and none is made while a fork waits
     musl         with another C library, if there is a musl-gcc
     narrow       with addresses of 32 bits, if there is a compiler for them
+    polling      on a system that has nothing to watch files with
+    posix        whether the files for all POSIX systems use nothing wider, compiled only
     fuzz         the parser of unique names: by libFuzzer if there is a clang, else at random
     memcheck, helgrind
                  under valgrind; only when they are named
@@ -19,8 +21,10 @@ Prints a line for each, and what was found. The exit code is that of a failure i
 """
 
 import argparse
+import itertools
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -31,8 +35,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parent.parent / "csrc"
-PLATFORM = ("platform/posix", "platform/linux")
-CORE_FILES = ("core", "mechanisms/files", "mechanisms/sqlite/beacon.c", *PLATFORM)
+POSIX = "platform/posix"
+PLATFORM = (POSIX, "platform/linux")
+WITHOUT_WATCHES = (POSIX, "platform/linux/system.c", "platform/none")
+CORE_FILES = ("core", "mechanisms/files", "mechanisms/sqlite/beacon.c")
 # gcc takes the tests that the sanitizer inserts for a use of null: -Wno-nonnull.
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-nonnull", "-g", "-O1", "-pthread")
 APART_FROM_FORKS = (
@@ -105,12 +111,19 @@ class Campaign:
         (scratch / "valgrind").write_text(VALGRIND_SUPPRESSIONS)
 
     def build(
-        self, name, sanitizers, *flags, sources=("support",), core=CORE_FILES, compiler=("gcc",)
+        self,
+        name,
+        sanitizers,
+        *flags,
+        sources=("support",),
+        core=CORE_FILES,
+        platform=PLATFORM,
+        compiler=("gcc",),
     ):
         """Compile a program with the core; its path."""
         program = self.scratch / name
         files = [HERE / f"{source}.c" for source in (name, *sources)]
-        for part in core:
+        for part in (*core, *platform):
             files += sorted((CORE / part).glob("*.c")) if (CORE / part).is_dir() else [CORE / part]
         sanitize = [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"] if sanitizers else []
         self.run(
@@ -157,12 +170,10 @@ class Campaign:
         """A fresh directory to lock in."""
         return tempfile.mkdtemp(dir=self.scratch)
 
-    def drive(self, sanitizers, *flags, child_threads=2, under=(), compiler=("gcc",)):
+    def drive(self, sanitizers, *flags, child_threads=2, under=(), **how):
         """The driver, for as long as was asked; then what it leaves out."""
-        driver = self.build(
-            "driver", sanitizers, *flags, sources=("support", "forks"), compiler=compiler
-        )
-        entries = self.build("entries", sanitizers, *wrap(*STEPS), compiler=compiler)
+        driver = self.build("driver", sanitizers, *flags, sources=("support", "forks"), **how)
+        entries = self.build("entries", sanitizers, *wrap(*STEPS), **how)
         arguments = [self.place(), self.seconds, self.seed, child_threads]
         told = self.run([*under, driver, *arguments], self.seconds)
         return f"{told.splitlines()[-1]}; {self.run([*under, entries, self.place()]).strip()}"
@@ -200,8 +211,24 @@ class Campaign:
     def narrow(self):
         return self.elsewhere("gcc", "-m32", "-Wno-psabi")
 
+    def polling(self):
+        return self.drive("undefined", platform=WITHOUT_WATCHES)
+
+    def posix(self):
+        """Each C library is asked for what POSIX has, by the files themselves, and for no more."""
+        files = sorted((CORE / POSIX).glob("*.c"))
+        compilers = [name for name in ("gcc", "musl-gcc") if shutil.which(name)]
+        for compiler, file in itertools.product(compilers, files):
+            self.run([compiler, *FLAGS, "-pedantic", f"-I{CORE}", "-fsyntax-only", file])
+        for file in files:
+            defined = self.run(["gcc", "-std=c11", f"-I{CORE}", "-dM", "-E", file])
+            wider = re.findall(r"\b__USE_(?:GNU|MISC)\b", defined)  # glibc's words for it
+            if wider:
+                raise Failure(f"{file} asks for more than POSIX: {wider}")
+        return f"{len(files)} files, by {' and '.join(compilers)}"
+
     def fuzz(self):
-        files = ("core/owner.c", "core/table.c", *PLATFORM)
+        files = ("core/owner.c", "core/table.c")
         flags = wrap("os_process")
         if shutil.which("clang") is None:
             program = self.build("fuzz_names", "address,undefined", *flags, sources=(), core=files)
@@ -231,7 +258,10 @@ class Campaign:
         return self.valgrind("helgrind", child_threads=0)
 
 
-DEFAULT = ("thread", "address", "undefined", "allocation", "musl", "narrow", "fuzz")
+DEFAULT = (
+    *("thread", "address", "undefined", "allocation", "musl", "narrow", "polling", "posix"),
+    "fuzz",
+)
 NAMED = ("memcheck", "helgrind")
 
 

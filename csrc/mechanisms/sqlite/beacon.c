@@ -45,7 +45,7 @@ discard_parent_files(void)
     }
     while (files != NULL) {
         struct shared *next = files->next;
-        os_free_later(files);
+        os_free_later_locked(files);
         files = next;
     }
     files_generation = os_generation();

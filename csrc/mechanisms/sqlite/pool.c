@@ -60,7 +60,7 @@ find(struct pool *pool, const char *path)
         if (connection->generation != os_generation()) {
             *link = connection->next;
             if (connection->user == 0) {
-                os_free_later(connection);
+                os_free_later_locked(connection);
             }
         } else if (strcmp(connection->path, path) == 0) {
             *link = connection->next;

@@ -1,0 +1,36 @@
+/* No watches: who waits looks again and again. */
+#include "platform/os.h"
+
+#include <errno.h>
+
+int
+os_watch_open(struct os_file *watch)
+{
+    (void)watch;
+    return ENOSYS;
+}
+
+int
+os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, int *watched)
+{
+    (void)watch;
+    (void)path;
+    (void)kind;
+    (void)watched;
+    return ENOSYS;
+}
+
+void
+os_watch_remove(const struct os_file *watch, int *watched)
+{
+    (void)watch;
+    *watched = -1;
+}
+
+bool
+os_watch_read(const struct os_file *watch, int *watched)
+{
+    (void)watch;
+    (void)watched;
+    return false;
+}

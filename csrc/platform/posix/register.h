@@ -1,0 +1,30 @@
+/* The register of descriptors, and forks: for whatever makes descriptors of ours. */
+#ifndef LOCKFILE_POSIX_REGISTER_H
+#define LOCKFILE_POSIX_REGISTER_H
+
+#include "platform/system.h"
+
+/* Forks are held off between making a descriptor and its entry in the register. */
+void posix_hold_off_forks(void);
+void posix_allow_forks(void);
+
+/* Tags and enters a descriptor just made, while forks are held off; the inode is the caller's to
+ * fill in. */
+int posix_enter(int descriptor, struct os_file *file);
+
+/* The same for one that a dying process takes long to close. */
+int posix_enter_slow_to_close(int descriptor, struct os_file *file);
+
+/* For what a dying process must close first: returns the descriptor, or in its place one above
+ * all that are slow to close; for what stays open for long, above those to come, too. Before it
+ * is entered. */
+int posix_move_to_close_first(int descriptor, bool stays);
+
+/* Takes it off the register. False: the number has another meaning by now. */
+bool posix_forget(const struct os_file *file);
+
+/* In a forked child: closes its copies, which unlocks nothing of the parent's. A watch must not
+ * be removed first: it is the parent's too. */
+void posix_close_copies(void);
+
+#endif
