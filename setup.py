@@ -13,7 +13,10 @@ if not sys.platform.startswith("linux"):
 
 # Of the platforms, only this one's.
 PLATFORM = ("posix", "linux")
-FOLDERS = ("", "python/", "core/", "mechanisms/*/", *(f"platform/{name}/" for name in PLATFORM))
+FOLDERS = (
+    *("", "python/", "core/", "mechanisms/", "mechanisms/*/"),
+    *(f"platform/{name}/" for name in PLATFORM),
+)
 
 # One binary serves Python 3.11 and all later ones, but free-threaded builds know no limited API.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")

@@ -202,6 +202,7 @@ struct os_numbers {
 int os_find_numbers(struct os_inode inode, enum os_access access, struct os_numbers *numbers);
 int os_adopt(int descriptor, struct os_file *file);
 void os_disown(struct os_file *file);
+/* EIO: the file ends before. */
 int os_read_at(const struct os_file *file, uint64_t offset, void *buffer, size_t size);
 
 /* Kernel locks on one byte of a file, which need not be there, for an open file (and
@@ -231,7 +232,8 @@ void os_queue_up(const struct os_file *file, uint64_t queue, int64_t since);
 unsigned os_count_elders(const struct os_file *file, uint64_t queue, int64_t since, unsigned most);
 bool os_has_waiters(const struct os_file *file, uint64_t queue);
 
-/* Watches: a descriptor that becomes readable when a watched file changes. */
+/* Watches: a descriptor that becomes readable when a watched file changes. ENOSYS: this system
+ * has none. */
 int os_watch_open(struct os_file *watch);
 int os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, int *watched);
 void os_watch_remove(const struct os_file *watch, int *watched);

@@ -1,5 +1,8 @@
 /* Watches, by inotify. */
 #define _GNU_SOURCE
+#include "platform/system.h"
+
+#include "platform/posix/forks.h"
 #include "platform/posix/register.h"
 
 #include <errno.h>

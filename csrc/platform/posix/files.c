@@ -1,5 +1,8 @@
 /* Open files, and what is known of files. */
 #define _XOPEN_SOURCE 700
+#include "platform/system.h"
+
+#include "platform/posix/forks.h"
 #include "platform/posix/register.h"
 
 #include <dirent.h>

@@ -1,5 +1,8 @@
 /* Descriptors of other libraries. */
 #define _XOPEN_SOURCE 700
+#include "platform/system.h"
+
+#include "platform/posix/forks.h"
 #include "platform/posix/register.h"
 
 #include <errno.h>
@@ -95,5 +98,5 @@ os_read_at(const struct os_file *file, uint64_t offset, void *buffer, size_t siz
     do {
         length = pread(file->descriptor, buffer, size, (off_t)offset);
     } while (length < 0 && errno == EINTR);
-    return length < 0 ? errno : (size_t)length < size ? ENODATA : 0;
+    return length < 0 ? errno : (size_t)length < size ? EIO : 0;
 }

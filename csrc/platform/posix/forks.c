@@ -1,5 +1,8 @@
 /* What a fork waits for, and what a child begins with. */
 #define _XOPEN_SOURCE 700
+#include "platform/posix/forks.h"
+
+#include "platform/posix/mutex.h"
 #include "platform/posix/process.h"
 #include "platform/posix/register.h"
 

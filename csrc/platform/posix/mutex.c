@@ -1,7 +1,9 @@
 /* The process's one mutex, waiting for what it guards to change, and memory that is freed when
  * it is not locked any more. */
 #define _XOPEN_SOURCE 700
-#include "platform/posix/process.h"
+#include "platform/posix/mutex.h"
+
+#include "platform/posix/timespec.h"
 
 #include <assert.h>
 #include <stdatomic.h>

@@ -2,6 +2,8 @@
 #define _XOPEN_SOURCE 700
 #include "platform/posix/process.h"
 
+#include "platform/system.h"
+
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,7 +1,8 @@
 /* The register of descriptors: which are ours, under which serial number. */
 #define _XOPEN_SOURCE 700
 #include "platform/posix/register.h"
-#include "platform/posix/process.h"
+
+#include "platform/posix/mutex.h"
 
 #include <errno.h>
 #include <fcntl.h>

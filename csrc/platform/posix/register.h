@@ -1,12 +1,8 @@
-/* The register of descriptors, and forks: for whatever makes descriptors of ours. */
+/* The register of descriptors, for whatever makes some of ours. */
 #ifndef LOCKFILE_POSIX_REGISTER_H
 #define LOCKFILE_POSIX_REGISTER_H
 
 #include "platform/system.h"
-
-/* Forks are held off between making a descriptor and its entry in the register. */
-void posix_hold_off_forks(void);
-void posix_allow_forks(void);
 
 /* Tags and enters a descriptor just made, while forks are held off; the inode is the caller's to
  * fill in. */
@@ -23,8 +19,8 @@ int posix_move_to_close_first(int descriptor, bool stays);
 /* Takes it off the register. False: the number has another meaning by now. */
 bool posix_forget(const struct os_file *file);
 
-/* In a forked child: closes its copies, which unlocks nothing of the parent's. A watch must not
- * be removed first: it is the parent's too. */
+/* In a forked child: closes its copies, and does no more, since what they stand for is the
+ * parent's, too. That unlocks nothing. */
 void posix_close_copies(void);
 
 #endif

@@ -1,6 +1,8 @@
 /* Sleep, and the signals that end it. */
 #define _XOPEN_SOURCE 700
-#include "platform/posix/process.h"
+#include "platform/system.h"
+
+#include "platform/posix/timespec.h"
 
 #include <string.h>
 

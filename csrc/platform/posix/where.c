@@ -1,6 +1,8 @@
 /* Where: this machine, this run of its kernel, a file system. */
 #define _XOPEN_SOURCE 700
-#include "platform/posix/register.h"
+#include "platform/system.h"
+
+#include "platform/posix/forks.h"
 
 #include <string.h>
 #include <unistd.h>
