@@ -1,26 +1,12 @@
 /* The module: its types, its state, and what is left to do when Python ends. */
 #include "mechanisms/sqlite/sqlite.h"
-#include "python/state.h"
+#include "python/attributes.h"
+#include "python/construct.h"
+#include "python/lock_type.h"
+#include "python/owner_type.h"
 
 #include <errno.h>
 #include <stdio.h>
-
-static struct PyModuleDef definition;
-
-/* The module state that a type, or the nearest of its bases, was made with. */
-State *
-state_of(PyObject *self)
-{
-    for (PyTypeObject *type = Py_TYPE(self); type != NULL;
-         type = (PyTypeObject *)PyType_GetSlot(type, Py_tp_base)) {
-        PyObject *module = PyType_GetModule(type);
-        if (module != NULL && PyModule_GetDef(module) == &definition) {
-            return (State *)PyModule_GetState(module);
-        }
-        PyErr_Clear();
-    }
-    Py_FatalError("lockfile: a lock without its module");
-}
 
 /* ---- The types ---- */
 
@@ -92,21 +78,6 @@ static PyType_Spec sqlite_spec = {
     .slots = sqlite_slots,
 };
 
-static PyStructSequence_Field owner_fields[] = {
-    {"hostname", "the host that the owner runs on, or None"},
-    {"pid", "its process's number there, or None"},
-    {"thread", "its threading.get_ident(), or None for a whole process"},
-    {"alive", "True, False, or None where that cannot be known"},
-    {NULL, NULL},
-};
-
-static PyStructSequence_Desc owner_description = {
-    .name = "lockfile.Owner",
-    .doc = "Who holds a lock.",
-    .fields = owner_fields,
-    .n_in_sequence = 4,
-};
-
 /* ---- The module ---- */
 
 static bool
@@ -119,7 +90,7 @@ add_type(PyObject *module, PyTypeObject **place, PyType_Spec *spec, PyTypeObject
 static bool
 add_types(PyObject *module, State *state)
 {
-    state->Owner = PyStructSequence_NewType(&owner_description);
+    state->Owner = owner_type_new();
     return state->Owner != NULL && PyModule_AddType(module, state->Owner) == 0 &&
            add_type(module, &state->LockBase, &base_spec, NULL) &&
            add_type(module, &state->LinkFileLock, &link_spec, state->LockBase) &&
@@ -270,7 +241,7 @@ static struct PyModuleDef definition = {
     .m_name = "lockfile._lockfile",
     .m_doc = "File locks that the file system grants and the kernel vouches for.",
     .m_size = sizeof(State),
-    .m_methods = making_functions,
+    .m_methods = construct_functions,
     .m_traverse = module_traverse,
     .m_clear = module_clear,
     .m_free = module_free,
@@ -296,5 +267,6 @@ PyInit__lockfile(void)
     }
     *next = (PyModuleDef_Slot){0, NULL};
     definition.m_slots = slots;
+    state_register(&definition);
     return PyModuleDef_Init(&definition);
 }

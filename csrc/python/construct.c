@@ -1,33 +1,9 @@
-/* How a lock object is made: by the constructor, or from a copy or a pickle. */
-#include "python/state.h"
+#include "python/construct.h"
 
-#include <math.h>
+#include "mechanisms/sqlite/sqlite.h"
+#include "python/attributes.h"
+
 #include <string.h>
-
-/* Seconds, or None. */
-bool
-read_timeout(PyObject *value, bool *given, double *seconds)
-{
-    *given = value != Py_None;
-    if (!*given) {
-        return true;
-    }
-    *seconds = PyFloat_AsDouble(value);
-    if (*seconds == -1.0 && PyErr_Occurred()) {
-        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
-            PyErr_SetString(PyExc_ValueError, "timeout is too large; float('inf') waits for ever");
-        } else if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError, "timeout must be a number of seconds or None, not %R",
-                         (PyObject *)Py_TYPE(value));
-        }
-        return false;
-    }
-    if (isnan(*seconds)) {
-        PyErr_SetString(PyExc_ValueError, "timeout must not be nan");
-        return false;
-    }
-    return true;
-}
 
 /* The path as bytes for the file system; NULL with an exception. */
 static PyObject *
@@ -292,7 +268,7 @@ remake(PyObject *module, PyObject *args)
     return self;
 }
 
-PyMethodDef making_functions[] = {
+PyMethodDef construct_functions[] = {
     {"_remake", remake, METH_VARARGS, PyDoc_STR("For copy and pickle.")},
     {NULL, NULL, 0, NULL},
 };

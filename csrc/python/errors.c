@@ -1,12 +1,8 @@
 #include "python/errors.h"
 
-#include <string.h>
+#include "python/text.h"
 
-static PyObject *
-decode(const char *text)
-{
-    return PyUnicode_DecodeFSDefault(text);
-}
+#include <string.h>
 
 /* ---- The tree ---- */
 

@@ -1,10 +1,10 @@
-/* LockBase, with all methods and attributes of all lock classes.
- *
- * What a lock does is told in lock.h; here its outcomes become return values and
- * exceptions. The GIL is released once per method, around all that touches the
- * file system. Two rooms beside this: how an object is made and copied (making.c), and
- * with blocks (with.c). */
-#include "python/state.h"
+#include "python/lock_type.h"
+
+#include "python/attributes.h"
+#include "python/call.h"
+#include "python/construct.h"
+#include "python/owner_type.h"
+#include "python/with.h"
 
 #include <structmember.h>
 
@@ -66,166 +66,6 @@ base_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* ---- Calling what lock.h offers ---- */
-
-/* Raises a message about the object's type. */
-static void
-complain(PyObject *exception, PyObject *self, const char *format, const char *method)
-{
-    PyObject *name = PyType_GetName(Py_TYPE(self));
-    if (name != NULL) {
-        PyErr_Format(exception, format, name, method);
-        Py_DECREF(name);
-    }
-}
-
-/* The object's lock, shared: __init__ may be called again meanwhile. NULL with an exception. */
-struct lock *
-share_lock(PyObject *self)
-{
-    os_lock();
-    struct lock *lock = ((LockObject *)self)->lock;
-    if (lock != NULL) {
-        lock->references++;
-    }
-    os_unlock();
-    if (lock == NULL) {
-        complain(PyExc_RuntimeError, self, "%U.__init__() was not called", "");
-    }
-    return lock;
-}
-
-/* Shares the lock until end(). False with an exception: the object has none. */
-bool
-begin_any(PyObject *self, struct call *call, int64_t deadline)
-{
-    struct lock *lock = share_lock(self);
-    if (lock == NULL) {
-        return false;
-    }
-    attempt_begin(&call->attempt, lock, deadline);
-    PyObject *pool = state_of(self)->pool;
-    call->caller = (struct caller){.pool = pool ? pool_of(pool) : NULL};
-    call->attempt.caller = &call->caller;
-    return true;
-}
-
-PyObject *
-end(struct call *call, PyObject *result)
-{
-    PyObject *error = call->caller.error;
-    if (result == NULL && error != NULL && !PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
-        PyErr_SetObject((PyObject *)Py_TYPE(error), error); /* KeyboardInterrupt is no failure */
-    }
-    Py_XDECREF(error);
-    lock_drop(call->attempt.lock);
-    return result;
-}
-
-static bool
-begin(PyObject *self, struct call *call, const char *method, int64_t deadline)
-{
-    if (!begin_any(self, call, deadline)) {
-        return false;
-    }
-    if (call->attempt.lock->mechanism == NULL) {
-        complain(PyExc_NotImplementedError, self, "%U does not implement %s()", method);
-        end(call, NULL);
-        return false;
-    }
-    return true;
-}
-
-enum outcome
-run(struct call *call, enum outcome (*operation)(struct attempt *attempt))
-{
-    struct attempt *attempt = &call->attempt;
-    enum outcome outcome;
-    bool raised = false;
-    do {
-        caller_leave(&call->caller);
-        outcome = operation(attempt);
-        if (outcome != LOCK_INTERRUPTED) {
-            attempt_end(attempt);
-        }
-        caller_return(&call->caller);
-        if (outcome == LOCK_INTERRUPTED && PyErr_CheckSignals() != 0) {
-            attempt_end(attempt);
-            raised = true;
-        }
-    } while (outcome == LOCK_INTERRUPTED && !raised);
-    return outcome;
-}
-
-/* ---- LockBase: attributes that may be assigned ---- */
-
-/* As programs do with the classic package's.
- * What they are then lives in __dict__ and changes nothing but what they say. */
-static PyObject *
-assigned(PyObject *self, const char *name)
-{
-    if (((LockObject *)self)->dict == NULL) {
-        return NULL;
-    }
-    PyObject *dict = PyObject_GenericGetDict(self, NULL);
-    PyObject *key = dict != NULL ? PyUnicode_FromString(name) : NULL;
-    PyObject *value = NULL;
-    if (key != NULL) {
-        /* At one go, since other threads may delete it; nobody has assigned this very key. */
-        value = PyObject_CallMethod((PyObject *)&PyDict_Type, "get", "OOO", dict, key, key);
-    }
-    if (value != NULL && value == key) {
-        Py_DECREF(value);
-        value = NULL;
-    }
-    Py_XDECREF(dict);
-    Py_XDECREF(key);
-    return value;
-}
-
-static int
-assign(PyObject *self, PyObject *value, void *name)
-{
-    PyObject *dict = PyObject_GenericGetDict(self, NULL);
-    if (dict == NULL) {
-        return -1;
-    }
-    int result =
-        value != NULL ? PyDict_SetItemString(dict, name, value) : PyDict_DelItemString(dict, name);
-    Py_DECREF(dict);
-    if (value == NULL && result < 0 && PyErr_ExceptionMatches(PyExc_KeyError)) {
-        PyErr_Format(PyExc_AttributeError, "%s was not assigned", (const char *)name);
-    }
-    return result;
-}
-
-/* What the constructor was given. */
-PyObject *
-constructor_timeout(const LockObject *object)
-{
-    os_lock();
-    bool given = object->has_timeout;
-    double seconds = object->timeout;
-    os_unlock();
-    return given ? PyFloat_FromDouble(seconds) : Py_NewRef(Py_None);
-}
-
-static PyObject *
-get_timeout(PyObject *self, void *closure)
-{
-    PyObject *value = assigned(self, closure);
-    return value != NULL || PyErr_Occurred() ? value : constructor_timeout((LockObject *)self);
-}
-
-static int
-set_timeout(PyObject *self, PyObject *value, void *closure)
-{
-    bool given;
-    double seconds;
-    return value == NULL || read_timeout(value, &given, &seconds) ? assign(self, value, closure)
-                                                                  : -1;
-}
-
 /* ---- LockBase: methods ---- */
 
 static bool
@@ -278,17 +118,17 @@ base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
     struct call call;
     int64_t deadline;
     if (!read_acquire_arguments(self, args, kwargs, &deadline) ||
-        !begin(self, &call, "acquire", deadline)) {
+        !call_begin(self, &call, "acquire", deadline)) {
         return NULL;
     }
-    enum outcome outcome = run(&call, lock_acquire);
+    enum outcome outcome = call_run(&call, lock_acquire);
     if (outcome == LOCK_OWNED) {
         remember_acquired(self);
-        return end(&call, Py_NewRef(self));
+        return call_end(&call, Py_NewRef(self));
     }
-    return end(&call, outcome == LOCK_INTERRUPTED
-                          ? NULL
-                          : raise_not_acquired(errors_of(self), &call.attempt, outcome));
+    return call_end(&call, outcome == LOCK_INTERRUPTED
+                               ? NULL
+                               : raise_not_acquired(errors_of(self), &call.attempt, outcome));
 }
 
 PyDoc_STRVAR(release_doc,
@@ -304,26 +144,26 @@ static PyObject *
 base_release(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct call call;
-    if (!begin(self, &call, "release", 0)) {
+    if (!call_begin(self, &call, "release", 0)) {
         return NULL;
     }
     call.attempt.leaving = is_called_by_with(self);
-    switch (run(&call, lock_release)) {
+    switch (call_run(&call, lock_release)) {
     case LOCK_INTERRUPTED:
         if (call.attempt.leaving) {
             lock_end_block(&call.attempt);
         }
-        return end(&call, NULL);
+        return call_end(&call, NULL);
     case LOCK_RELEASED:
-        return end(&call, Py_NewRef(Py_None));
+        return call_end(&call, Py_NewRef(Py_None));
     case LOCK_FREE:
-        return end(&call, raise_not_locked(errors_of(self), &call.attempt));
+        return call_end(&call, raise_not_locked(errors_of(self), &call.attempt));
     case LOCK_FAILED:
-        return end(&call, call.attempt.report.releasing
-                              ? raise_failed_release(errors_of(self), &call.attempt)
-                              : raise_failed_look(errors_of(self), &call.attempt));
+        return call_end(&call, call.attempt.report.releasing
+                                   ? raise_failed_release(errors_of(self), &call.attempt)
+                                   : raise_failed_look(errors_of(self), &call.attempt));
     default:
-        return end(&call, raise_not_mine(errors_of(self), &call.attempt));
+        return call_end(&call, raise_not_mine(errors_of(self), &call.attempt));
     }
 }
 
@@ -345,18 +185,18 @@ static PyObject *
 look(PyObject *self, const char *method, bool mine)
 {
     struct call call;
-    if (!begin(self, &call, method, 0)) {
+    if (!call_begin(self, &call, method, 0)) {
         return NULL;
     }
-    enum outcome outcome = run(&call, lock_look);
+    enum outcome outcome = call_run(&call, lock_look);
     if (outcome == LOCK_INTERRUPTED) {
-        return end(&call, NULL);
+        return call_end(&call, NULL);
     }
     if (outcome == LOCK_FAILED) {
-        return end(&call, raise_failed_look(errors_of(self), &call.attempt));
+        return call_end(&call, raise_failed_look(errors_of(self), &call.attempt));
     }
     bool answer = outcome == LOCK_OWNED || (!mine && outcome == LOCK_HELD);
-    return end(&call, PyBool_FromLong(answer));
+    return call_end(&call, PyBool_FromLong(answer));
 }
 
 static PyObject *
@@ -386,13 +226,13 @@ static PyObject *
 base_break_lock(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct call call;
-    if (!begin(self, &call, "break_lock", 0)) {
+    if (!call_begin(self, &call, "break_lock", 0)) {
         return NULL;
     }
-    if (run(&call, lock_break) == LOCK_FREE) {
-        return end(&call, Py_NewRef(Py_None));
+    if (call_run(&call, lock_break) == LOCK_FREE) {
+        return call_end(&call, Py_NewRef(Py_None));
     }
-    return end(&call, raise_failed_break(errors_of(self), &call.attempt));
+    return call_end(&call, raise_failed_break(errors_of(self), &call.attempt));
 }
 
 PyDoc_STRVAR(owner_doc, "owner($self, /)\n--\n\n"
@@ -402,43 +242,21 @@ PyDoc_STRVAR(owner_doc, "owner($self, /)\n--\n\n"
                         "another program made. Raises UnlockError if the file system fails.");
 
 static PyObject *
-make_owner(const State *state, const struct holder *holder)
-{
-    const struct owner_name *name = &holder->name;
-    PyObject *fields[4] = {NULL, NULL, NULL, NULL};
-    if (holder->known) {
-        fields[0] = decode(name->host);
-        fields[1] = PyLong_FromLong(name->process);
-        fields[2] = name->thread != 0 ? PyLong_FromUnsignedLongLong(name->thread) : NULL;
-    }
-    fields[3] = holder->life == LIFE_UNKNOWN ? NULL : PyBool_FromLong(holder->life == LIFE_ALIVE);
-    PyObject *owner = PyErr_Occurred() ? NULL : PyStructSequence_New(state->Owner);
-    for (Py_ssize_t i = 0; i < 4; i++) {
-        if (owner == NULL) {
-            Py_XDECREF(fields[i]);
-        } else {
-            PyStructSequence_SetItem(owner, i, fields[i] ? fields[i] : Py_NewRef(Py_None));
-        }
-    }
-    return owner;
-}
-
-static PyObject *
 base_owner(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct call call;
-    if (!begin(self, &call, "owner", 0)) {
+    if (!call_begin(self, &call, "owner", 0)) {
         return NULL;
     }
-    switch (run(&call, lock_identify)) {
+    switch (call_run(&call, lock_identify)) {
     case LOCK_INTERRUPTED:
-        return end(&call, NULL);
+        return call_end(&call, NULL);
     case LOCK_FREE:
-        return end(&call, Py_NewRef(Py_None));
+        return call_end(&call, Py_NewRef(Py_None));
     case LOCK_FAILED:
-        return end(&call, raise_failed_look(errors_of(self), &call.attempt));
+        return call_end(&call, raise_failed_look(errors_of(self), &call.attempt));
     default:
-        return end(&call, make_owner(state_of(self), &call.attempt.report.holder));
+        return call_end(&call, owner_new(state_of(self)->Owner, &call.attempt.report.holder));
     }
 }
 
@@ -454,120 +272,24 @@ static PyObject *
 base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct call call;
-    if (!begin(self, &call, "fileno", 0)) {
+    if (!call_begin(self, &call, "fileno", 0)) {
         return NULL;
     }
-    switch (run(&call, lock_identify)) {
+    switch (call_run(&call, lock_identify)) {
     case LOCK_INTERRUPTED:
-        return end(&call, NULL);
+        return call_end(&call, NULL);
     case LOCK_OWNED: {
-        caller_leave(&call.caller);
-        int descriptor = lock_descriptor(&call.attempt); /* which may look again */
-        attempt_end(&call.attempt);
-        caller_return(&call.caller);
-        return end(&call, descriptor >= 0 ? PyLong_FromLong(descriptor)
-                                          : raise_not_locked(errors_of(self), &call.attempt));
+        int descriptor = call_descriptor(&call);
+        return call_end(&call, descriptor >= 0 ? PyLong_FromLong(descriptor)
+                                               : raise_not_locked(errors_of(self), &call.attempt));
     }
     case LOCK_FAILED:
-        return end(&call, raise_failed_look(errors_of(self), &call.attempt));
+        return call_end(&call, raise_failed_look(errors_of(self), &call.attempt));
     case LOCK_HELD:
-        return end(&call, raise_not_mine(errors_of(self), &call.attempt));
+        return call_end(&call, raise_not_mine(errors_of(self), &call.attempt));
     default:
-        return end(&call, raise_not_locked(errors_of(self), &call.attempt));
+        return call_end(&call, raise_not_locked(errors_of(self), &call.attempt));
     }
-}
-
-/* ---- LockBase: attributes ---- */
-
-static PyObject *
-share_text(PyObject *self, size_t offset)
-{
-    struct lock *lock = share_lock(self);
-    if (lock == NULL) {
-        return NULL;
-    }
-    PyObject *text = decode((const char *)lock + offset);
-    lock_drop(lock);
-    return text;
-}
-
-PyObject *
-get_path(PyObject *self, void *Py_UNUSED(closure))
-{
-    struct lock *lock = share_lock(self);
-    if (lock == NULL) {
-        return NULL;
-    }
-    PyObject *path = decode(lock->path);
-    lock_drop(lock);
-    return path;
-}
-
-PyObject *
-get_lock_file(PyObject *self, void *Py_UNUSED(closure))
-{
-    return share_text(self, offsetof(struct lock, lock_file));
-}
-
-PyObject *
-get_database(PyObject *self, void *Py_UNUSED(closure))
-{
-    struct lock *lock = share_lock(self);
-    if (lock == NULL) {
-        return NULL;
-    }
-    PyObject *database = decode(lock->database);
-    lock_drop(lock);
-    return database;
-}
-
-static PyObject *
-get_hostname(PyObject *self, void *Py_UNUSED(closure))
-{
-    return share_text(self, offsetof(struct lock, host));
-}
-
-static PyObject *
-get_unique_name(PyObject *self, void *closure)
-{
-    struct call call;
-    char name[OWNER_NAME_SIZE];
-    PyObject *value = assigned(self, closure);
-    if (value != NULL || PyErr_Occurred() || !begin_any(self, &call, 0)) {
-        return value;
-    }
-    const struct lock *lock = call.attempt.lock;
-    caller_leave(&call.caller);
-    bool inside = lock_unique_name(&call.attempt, name);
-    attempt_end(&call.attempt);
-    caller_return(&call.caller);
-    PyObject *place = decode(inside ? lock->lock_file : lock->directory);
-    PyObject *base = decode(name);
-    if (place != NULL && base != NULL) {
-        value = PyUnicode_FromFormat(inside ? "%U/%U" : "%U%U", place, base);
-    }
-    Py_XDECREF(place);
-    Py_XDECREF(base);
-    return end(&call, value);
-}
-
-static PyObject *
-get_pid(PyObject *self, void *closure)
-{
-    PyObject *value = assigned(self, closure);
-    return value != NULL || PyErr_Occurred() ? value : PyLong_FromLong(os_process());
-}
-
-PyObject *
-get_threaded(PyObject *self, void *Py_UNUSED(closure))
-{
-    struct lock *lock = share_lock(self);
-    if (lock == NULL) {
-        return NULL;
-    }
-    bool threaded = lock->threaded;
-    lock_drop(lock);
-    return PyBool_FromLong(threaded);
 }
 
 static PyObject *
@@ -613,23 +335,6 @@ static PyMethodDef base_methods[] = {
     {"__exit__", base_exit, METH_VARARGS, exit_doc},
     {"__reduce__", base_reduce, METH_NOARGS, reduce_doc},
     {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef base_attributes[] = {
-    {"path", get_path, NULL, "What is protected, as given to the constructor; a str.", NULL},
-    {"lock_file", get_lock_file, NULL,
-     "The lock file: abspath(path) + '.lock', fixed when the "
-     "lock object was made.",
-     NULL},
-    {"unique_name", get_unique_name, assign,
-     "The caller's own file beside the lock file, absolute: HOSTNAME-THREADID-PID.", "unique_name"},
-    {"hostname", get_hostname, NULL, "This host's name, as in unique_name.", NULL},
-    {"pid", get_pid, assign, "The calling process's number.", "pid"},
-    {"threaded", get_threaded, NULL, "Whether each thread is an owner of its own.", NULL},
-    {"timeout", get_timeout, set_timeout,
-     "Seconds that acquire() and with wait by default; None: for ever.", "timeout"},
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMemberDef base_members[] = {

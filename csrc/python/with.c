@@ -1,5 +1,6 @@
-/* with blocks, which nest. */
-#include "python/state.h"
+#include "python/with.h"
+
+#include "python/call.h"
 
 /* How deep an owner's with blocks are nested. */
 struct nesting {
@@ -13,16 +14,15 @@ struct nesting {
  * What with calls may be a subclass's, so it cannot be given another argument. But
  * another thread of the same owner may enter or leave a block of its own just then. */
 
-static _Thread_local const PyObject *left;     /* the object that with is releasing */
-static _Thread_local const PyObject *acquired; /* the object that acquire() acquired last */
+static _Thread_local const PyObject *to_release;    /* the object whose release() with calls */
+static _Thread_local const PyObject *last_acquired; /* the object that acquire() acquired last */
 
-/* Whether with has called, for the first call on that object only. */
 bool
 is_called_by_with(const PyObject *self)
 {
-    bool called = left == self;
+    bool called = to_release == self;
     if (called) {
-        left = NULL;
+        to_release = NULL;
     }
     return called;
 }
@@ -30,10 +30,10 @@ is_called_by_with(const PyObject *self)
 void
 remember_acquired(const PyObject *self)
 {
-    acquired = self;
+    last_acquired = self;
 }
 
-/* ---- LockBase: with ---- */
+/* ---- How deep ---- */
 
 /* The nesting of with blocks is kept with the lock that is owned, or, for a
  * subclass with a scheme of its own, in the object. */
@@ -121,12 +121,14 @@ static enum outcome
 count_block(PyObject *self, enum outcome (*operation)(struct attempt *attempt))
 {
     struct call call;
-    begin_any(self, &call, 0);
-    enum outcome outcome = run(&call, operation);
+    if (!call_begin_any(self, &call, 0)) {
+        return LOCK_INTERRUPTED;
+    }
+    enum outcome outcome = call_run(&call, operation);
     if (outcome == LOCK_INTERRUPTED && operation == lock_leave) {
         lock_end_block(&call.attempt);
     }
-    end(&call, Py_None);
+    call_end(&call, Py_None);
     return outcome;
 }
 
@@ -137,7 +139,7 @@ acquire_and_enter(PyObject *self, struct nesting *fresh)
 {
     enum outcome outcome;
     do {
-        acquired = NULL;
+        last_acquired = NULL;
         PyObject *result = PyObject_CallMethod(self, "acquire", NULL);
         if (result == NULL) {
             PyMem_Free(fresh);
@@ -149,7 +151,7 @@ acquire_and_enter(PyObject *self, struct nesting *fresh)
             return true;
         }
         outcome = count_block(self, lock_enter);
-    } while (outcome == LOCK_FREE && acquired == self && !is_threaded(self));
+    } while (outcome == LOCK_FREE && last_acquired == self && !is_threaded(self));
     PyMem_Free(fresh);
     return outcome != LOCK_INTERRUPTED;
 }
@@ -167,7 +169,7 @@ base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* Counts one block less. OWNED: it was the outermost; INTERRUPTED with an exception. */
 static enum outcome
-leave(PyObject *self)
+end_block(PyObject *self)
 {
     if (has_own_scheme(self)) {
         return unnest_in_object((LockObject *)self) ? LOCK_OWNED : LOCK_RELEASED;
@@ -178,14 +180,14 @@ leave(PyObject *self)
 PyObject *
 base_exit(PyObject *self, PyObject *Py_UNUSED(exception))
 {
-    enum outcome outcome = leave(self);
+    enum outcome outcome = end_block(self);
     if (outcome != LOCK_OWNED) {
         return outcome == LOCK_INTERRUPTED ? NULL : Py_NewRef(Py_None);
     }
-    const PyObject *before = left;
-    left = self;
+    const PyObject *before = to_release;
+    to_release = self;
     PyObject *released = PyObject_CallMethod(self, "release", NULL);
-    left = before;
+    to_release = before;
     if (released == NULL) {
         return NULL;
     }

@@ -1,0 +1,112 @@
+#include "python/call.h"
+
+#include "mechanisms/sqlite/pool.h"
+#include "python/state.h"
+
+/* Raises a message about the object's type. */
+static void
+complain(PyObject *exception, PyObject *self, const char *format, const char *method)
+{
+    PyObject *name = PyType_GetName(Py_TYPE(self));
+    if (name != NULL) {
+        PyErr_Format(exception, format, name, method);
+        Py_DECREF(name);
+    }
+}
+
+/* Shared, since __init__ may be called again meanwhile. */
+struct lock *
+share_lock(PyObject *self)
+{
+    os_lock();
+    struct lock *lock = ((LockObject *)self)->lock;
+    if (lock != NULL) {
+        lock->references++;
+    }
+    os_unlock();
+    if (lock == NULL) {
+        complain(PyExc_RuntimeError, self, "%U.__init__() was not called", "");
+    }
+    return lock;
+}
+
+bool
+call_begin_any(PyObject *self, struct call *call, int64_t deadline)
+{
+    struct lock *lock = share_lock(self);
+    if (lock == NULL) {
+        return false;
+    }
+    attempt_begin(&call->attempt, lock, deadline);
+    PyObject *pool = state_of(self)->pool;
+    call->caller = (struct caller){.pool = pool ? pool_of(pool) : NULL};
+    call->attempt.caller = &call->caller;
+    return true;
+}
+
+bool
+call_begin(PyObject *self, struct call *call, const char *method, int64_t deadline)
+{
+    if (!call_begin_any(self, call, deadline)) {
+        return false;
+    }
+    if (call->attempt.lock->mechanism == NULL) {
+        complain(PyExc_NotImplementedError, self, "%U does not implement %s()", method);
+        call_end(call, NULL);
+        return false;
+    }
+    return true;
+}
+
+PyObject *
+call_end(struct call *call, PyObject *result)
+{
+    PyObject *error = call->caller.error;
+    if (result == NULL && error != NULL && !PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error); /* KeyboardInterrupt is no failure */
+    }
+    Py_XDECREF(error);
+    lock_drop(call->attempt.lock);
+    return result;
+}
+
+enum outcome
+call_run(struct call *call, enum outcome (*operation)(struct attempt *attempt))
+{
+    struct attempt *attempt = &call->attempt;
+    enum outcome outcome;
+    bool raised = false;
+    do {
+        caller_leave(&call->caller);
+        outcome = operation(attempt);
+        if (outcome != LOCK_INTERRUPTED) {
+            attempt_end(attempt);
+        }
+        caller_return(&call->caller);
+        if (outcome == LOCK_INTERRUPTED && PyErr_CheckSignals() != 0) {
+            attempt_end(attempt);
+            raised = true;
+        }
+    } while (outcome == LOCK_INTERRUPTED && !raised);
+    return outcome;
+}
+
+bool
+call_unique_name(struct call *call, char name[OWNER_NAME_SIZE])
+{
+    caller_leave(&call->caller);
+    bool inside = lock_unique_name(&call->attempt, name);
+    attempt_end(&call->attempt);
+    caller_return(&call->caller);
+    return inside;
+}
+
+int
+call_descriptor(struct call *call)
+{
+    caller_leave(&call->caller);
+    int descriptor = lock_descriptor(&call->attempt); /* which may look again */
+    attempt_end(&call->attempt);
+    caller_return(&call->caller);
+    return descriptor;
+}

@@ -1,0 +1,46 @@
+/* One call of a lock's method.
+ *
+ *     struct call call;
+ *     if (!call_begin(self, &call, "release", 0)) {
+ *         return NULL;
+ *     }
+ *     outcome = call_run(&call, lock_release);
+ *     return call_end(&call, ...what the method returns, or NULL with an exception...);
+ *
+ * All of this is called with the GIL, which is given up while lock.h's functions run.
+ */
+#ifndef LOCKFILE_CALL_H
+#define LOCKFILE_CALL_H
+
+#include <Python.h>
+
+#include "core/lock.h"
+#include "mechanisms/sqlite/connection.h"
+
+struct call {
+    struct attempt attempt;
+    struct caller caller;
+};
+
+/* The object's lock, to be dropped. NULL with an exception: __init__() was not called. */
+struct lock *share_lock(PyObject *self);
+
+/* Shares the object's lock until call_end(). False with an exception: it has none, or a
+ * subclass in Python had to bring this method. */
+bool call_begin(PyObject *self, struct call *call, const char *method, int64_t deadline);
+
+/* The same for what such a subclass has as well. */
+bool call_begin_any(PyObject *self, struct call *call, int64_t deadline);
+
+/* Passes the result on, or sets the exception that is more urgent than the one that is set. */
+PyObject *call_end(struct call *call, PyObject *result);
+
+/* Does what lock.h offers, again after each signal. LOCK_INTERRUPTED with an exception: a
+ * signal's handler has raised. */
+enum outcome call_run(struct call *call, enum outcome (*operation)(struct attempt *attempt));
+
+/* lock_unique_name() and lock_descriptor(). */
+bool call_unique_name(struct call *call, char name[OWNER_NAME_SIZE]);
+int call_descriptor(struct call *call);
+
+#endif
