@@ -1,4 +1,5 @@
 /* The module: its types, its state, and what is left to do when Python ends. */
+#include "mechanisms/sqlite/ending.h"
 #include "mechanisms/sqlite/sqlite.h"
 #include "python/attributes.h"
 #include "python/construct.h"
@@ -6,7 +7,6 @@
 #include "python/owner_type.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 /* ---- The types ---- */
 
@@ -123,49 +123,6 @@ arrange_exit(void)
     }
 }
 
-/* ---- The interpreter's end ----
- *
- * A row can only be removed while Python still works. The last things that an interpreter
- * throws away are those in the sys module: after the handlers of atexit and all modules, even
- * if somebody still keeps ours, or the module is immortal. */
-
-static const char sentinel_name[] = "lockfile.at_exit";
-
-/* Other interpreters may end before the process does; what it owns is the process's. */
-static void
-end_interpreter(PyObject *sentinel)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *object = PyCapsule_GetContext(sentinel);
-    struct pool *pool = pool_of(object);
-    if (pool_is_prepared(pool)) {
-        pool_end(pool);
-        if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0) {
-            sqlite_release_all(pool);
-        }
-        pool_close(pool);
-    }
-    Py_DECREF(object);
-    PyErr_Restore(type, value, traceback);
-}
-
-/* One for each pool. */
-static bool
-arrange_end(PyObject *pool)
-{
-    char key[64];
-    snprintf(key, sizeof key, "_%s %p", sentinel_name, (void *)pool);
-    if (PySys_GetObject(key) != NULL) {
-        return true;
-    }
-    PyObject *sentinel = PyCapsule_New(pool_of(pool), sentinel_name, end_interpreter);
-    bool arranged = sentinel != NULL && PyCapsule_SetContext(sentinel, Py_NewRef(pool)) == 0 &&
-                    PySys_SetObject(key, sentinel) == 0;
-    Py_XDECREF(sentinel);
-    return arranged;
-}
-
 static int
 module_exec(PyObject *module)
 {
@@ -185,8 +142,8 @@ module_exec(PyObject *module)
         !errors_add(module, &state->errors) || !add_types(module, state)) {
         return -1;
     }
-    state->pool = database_pool();
-    if (state->pool == NULL || !arrange_end(state->pool)) {
+    state->pool = ending_pool();
+    if (state->pool == NULL) {
         return -1;
     }
     table_open();
