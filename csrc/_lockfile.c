@@ -1,4 +1,6 @@
-/* The module: its types, its state, and what is left to do when Python ends. */
+/* The module: the table of lock classes, and what is left to do when the process ends.
+ *
+ * Alone above all floors, it alone knows both Python's side of a lock and the mechanisms. */
 #include "mechanisms/sqlite/ending.h"
 #include "mechanisms/sqlite/sqlite.h"
 #include "python/attributes.h"
@@ -8,7 +10,7 @@
 
 #include <errno.h>
 
-/* ---- The types ---- */
+/* ---- The classes of locks ---- */
 
 PyDoc_STRVAR(link_doc,
              "LinkFileLock(path, threaded=True, timeout=None)\n--\n\n"
@@ -29,28 +31,6 @@ PyDoc_STRVAR(mkdir_doc,
              "The arguments are those of LinkFileLock. For file systems that have no hard\n"
              "links. It and LinkFileLock exclude each other on one path.");
 
-static PyType_Slot link_slots[] = {
-    {Py_tp_doc, (void *)link_doc},
-    {0, NULL},
-};
-
-static PyType_Spec link_spec = {
-    .name = "lockfile.LinkFileLock",
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .slots = link_slots,
-};
-
-static PyType_Slot mkdir_slots[] = {
-    {Py_tp_doc, (void *)mkdir_doc},
-    {0, NULL},
-};
-
-static PyType_Spec mkdir_spec = {
-    .name = "lockfile.MkdirFileLock",
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .slots = mkdir_slots,
-};
-
 PyDoc_STRVAR(sqlite_doc,
              "SQLiteFileLock(path, threaded=True, timeout=None, *, database=None)\n--\n\n"
              "A lock on path that is a row in an SQLite database.\n"
@@ -63,20 +43,45 @@ PyDoc_STRVAR(sqlite_doc,
              "tables of anybody else is refused. Locks with different databases do not exclude\n"
              "each other.");
 
-static PyType_Slot sqlite_slots[] = {
-    {Py_tp_doc, (void *)sqlite_doc},
-    {Py_tp_init, sqlite_init},
-    {Py_tp_getset, (PyGetSetDef[]){{"database", get_database, NULL,
-                                    "The database that the lock is in, absolute.", NULL},
-                                   {NULL, NULL, NULL, NULL, NULL}}},
-    {0, NULL},
+static bool
+prepare_pool(PyObject *pool)
+{
+    return pool_prepare(pool_of(pool));
+}
+
+/* A type of several of these is what the first row says. */
+static const struct lock_class lock_classes[] = {
+    {
+        .name = "lockfile.LinkFileLock",
+        .slots = (PyType_Slot[]){{Py_tp_doc, (void *)link_doc}, {0, NULL}},
+        .mechanism = &link_mechanism,
+    },
+    {
+        .name = "lockfile.MkdirFileLock",
+        .slots = (PyType_Slot[]){{Py_tp_doc, (void *)mkdir_doc}, {0, NULL}},
+        .mechanism = &mkdir_mechanism,
+    },
+    {
+        .name = "lockfile.SQLiteFileLock",
+        .slots =
+            (PyType_Slot[]){
+                {Py_tp_doc, (void *)sqlite_doc},
+                {Py_tp_init, base_init}, /* its own, with one argument more */
+                {Py_tp_getset,
+                 (PyGetSetDef[]){{"database", get_store, NULL,
+                                  "The database that the lock is in, absolute.", NULL},
+                                 {NULL, NULL, NULL, NULL, NULL}}},
+                {0, NULL},
+            },
+        .mechanism = &sqlite_mechanism,
+        .store = "database",
+        .usual_store = ".lockfile.sqlite3",
+        .make_resource = ending_pool,
+        .prepare_resource = prepare_pool,
+    },
 };
 
-static PyType_Spec sqlite_spec = {
-    .name = "lockfile.SQLiteFileLock",
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-    .slots = sqlite_slots,
-};
+enum { CLASS_COUNT = sizeof lock_classes / sizeof *lock_classes };
 
 /* ---- The module ---- */
 
@@ -91,11 +96,30 @@ static bool
 add_types(PyObject *module, State *state)
 {
     state->Owner = owner_type_new();
-    return state->Owner != NULL && PyModule_AddType(module, state->Owner) == 0 &&
-           add_type(module, &state->LockBase, &base_spec, NULL) &&
-           add_type(module, &state->LinkFileLock, &link_spec, state->LockBase) &&
-           add_type(module, &state->MkdirFileLock, &mkdir_spec, state->LockBase) &&
-           add_type(module, &state->SQLiteFileLock, &sqlite_spec, state->LockBase);
+    bool added = state->Owner != NULL && PyModule_AddType(module, state->Owner) == 0 &&
+                 add_type(module, &state->LockBase, &base_spec, NULL);
+    for (int i = 0; added && i < CLASS_COUNT; i++) {
+        PyType_Spec spec = {
+            .name = lock_classes[i].name,
+            .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+            .slots = lock_classes[i].slots,
+        };
+        added = add_type(module, &state->class_states[i].type, &spec, state->LockBase);
+    }
+    return added;
+}
+
+static bool
+make_resources(State *state)
+{
+    for (int i = 0; i < CLASS_COUNT; i++) {
+        const struct lock_class *class = &lock_classes[i];
+        if (class->make_resource != NULL &&
+            (state->class_states[i].resource = class->make_resource()) == NULL) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* Once per process, also when an embedding program starts Python again. */
@@ -127,6 +151,8 @@ static int
 module_exec(PyObject *module)
 {
     State *state = PyModule_GetState(module);
+    state->classes = lock_classes;
+    state->class_count = CLASS_COUNT;
     int error = os_begin();
     if (error != 0) {
         errno = error;
@@ -139,11 +165,8 @@ module_exec(PyObject *module)
     state->timeout = PyUnicode_InternFromString("timeout");
     state->remake = PyObject_GetAttrString(module, "_remake");
     if (state->abspath == NULL || state->timeout == NULL || state->remake == NULL ||
-        !errors_add(module, &state->errors) || !add_types(module, state)) {
-        return -1;
-    }
-    state->pool = ending_pool();
-    if (state->pool == NULL) {
+        !errors_add(module, &state->errors) || !add_types(module, state) ||
+        !make_resources(state)) {
         return -1;
     }
     table_open();
@@ -154,36 +177,13 @@ module_exec(PyObject *module)
 static int
 module_traverse(PyObject *module, visitproc visit, void *arg)
 {
-    State *state = PyModule_GetState(module);
-    int stopped = errors_traverse(&state->errors, visit, arg);
-    if (stopped != 0) {
-        return stopped;
-    }
-    Py_VISIT(state->Owner);
-    Py_VISIT(state->LockBase);
-    Py_VISIT(state->LinkFileLock);
-    Py_VISIT(state->MkdirFileLock);
-    Py_VISIT(state->SQLiteFileLock);
-    Py_VISIT(state->abspath);
-    Py_VISIT(state->timeout);
-    Py_VISIT(state->remake);
-    return 0;
+    return state_traverse(PyModule_GetState(module), visit, arg);
 }
 
 static int
 module_clear(PyObject *module)
 {
-    State *state = PyModule_GetState(module);
-    Py_CLEAR(state->pool);
-    errors_clear(&state->errors);
-    Py_CLEAR(state->Owner);
-    Py_CLEAR(state->LockBase);
-    Py_CLEAR(state->LinkFileLock);
-    Py_CLEAR(state->MkdirFileLock);
-    Py_CLEAR(state->SQLiteFileLock);
-    Py_CLEAR(state->abspath);
-    Py_CLEAR(state->timeout);
-    Py_CLEAR(state->remake);
+    state_clear(PyModule_GetState(module));
     return 0;
 }
 
@@ -197,7 +197,7 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "lockfile._lockfile",
     .m_doc = "File locks that the file system grants and the kernel vouches for.",
-    .m_size = sizeof(State),
+    .m_size = sizeof(State) + CLASS_COUNT * sizeof(struct class_state),
     .m_methods = construct_functions,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

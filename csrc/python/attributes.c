@@ -139,15 +139,15 @@ get_lock_file(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static const char *
-database_of(const struct lock *lock)
+store_of(const struct lock *lock)
 {
     return lock->database;
 }
 
 PyObject *
-get_database(PyObject *self, void *Py_UNUSED(closure))
+get_store(PyObject *self, void *Py_UNUSED(closure))
 {
-    return share_text(self, database_of);
+    return share_text(self, store_of);
 }
 
 static const char *

@@ -11,7 +11,7 @@ extern PyGetSetDef base_attributes[];
 /* Each a new reference; NULL with an exception. closure: the name, where it may be assigned. */
 PyObject *get_path(PyObject *self, void *closure);
 PyObject *get_lock_file(PyObject *self, void *closure);
-PyObject *get_database(PyObject *self, void *closure);
+PyObject *get_store(PyObject *self, void *closure); /* "" where the class has none */
 PyObject *get_unique_name(PyObject *self, void *closure);
 PyObject *get_threaded(PyObject *self, void *closure);
 

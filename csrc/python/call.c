@@ -1,6 +1,5 @@
 #include "python/call.h"
 
-#include "mechanisms/sqlite/pool.h"
 #include "python/state.h"
 
 /* Raises a message about the object's type. */
@@ -30,6 +29,12 @@ share_lock(PyObject *self)
     return lock;
 }
 
+static void *
+pointer_in(PyObject *capsule)
+{
+    return capsule != NULL ? PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule)) : NULL;
+}
+
 bool
 call_begin_any(PyObject *self, struct call *call, int64_t deadline)
 {
@@ -38,8 +43,8 @@ call_begin_any(PyObject *self, struct call *call, int64_t deadline)
         return false;
     }
     attempt_begin(&call->attempt, lock, deadline);
-    PyObject *pool = state_of(self)->pool;
-    call->caller = (struct caller){.pool = pool ? pool_of(pool) : NULL};
+    PyObject *resource = state_resource(state_of(self), lock->mechanism);
+    call->caller = (struct caller){.pool = pointer_in(resource)};
     call->attempt.caller = &call->caller;
     return true;
 }

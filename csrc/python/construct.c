@@ -1,11 +1,12 @@
 #include "python/construct.h"
 
-#include "mechanisms/sqlite/sqlite.h"
 #include "python/attributes.h"
 
 #include <string.h>
 
-/* The path as bytes for the file system; NULL with an exception. */
+/* ---- Paths, as bytes for the file system ---- */
+
+/* NULL with an exception, as all of these. */
 static PyObject *
 encode_path(PyObject *path, const char *name)
 {
@@ -40,40 +41,69 @@ make_lock_file(const State *state, PyObject *encoded)
     return lock_file;
 }
 
-static const struct mechanism *
-mechanism_of(const State *state, PyObject *self)
+/* Where the lock is: what was named, absolute, or the usual file beside the lock file. */
+static PyObject *
+make_store(const struct lock_class *class, PyObject *given, PyObject *lock_file, const State *state)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    return PyType_IsSubtype(type, state->LinkFileLock)     ? &link_mechanism
-           : PyType_IsSubtype(type, state->MkdirFileLock)  ? &mkdir_mechanism
-           : PyType_IsSubtype(type, state->SQLiteFileLock) ? &sqlite_mechanism
-                                                           : NULL;
+    if (given == Py_None) {
+        const char *text = PyBytes_AsString(lock_file);
+        PyObject *directory = PyBytes_FromStringAndSize(text, strrchr(text, '/') - text + 1);
+        PyObject *usual =
+            directory != NULL
+                ? PyBytes_FromFormat("%s%s", PyBytes_AsString(directory), class->usual_store)
+                : NULL;
+        Py_XDECREF(directory);
+        return usual;
+    }
+    PyObject *encoded = encode_path(given, class->store);
+    PyObject *store = encoded != NULL ? make_absolute(state, encoded) : NULL;
+    Py_XDECREF(encoded);
+    return store;
 }
 
-/* What a lock object is made from; path and the two files as bytes. */
-struct making {
-    PyObject *path, *lock_file, *database;
+/* ---- What all ways lead to ---- */
+
+/* What a lock object is made from; path, file and store as bytes. */
+struct settings {
+    PyObject *path, *lock_file;
+    PyObject *store; /* NULL: the class has none */
     bool threaded;
     PyObject *timeout;
 };
 
-static int
-initialise(PyObject *self, const struct making *making)
+static struct lock *
+make_lock(const struct lock_class *class, const struct settings *settings)
 {
-    LockObject *object = (LockObject *)self;
-    State *state = state_of(self);
-    const struct mechanism *mechanism = mechanism_of(state, self);
-    bool has_timeout;
-    double seconds = 0;
-    if (!read_timeout(making->timeout, &has_timeout, &seconds) ||
-        (mechanism == &sqlite_mechanism && !pool_prepare(pool_of(state->pool)))) {
-        return -1;
-    }
     struct lock *lock = lock_new(
-        mechanism, PyBytes_AsString(making->path), PyBytes_AsString(making->lock_file),
-        making->database != NULL ? PyBytes_AsString(making->database) : "", making->threaded);
+        class != NULL ? class->mechanism : NULL, PyBytes_AsString(settings->path),
+        PyBytes_AsString(settings->lock_file),
+        settings->store != NULL ? PyBytes_AsString(settings->store) : "", settings->threaded);
     if (lock == NULL) {
         PyErr_NoMemory();
+    }
+    return lock;
+}
+
+static bool
+prepare(const State *state, const struct lock_class *class)
+{
+    PyObject *resource = class != NULL ? state_resource(state, class->mechanism) : NULL;
+    return resource == NULL || class->prepare_resource(resource);
+}
+
+static int
+initialise(PyObject *self, const struct settings *settings)
+{
+    LockObject *object = (LockObject *)self;
+    const struct lock_class *class = class_of(self);
+    bool has_timeout;
+    double seconds = 0;
+    if (!read_timeout(settings->timeout, &has_timeout, &seconds) ||
+        !prepare(state_of(self), class)) {
+        return -1;
+    }
+    struct lock *lock = make_lock(class, settings);
+    if (lock == NULL) {
         return -1;
     }
     os_lock();
@@ -88,72 +118,49 @@ initialise(PyObject *self, const struct making *making)
     return 0;
 }
 
-/* The database that was named, absolute, or the usual one beside the lock file. */
-static PyObject *
-make_database(const State *state, PyObject *given, PyObject *lock_file)
-{
-    if (given == Py_None) {
-        const char *text = PyBytes_AsString(lock_file);
-        PyObject *directory = PyBytes_FromStringAndSize(text, strrchr(text, '/') - text + 1);
-        PyObject *usual = directory != NULL ? PyBytes_FromFormat("%s.lockfile.sqlite3",
-                                                                 PyBytes_AsString(directory))
-                                            : NULL;
-        Py_XDECREF(directory);
-        return usual;
-    }
-    PyObject *encoded = encode_path(given, "database");
-    PyObject *database = encoded != NULL ? make_absolute(state, encoded) : NULL;
-    Py_XDECREF(encoded);
-    return database;
-}
+/* ---- The constructor ---- */
 
-/* database NULL: the class has none. */
+struct arguments {
+    PyObject *path, *threaded, *timeout, *store;
+};
+
 static int
-construct(PyObject *self, PyObject *path, PyObject *threaded, PyObject *timeout, PyObject *database)
+construct(PyObject *self, const struct lock_class *class, const struct arguments *arguments)
 {
     const State *state = state_of(self);
-    struct making making = {.timeout = timeout};
-    int truth = PyObject_IsTrue(threaded);
+    struct settings settings = {.timeout = arguments->timeout};
+    int truth = PyObject_IsTrue(arguments->threaded);
     int result = -1;
-    making.threaded = truth > 0;
-    making.path = truth < 0 ? NULL : encode_path(path, "path");
-    making.lock_file = making.path == NULL ? NULL : make_lock_file(state, making.path);
-    if (database != NULL && making.lock_file != NULL) {
-        making.database = make_database(state, database, making.lock_file);
+    settings.threaded = truth > 0;
+    settings.path = truth < 0 ? NULL : encode_path(arguments->path, "path");
+    settings.lock_file = settings.path == NULL ? NULL : make_lock_file(state, settings.path);
+    if (class != NULL && class->store != NULL && settings.lock_file != NULL) {
+        settings.store = make_store(class, arguments->store, settings.lock_file, state);
     }
-    if (making.lock_file != NULL && !PyErr_Occurred()) {
-        result = initialise(self, &making);
+    if (settings.lock_file != NULL && !PyErr_Occurred()) {
+        result = initialise(self, &settings);
     }
-    Py_XDECREF(making.path);
-    Py_XDECREF(making.lock_file);
-    Py_XDECREF(making.database);
+    Py_XDECREF(settings.path);
+    Py_XDECREF(settings.lock_file);
+    Py_XDECREF(settings.store);
     return result;
 }
 
 int
 base_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"path", "threaded", "timeout", NULL};
-    PyObject *path, *timeout = Py_None, *threaded = Py_True;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO", names, &path, &threaded, &timeout)) {
+    const struct lock_class *class = class_of(self);
+    bool has_store = class != NULL && class->store != NULL;
+    char *names[] = {"path", "threaded", "timeout", has_store ? (char *)class->store : NULL, NULL};
+    struct arguments given = {.threaded = Py_True, .timeout = Py_None, .store = Py_None};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, has_store ? "O|OO$O" : "O|OO", names,
+                                     &given.path, &given.threaded, &given.timeout, &given.store)) {
         return -1;
     }
-    return construct(self, path, threaded, timeout, NULL);
+    return construct(self, class, &given);
 }
 
-int
-sqlite_init(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"path", "threaded", "timeout", "database", NULL};
-    PyObject *path, *timeout = Py_None, *threaded = Py_True, *database = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OO$O", names, &path, &threaded, &timeout,
-                                     &database)) {
-        return -1;
-    }
-    return construct(self, path, threaded, timeout, database);
-}
-
-/* ---- LockBase: copy and pickle ----
+/* ---- Copy and pickle ----
  *
  * As Python copies any object: __new__() with what __getnewargs__() says, then what the
  * constructor was given (by remake(), since a subclass's constructor may take other
@@ -180,17 +187,17 @@ remake_arguments(PyObject *self)
     PyObject *arguments = new_arguments(self);
     PyObject *path = arguments ? get_path(self, NULL) : NULL;
     PyObject *lock_file = path ? get_lock_file(self, NULL) : NULL;
-    PyObject *database = lock_file ? get_database(self, NULL) : NULL;
-    PyObject *threaded = database ? get_threaded(self, NULL) : NULL;
+    PyObject *store = lock_file ? get_store(self, NULL) : NULL;
+    PyObject *threaded = store ? get_threaded(self, NULL) : NULL;
     PyObject *timeout = threaded ? constructor_timeout((LockObject *)self) : NULL;
     if (timeout != NULL) {
         result = Py_BuildValue("(OOOOOOO)", (PyObject *)Py_TYPE(self), arguments, path, threaded,
-                               timeout, lock_file, database);
+                               timeout, lock_file, store);
     }
     Py_XDECREF(arguments);
     Py_XDECREF(path);
     Py_XDECREF(lock_file);
-    Py_XDECREF(database);
+    Py_XDECREF(store);
     Py_XDECREF(threaded);
     Py_XDECREF(timeout);
     return result;
@@ -210,13 +217,14 @@ base_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
-/* A lock in a database has one, and no other lock has. */
+/* A lock of a class with a store has one, and no other lock has. */
 static bool
-is_fit(PyObject *self, const struct making *making)
+is_fit(PyObject *self, const struct settings *settings)
 {
-    const char *database = PyBytes_AsString(making->database);
-    bool wanted = mechanism_of(state_of(self), self) == &sqlite_mechanism;
-    return PyBytes_AsString(making->lock_file)[0] == '/' && database[0] == (wanted ? '/' : '\0');
+    const struct lock_class *class = class_of(self);
+    bool has_store = class != NULL && class->store != NULL;
+    return PyBytes_AsString(settings->lock_file)[0] == '/' &&
+           PyBytes_AsString(settings->store)[0] == (has_store ? '/' : '\0');
 }
 
 /* An object of a lock class on which no constructor was called. */
@@ -243,25 +251,25 @@ new_object(PyObject *module, PyTypeObject *type, PyObject *arguments, PyObject *
 static PyObject *
 remake(PyObject *module, PyObject *args)
 {
-    struct making making;
+    struct settings settings;
     PyObject *type, *arguments, *keywords;
     int threaded, result = -1;
     if (!PyArg_ParseTuple(args, "O!(O!O!)O&pOO&O&:_remake", &PyType_Type, &type, &PyTuple_Type,
-                          &arguments, &PyDict_Type, &keywords, PyUnicode_FSConverter, &making.path,
-                          &threaded, &making.timeout, PyUnicode_FSConverter, &making.lock_file,
-                          PyUnicode_FSConverter, &making.database)) {
+                          &arguments, &PyDict_Type, &keywords, PyUnicode_FSConverter,
+                          &settings.path, &threaded, &settings.timeout, PyUnicode_FSConverter,
+                          &settings.lock_file, PyUnicode_FSConverter, &settings.store)) {
         return NULL;
     }
-    making.threaded = threaded != 0;
+    settings.threaded = threaded != 0;
     PyObject *self = new_object(module, (PyTypeObject *)type, arguments, keywords);
-    if (self != NULL && is_fit(self, &making)) {
-        result = initialise(self, &making);
+    if (self != NULL && is_fit(self, &settings)) {
+        result = initialise(self, &settings);
     } else if (self != NULL) {
         PyErr_SetString(PyExc_ValueError, "the files of a lock are absolute");
     }
-    Py_DECREF(making.path);
-    Py_DECREF(making.lock_file);
-    Py_DECREF(making.database);
+    Py_DECREF(settings.path);
+    Py_DECREF(settings.lock_file);
+    Py_DECREF(settings.store);
     if (result != 0) {
         Py_CLEAR(self);
     }

@@ -4,8 +4,9 @@
 
 #include <Python.h>
 
+/* The constructor of all classes. */
 int base_init(PyObject *self, PyObject *args, PyObject *kwargs);
-int sqlite_init(PyObject *self, PyObject *args, PyObject *kwargs);
+
 PyObject *base_reduce(PyObject *self, PyObject *ignored);
 
 /* Of the module, for pickles. */

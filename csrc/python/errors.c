@@ -140,20 +140,20 @@ subject_of(const struct lock *lock)
 }
 
 /* "could not create the unique file: No space left on device"
- * "could not read the database (/tmp/.lockfile.sqlite3): disk I/O error" */
+ * "could not read the database (/tmp/locks): disk I/O error" */
 static PyObject *
 describe_failure(const struct attempt *attempt)
 {
     const struct report *report = &attempt->report;
-    const char *reason = report->reason, *database = attempt->lock->database;
+    const char *reason = report->reason, *store = attempt->lock->database;
     PyObject *message = describe_error(report);
-    PyObject *where = message == NULL ? NULL : decode(database);
-    PyObject *text = where == NULL
-                         ? NULL
-                         : PyUnicode_FromFormat("could not %s%s%U%s: %U%s%s", report->doing,
-                                                database[0] != '\0' ? " (" : "", where,
-                                                database[0] != '\0' ? ")" : "", message,
-                                                reason != NULL ? "; " : "", reason ? reason : "");
+    PyObject *where = message == NULL ? NULL : decode(store);
+    PyObject *text =
+        where == NULL
+            ? NULL
+            : PyUnicode_FromFormat("could not %s%s%U%s: %U%s%s", report->doing,
+                                   store[0] != '\0' ? " (" : "", where, store[0] != '\0' ? ")" : "",
+                                   message, reason != NULL ? "; " : "", reason ? reason : "");
     Py_XDECREF(message);
     Py_XDECREF(where);
     return text;

@@ -23,3 +23,60 @@ state_of(PyObject *self)
     }
     Py_FatalError("lockfile: a lock without its module");
 }
+
+const struct lock_class *
+class_of(PyObject *self)
+{
+    const State *state = state_of(self);
+    for (size_t i = 0; i < state->class_count; i++) {
+        if (PyType_IsSubtype(Py_TYPE(self), state->class_states[i].type)) {
+            return &state->classes[i];
+        }
+    }
+    return NULL;
+}
+
+PyObject *
+state_resource(const State *state, const struct mechanism *mechanism)
+{
+    for (size_t i = 0; i < state->class_count; i++) {
+        if (state->classes[i].mechanism == mechanism) {
+            return state->class_states[i].resource;
+        }
+    }
+    return NULL;
+}
+
+int
+state_traverse(const State *state, visitproc visit, void *arg)
+{
+    int stopped = errors_traverse(&state->errors, visit, arg);
+    if (stopped != 0) {
+        return stopped;
+    }
+    for (size_t i = 0; i < state->class_count; i++) {
+        Py_VISIT(state->class_states[i].type);
+        Py_VISIT(state->class_states[i].resource);
+    }
+    Py_VISIT(state->Owner);
+    Py_VISIT(state->LockBase);
+    Py_VISIT(state->abspath);
+    Py_VISIT(state->timeout);
+    Py_VISIT(state->remake);
+    return 0;
+}
+
+void
+state_clear(State *state)
+{
+    errors_clear(&state->errors);
+    for (size_t i = 0; i < state->class_count; i++) {
+        Py_CLEAR(state->class_states[i].resource);
+        Py_CLEAR(state->class_states[i].type);
+    }
+    Py_CLEAR(state->Owner);
+    Py_CLEAR(state->LockBase);
+    Py_CLEAR(state->abspath);
+    Py_CLEAR(state->timeout);
+    Py_CLEAR(state->remake);
+}

@@ -9,14 +9,43 @@
 #include "core/lock.h"
 #include "python/errors.h"
 
+/* ---- Classes of locks ---- */
+
+/* A row of the module's table, for each class but LockBase. */
+struct lock_class {
+    const char *name; /* with the package's */
+    PyType_Slot *slots;
+    const struct mechanism *mechanism;
+
+    /* Where the locks are, if not beside the path: the constructor's keyword argument that says
+     * so, and which file in the path's directory it is by default. NULL: no such argument. */
+    const char *store;
+    const char *usual_store;
+
+    /* What the interpreter keeps for the class, as a capsule: asked for when the module is made,
+     * and told before each lock is made. NULL and false with an exception. Both NULL: the class
+     * needs nothing. */
+    PyObject *(*make_resource)(void);
+    bool (*prepare_resource)(PyObject *resource);
+};
+
+/* What a module has for a row of the table. */
+struct class_state {
+    PyTypeObject *type;
+    PyObject *resource;
+};
+
+/* ---- The module's state ---- */
+
 typedef struct {
     struct errors errors;
-    PyTypeObject *Owner;
-    PyTypeObject *LockBase, *LinkFileLock, *MkdirFileLock, *SQLiteFileLock;
+    PyTypeObject *Owner, *LockBase;
     PyObject *abspath;
     PyObject *timeout; /* the attribute's name */
     PyObject *remake;
-    PyObject *pool; /* of connections to databases, the interpreter's */
+    size_t class_count;
+    const struct lock_class *classes;
+    struct class_state class_states[]; /* as many */
 } State;
 
 /* By its definition the module's state is found: it is given here when the module is made. */
@@ -24,6 +53,17 @@ void state_register(const PyModuleDef *definition);
 
 /* The module's state, from any object of its types or of subclasses. */
 State *state_of(PyObject *self);
+
+/* The class that the object's type is, or is a subclass of. NULL: of LockBase alone. */
+const struct lock_class *class_of(PyObject *self);
+
+/* What is kept for the mechanism's class, borrowed. NULL: nothing, or nothing any more: a
+ * finalizer calls, whose module is gone. */
+PyObject *state_resource(const State *state, const struct mechanism *mechanism);
+
+/* For the garbage collector. */
+int state_traverse(const State *state, visitproc visit, void *arg);
+void state_clear(State *state);
 
 /* ---- Lock objects ---- */
 
