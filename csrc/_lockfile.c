@@ -7,6 +7,7 @@
 #include "python/construct.h"
 #include "python/lock_type.h"
 #include "python/owner_type.h"
+#include "python/state.h"
 
 #include <errno.h>
 

@@ -29,7 +29,7 @@ deadline_in(double seconds)
     return nanoseconds >= 9.2e18 - (double)os_now() ? OS_NEVER : os_now() + (int64_t)nanoseconds;
 }
 
-/* ---- LockBase: unmaking ---- */
+/* ---- The object's end ---- */
 
 static int
 base_traverse(PyObject *self, visitproc visit, void *arg)
@@ -66,7 +66,7 @@ base_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* ---- LockBase: methods ---- */
+/* ---- The methods ---- */
 
 static bool
 read_acquire_arguments(PyObject *self, PyObject *args, PyObject *kwargs, int64_t *deadline)
@@ -309,7 +309,7 @@ base_repr(PyObject *self)
     return text;
 }
 
-/* ---- The types ---- */
+/* ---- The type ---- */
 
 PyDoc_STRVAR(reduce_doc,
              "__reduce__($self, /)\n--\n\n"

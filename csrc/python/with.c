@@ -2,13 +2,6 @@
 
 #include "python/call.h"
 
-/* How deep an owner's with blocks are nested. */
-struct nesting {
-    struct nesting *next;
-    uint64_t token;
-    unsigned depth;
-};
-
 /* ---- From with to release() ----
  *
  * What with calls may be a subclass's, so it cannot be given another argument. But
@@ -33,10 +26,18 @@ remember_acquired(const PyObject *self)
     last_acquired = self;
 }
 
-/* ---- How deep ---- */
+/* ---- How deep ----
+ *
+ * It is counted with the lock that is owned, or, for a subclass with a scheme of its own, in
+ * the object. */
 
-/* The nesting of with blocks is kept with the lock that is owned, or, for a
- * subclass with a scheme of its own, in the object. */
+/* How deep an owner's with blocks are nested. */
+struct nesting {
+    struct nesting *next;
+    uint64_t token;
+    unsigned depth;
+};
+
 static bool
 has_own_scheme(PyObject *self)
 {
@@ -106,6 +107,8 @@ unnest_in_object(LockObject *object)
     return outermost;
 }
 
+/* ---- Blocks ---- */
+
 static bool
 is_threaded(PyObject *self)
 {
@@ -116,7 +119,8 @@ is_threaded(PyObject *self)
     return threaded;
 }
 
-/* Counts one block more, or less: what lock_enter() or lock_leave() says. */
+/* Counts one block more, or less: what lock_enter() or lock_leave() says, or INTERRUPTED with
+ * an exception. */
 static enum outcome
 count_block(PyObject *self, enum outcome (*operation)(struct attempt *attempt))
 {
@@ -169,7 +173,7 @@ base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* Counts one block less. OWNED: it was the outermost; INTERRUPTED with an exception. */
 static enum outcome
-end_block(PyObject *self)
+leave_block(PyObject *self)
 {
     if (has_own_scheme(self)) {
         return unnest_in_object((LockObject *)self) ? LOCK_OWNED : LOCK_RELEASED;
@@ -180,7 +184,7 @@ end_block(PyObject *self)
 PyObject *
 base_exit(PyObject *self, PyObject *Py_UNUSED(exception))
 {
-    enum outcome outcome = end_block(self);
+    enum outcome outcome = leave_block(self);
     if (outcome != LOCK_OWNED) {
         return outcome == LOCK_INTERRUPTED ? NULL : Py_NewRef(Py_None);
     }
