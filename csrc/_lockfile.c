@@ -1,7 +1,11 @@
 /* The module: the table of lock classes, and what is left to do when the process ends.
  *
  * Alone above all floors, it alone knows both Python's side of a lock and the mechanisms. */
+#include <Python.h>
+
+#include "mechanisms/files/files.h"
 #include "mechanisms/sqlite/ending.h"
+#include "mechanisms/sqlite/pool.h"
 #include "mechanisms/sqlite/sqlite.h"
 #include "python/attributes.h"
 #include "python/construct.h"
@@ -129,19 +133,19 @@ static bool releases_at_exit;
 static void
 release_at_exit(void)
 {
-    os_lock();
+    os_mutex_lock();
     releases_at_exit = false;
-    os_unlock();
+    os_mutex_unlock();
     lock_release_all();
 }
 
 static void
 arrange_exit(void)
 {
-    os_lock();
+    os_mutex_lock();
     bool arranged = releases_at_exit;
     releases_at_exit = true;
-    os_unlock();
+    os_mutex_unlock();
     if (!arranged) {
         /* Refused, it would leave stale locks, which the next owner recovers. */
         Py_AtExit(release_at_exit);

@@ -8,21 +8,17 @@
  * others as it costs alone. */
 #define BUCKET_BITS 12
 
-/* How long what is not worth a long wait waits for a call that uses an entry. */
-#define SHORT_PATIENCE (50 * OS_MILLISECOND)
-
-static struct owned *all;
-static struct owned *buckets[TABLE_CHAINS][1 << BUCKET_BITS];
+static struct claim *all;
+static struct claim *buckets[TABLE_CHAINS][1 << BUCKET_BITS];
 static uint64_t last_serial;
+static uint64_t change_count;
 static bool is_closed;
 
-/* The process that the entries belong to. Not by its number: a child in a PID
- * namespace of its own may have its parent's. */
+/* The process that the claims belong to. Not by its number: a child in a PID namespace of its
+ * own may have its parent's. */
 static uint64_t table_generation;
 
-/* ---- Chains ----
- *
- * Guarded by os_lock(), as is all below. */
+/* ---- Chains ---- */
 
 uint64_t
 table_hash(const char *text)
@@ -34,156 +30,164 @@ table_hash(const char *text)
     return hash;
 }
 
-static struct owned **
+static struct claim **
 bucket(enum table_chain chain, uint64_t number)
 {
     return &buckets[chain][(number * UINT64_C(0x9E3779B97F4A7C15)) >> (64 - BUCKET_BITS)];
 }
 
-static struct owned **
+static struct claim **
 bucket_by_path(const char *lock_file)
 {
     return bucket(TABLE_BY_PATH, table_hash(lock_file));
 }
 
-static struct owned **
-bucket_by_inode(struct os_inode inode)
+static struct claim **
+bucket_by_identity(struct identity identity)
 {
-    return bucket(TABLE_BY_INODE, inode.number);
+    return bucket(TABLE_BY_IDENTITY, identity.claim[1]);
 }
 
-static struct owned **
-bucket_by_unique_name(struct os_inode directory, const char *name)
+static struct claim **
+bucket_by_unique_name(struct identity place, const char *name)
 {
-    return bucket(TABLE_BY_UNIQUE_NAME, table_hash(name) ^ directory.number);
+    return bucket(TABLE_BY_UNIQUE_NAME, table_hash(name) ^ place.place[1]);
 }
 
 static void
-put_first(struct owned **first, enum table_chain chain, struct owned *owned)
+put_first_locked(struct claim **first, enum table_chain chain, struct claim *claim)
 {
-    owned->chains[chain] = (struct table_link){.next = *first, .from = first};
+    os_assert_locked();
+    claim->chains[chain] = (struct table_link){.next = *first, .from = first};
     if (*first != NULL) {
-        (*first)->chains[chain].from = &owned->chains[chain].next;
+        (*first)->chains[chain].from = &claim->chains[chain].next;
     }
-    *first = owned;
+    *first = claim;
 }
 
 static void
-take_out(struct owned *owned, enum table_chain chain)
+take_out_locked(struct claim *claim, enum table_chain chain)
 {
-    struct table_link *link = &owned->chains[chain];
+    os_assert_locked();
+    struct table_link *link = &claim->chains[chain];
     if (link->next != NULL) {
         link->next->chains[chain].from = link->from;
     }
     *link->from = link->next;
 }
 
+/* Whoever waits for a claim to be free looks again. */
+static void
+tell_change_locked(void)
+{
+    os_assert_locked();
+    change_count++;
+    os_mutex_wake_all();
+}
+
 /* A child's copy of the table is its parent's; the descriptors in it were closed by the
  * fork. */
 static void
-discard_parent_table(void)
+forget_parent_locked(void)
 {
-    if (table_generation == os_generation()) {
+    if (!os_has_forked(&table_generation)) {
         return;
     }
     while (all != NULL) {
-        struct owned *owned = all;
+        struct claim *claim = all;
         for (enum table_chain chain = 0; chain < TABLE_CHAINS; chain++) {
-            take_out(owned, chain);
+            take_out_locked(claim, chain);
         }
-        os_free_later_locked(owned);
+        os_free_later_locked(claim);
     }
-    table_generation = os_generation();
 }
 
-/* ---- Entries ---- */
+/* ---- Claims ---- */
 
-static bool
-is_same_owner(struct owner one, struct owner other)
+/* Copies a text behind what was copied before, and moves the place on. */
+static const char *
+append(char **place, const char *text)
 {
-    return one.token == other.token;
+    size_t size = strlen(text) + 1;
+    const char *copy = memcpy(*place, text, size);
+    *place += size;
+    return copy;
 }
 
-struct owned *
-table_new(const struct mechanism *mechanism, struct owner owner, struct table_name name,
-          const char *row)
+struct claim *
+table_new(size_t size, const struct mechanism *mechanism, struct owner owner,
+          struct table_name name, const char *note)
 {
-    size_t file_size = strlen(name.lock_file) + 1;
-    size_t database_size = strlen(name.database) + 1;
-    size_t row_size = strlen(row) + 1;
-    struct owned *owned = calloc(1, sizeof *owned + file_size + database_size + row_size);
-    if (owned != NULL) {
-        owned->mechanism = mechanism;
-        owned->owner = owner;
-        owned->directory.descriptor = -1;
-        owned->beacon.descriptor = -1;
-        owned->inside.descriptor = -1;
-        char *database = owned->lock_file + file_size;
-        char *own_row = database + database_size;
-        memcpy(owned->lock_file, name.lock_file, file_size);
-        owned->file = strrchr(owned->lock_file, '/') + 1;
-        owned->database = memcpy(database, name.database, database_size);
-        owned->row = memcpy(own_row, row, row_size);
+    size_t texts = strlen(name.lock_file) + strlen(name.store) + strlen(note) + 3;
+    struct claim *claim = calloc(1, size + texts);
+    if (claim != NULL) {
+        char *end = (char *)claim + size;
+        claim->mechanism = mechanism;
+        claim->owner = owner;
+        claim->beacon = OS_NO_FILE;
+        claim->lock_file = append(&end, name.lock_file);
+        claim->file = os_last_name(claim->lock_file);
+        claim->store = append(&end, name.store);
+        claim->note = append(&end, note);
     }
-    return owned;
+    return claim;
 }
 
 bool
-table_enter(struct owned *owned)
+table_enter(struct claim *claim)
 {
-    os_lock();
-    discard_parent_table();
+    os_mutex_lock();
+    forget_parent_locked();
     bool entered = !is_closed;
     if (entered) {
-        owned->user = os_thread_token();
-        owned->serial = ++last_serial;
-        put_first(&all, TABLE_ALL, owned);
-        put_first(bucket_by_path(owned->lock_file), TABLE_BY_PATH, owned);
-        put_first(bucket_by_inode(owned->inode), TABLE_BY_INODE, owned);
-        put_first(bucket_by_unique_name(owned->directory.inode, owned->unique_name),
-                  TABLE_BY_UNIQUE_NAME, owned);
+        claim->user = claim->owner.caller;
+        claim->serial = ++last_serial;
+        put_first_locked(&all, TABLE_ALL, claim);
+        put_first_locked(bucket_by_path(claim->lock_file), TABLE_BY_PATH, claim);
+        put_first_locked(bucket_by_identity(claim->identity), TABLE_BY_IDENTITY, claim);
+        put_first_locked(bucket_by_unique_name(claim->identity, claim->unique_name),
+                         TABLE_BY_UNIQUE_NAME, claim);
     }
-    os_unlock();
+    os_mutex_unlock();
     return entered;
 }
 
 void
-table_keep(struct owned *owned)
+table_keep(struct claim *claim)
 {
-    os_lock();
-    owned->user = 0;
-    owned->releasing = false;
-    owned->is_kept = true;
-    os_wake_all();
-    os_unlock();
+    os_mutex_lock();
+    claim->user = 0;
+    claim->releasing = false;
+    claim->is_kept = true;
+    tell_change_locked();
+    os_mutex_unlock();
 }
 
 void
-table_drop(struct owned *owned)
+table_remove(struct claim *claim)
 {
-    os_lock();
-    if (owned->chains[TABLE_ALL].from != NULL) {
+    os_mutex_lock();
+    if (claim->chains[TABLE_ALL].from != NULL) {
         for (enum table_chain chain = 0; chain < TABLE_CHAINS; chain++) {
-            take_out(owned, chain);
+            take_out_locked(claim, chain);
+            claim->chains[chain].from = NULL;
         }
-        os_wake_all();
+        tell_change_locked();
     }
-    os_unlock();
-    os_close(&owned->beacon);
-    os_close(&owned->inside);
-    os_close(&owned->directory);
-    free(owned);
+    os_mutex_unlock();
 }
 
 void
 table_replace(struct os_file *lost, struct os_file found)
 {
-    os_lock();
+    os_mutex_lock();
     *lost = found;
-    os_unlock();
+    os_mutex_unlock();
 }
 
-/* What an entry is looked for by. */
+/* ---- Finding ---- */
+
+/* What a claim is looked for by. */
 struct query {
     const struct table_name *name;
     const struct mechanism *mechanism;
@@ -195,191 +199,215 @@ struct query {
 };
 
 static bool
-is_at(const struct owned *owned, const struct table_key *key)
+is_at(const struct claim *claim, const struct table_key *key)
 {
-    return os_same(owned->inode, key->inode) && os_same(owned->directory.inode, key->directory) &&
-           strcmp(owned->file, key->file) == 0;
+    return identity_is_alike(claim->identity, key->identity) && strcmp(claim->file, key->file) == 0;
 }
 
 static bool
-matches(const struct owned *owned, const struct query *query)
+is_called(const struct claim *claim, const struct table_name *name)
 {
-    return (query->owner == NULL || is_same_owner(owned->owner, *query->owner)) &&
-           (!query->idle || owned->user == 0) && (!query->kept || owned->is_kept) &&
-           (query->mechanism == NULL || owned->mechanism == query->mechanism) &&
-           (query->serial == 0 || owned->serial == query->serial) &&
-           (query->key == NULL || is_at(owned, query->key)) &&
-           (query->name == NULL || (strcmp(owned->lock_file, query->name->lock_file) == 0 &&
-                                    strcmp(owned->database, query->name->database) == 0));
+    return strcmp(claim->lock_file, name->lock_file) == 0 && strcmp(claim->store, name->store) == 0;
 }
 
-static struct owned *
-find(const struct query *query)
+static bool
+matches(const struct claim *claim, const struct query *query)
 {
-    enum table_chain chain = query->key != NULL    ? TABLE_BY_INODE
+    return (query->owner == NULL || owner_is_same(claim->owner, *query->owner)) &&
+           (!query->idle || claim->user == 0) && (!query->kept || claim->is_kept) &&
+           (query->mechanism == NULL || claim->mechanism == query->mechanism) &&
+           (query->serial == 0 || claim->serial == query->serial) &&
+           (query->key == NULL || is_at(claim, query->key)) &&
+           (query->name == NULL || is_called(claim, query->name));
+}
+
+static struct claim *
+find_locked(const struct query *query)
+{
+    os_assert_locked();
+    enum table_chain chain = query->key != NULL    ? TABLE_BY_IDENTITY
                              : query->name != NULL ? TABLE_BY_PATH
                                                    : TABLE_ALL;
-    struct owned *owned = query->key != NULL    ? *bucket_by_inode(query->key->inode)
+    struct claim *claim = query->key != NULL    ? *bucket_by_identity(query->key->identity)
                           : query->name != NULL ? *bucket_by_path(query->name->lock_file)
                                                 : all;
-    while (owned != NULL && !matches(owned, query)) {
-        owned = owned->chains[chain].next;
+    while (claim != NULL && !matches(claim, query)) {
+        claim = claim->chains[chain].next;
     }
-    return owned;
+    return claim;
 }
 
-static bool
-is_used_by_another(const struct owned *owned, uint64_t me)
-{
-    return owned != NULL && owned->user != 0 && owned->user != me;
-}
-
+/* For the caller, to whom its own other call's claim is not there. */
 static enum table_answer
-take(const struct query *query, int64_t patience, struct owned **taken)
+take(const struct query *query, uint64_t caller, struct claim **taken, uint64_t *changes)
 {
-    struct owned *owned;
-    int64_t until = 0;
     enum table_answer answer = TABLE_NONE;
-    os_lock();
-    discard_parent_table();
-    uint64_t me = os_thread_token();
-    while (is_used_by_another(owned = find(query), me)) {
-        until = until != 0 ? until : os_now() + patience;
-        if (os_now() >= until) {
-            break;
-        }
-        os_wait_unlocked_until(until);
-    }
-    if (is_used_by_another(owned, me)) {
-        answer = owned->releasing ? TABLE_RELEASING : TABLE_BUSY;
-    } else if (owned != NULL && owned->user == 0) {
-        owned->user = me;
-        *taken = owned;
+    os_mutex_lock();
+    forget_parent_locked();
+    struct claim *claim = find_locked(query);
+    if (claim != NULL && claim->user == 0) {
+        claim->user = caller;
+        *taken = claim;
         answer = TABLE_TAKEN;
+    } else if (claim != NULL && claim->user != caller) {
+        answer = claim->releasing ? TABLE_RELEASING : TABLE_BUSY;
+        *changes = change_count;
     }
-    os_unlock();
+    os_mutex_unlock();
     return answer;
 }
 
 enum table_answer
-table_take(struct table_name name, struct owner owner, int64_t patience, struct owned **owned)
+table_take(struct table_name name, struct owner owner, struct claim **claim, uint64_t *changes)
 {
-    return take(&(struct query){.name = &name, .owner = &owner}, patience, owned);
+    return take(&(struct query){.name = &name, .owner = &owner}, owner.caller, claim, changes);
 }
 
 enum table_answer
-table_take_key(struct table_key key, struct owner owner, int64_t patience, struct owned **owned)
+table_take_key(struct table_key key, struct owner owner, struct claim **claim, uint64_t *changes)
 {
-    return take(&(struct query){.key = &key, .owner = &owner}, patience, owned);
+    return take(&(struct query){.key = &key, .owner = &owner}, owner.caller, claim, changes);
 }
 
-struct owned *
-table_take_serial(uint64_t serial)
+struct claim *
+table_take_serial(uint64_t serial, struct owner owner)
 {
-    struct owned *owned = NULL;
-    take(&(struct query){.serial = serial}, SHORT_PATIENCE, &owned);
-    return owned;
+    struct claim *claim = NULL;
+    uint64_t changes;
+    take(&(struct query){.serial = serial, .idle = true}, owner.caller, &claim, &changes);
+    return claim;
 }
 
-struct owned *
+struct claim *
 table_take_last(const struct mechanism *mechanism)
 {
-    struct owned *owned = NULL;
-    take(&(struct query){.mechanism = mechanism, .idle = true}, 0, &owned);
-    return owned;
+    struct claim *claim = NULL;
+    uint64_t changes;
+    take(&(struct query){.mechanism = mechanism, .idle = true}, os_thread_token(), &claim,
+         &changes);
+    return claim;
 }
+
+bool
+table_has_changed(uint64_t changes)
+{
+    os_mutex_lock();
+    bool changed = change_count != changes;
+    os_mutex_unlock();
+    return changed;
+}
+
+bool
+table_await_change(uint64_t changes, int64_t time)
+{
+    os_mutex_lock();
+    while (change_count == changes && os_now() < time) {
+        os_mutex_wait_until(time);
+    }
+    bool changed = change_count != changes;
+    os_mutex_unlock();
+    return changed;
+}
+
+/* ---- What does not need the claim for itself ---- */
 
 void
 table_end_block(struct table_name name, struct owner owner)
 {
-    os_lock();
-    discard_parent_table();
-    struct owned *owned = find(&(struct query){.name = &name, .owner = &owner, .kept = true});
-    if (owned != NULL) {
-        owned->depth -= owned->depth > 0;
+    os_mutex_lock();
+    forget_parent_locked();
+    struct claim *claim =
+        find_locked(&(struct query){.name = &name, .owner = &owner, .kept = true});
+    if (claim != NULL) {
+        claim->depth -= claim->depth > 0;
     }
-    os_unlock();
+    os_mutex_unlock();
 }
 
 void
-table_begin_release(struct owned *owned)
+table_begin_release(struct claim *claim)
 {
-    os_lock();
-    owned->releasing = true;
-    os_unlock();
+    os_mutex_lock();
+    claim->releasing = true;
+    os_mutex_unlock();
 }
 
 bool
 table_tell(const struct table_name *name, const struct table_key *key, struct owner owner,
            struct table_told *told)
 {
-    os_lock();
-    discard_parent_table();
-    const struct owned *owned =
-        find(&(struct query){.name = name, .key = key, .owner = &owner, .kept = true});
-    if (owned != NULL) {
-        told->mechanism = owned->mechanism;
-        told->descriptor = owned->releasing ? -1 : owned->beacon.descriptor;
-        memcpy(told->unique_name, owned->unique_name, OWNER_NAME_SIZE);
+    os_mutex_lock();
+    forget_parent_locked();
+    const struct claim *claim =
+        find_locked(&(struct query){.name = name, .key = key, .owner = &owner, .kept = true});
+    if (claim != NULL) {
+        told->mechanism = claim->mechanism;
+        told->descriptor = claim->releasing ? -1 : claim->beacon.descriptor;
+        memcpy(told->unique_name, claim->unique_name, NAME_SIZE);
     }
-    os_unlock();
-    return owned != NULL;
+    os_mutex_unlock();
+    return claim != NULL;
 }
 
 void
 table_close(void)
 {
-    os_lock();
+    os_mutex_lock();
     is_closed = true;
-    os_unlock();
+    os_mutex_unlock();
 }
 
 void
 table_open(void)
 {
-    os_lock();
+    os_mutex_lock();
     is_closed = false;
-    os_unlock();
+    os_mutex_unlock();
 }
 
 bool
 table_has_file(const char *file, struct owner owner)
 {
-    os_lock();
-    discard_parent_table();
-    const struct owned *owned = all;
-    while (owned != NULL &&
-           !(is_same_owner(owned->owner, owner) && strcmp(owned->file, file) == 0)) {
-        owned = owned->chains[TABLE_ALL].next;
+    os_mutex_lock();
+    forget_parent_locked();
+    const struct claim *claim = all;
+    while (claim != NULL &&
+           !(owner_is_same(claim->owner, owner) && strcmp(claim->file, file) == 0)) {
+        claim = claim->chains[TABLE_ALL].next;
     }
-    os_unlock();
-    return owned != NULL;
+    os_mutex_unlock();
+    return claim != NULL;
 }
 
 bool
 table_find(struct table_key key, struct owner *owner, uint64_t *serial)
 {
-    os_lock();
-    discard_parent_table();
-    const struct owned *owned = find(&(struct query){.key = &key});
-    if (owned != NULL) {
-        *owner = owned->owner;
-        *serial = owned->serial;
+    os_mutex_lock();
+    forget_parent_locked();
+    const struct claim *claim = find_locked(&(struct query){.key = &key});
+    if (claim != NULL) {
+        *owner = claim->owner;
+        *serial = claim->serial;
     }
-    os_unlock();
-    return owned != NULL;
+    os_mutex_unlock();
+    return claim != NULL;
+}
+
+static bool
+is_in(const struct claim *claim, struct identity place)
+{
+    return claim->identity.place[0] == place.place[0] && claim->identity.place[1] == place.place[1];
 }
 
 bool
-table_names(struct os_inode directory, const char *name)
+table_names(struct identity place, const char *name)
 {
-    os_lock();
-    discard_parent_table();
-    const struct owned *owned = *bucket_by_unique_name(directory, name);
-    while (owned != NULL &&
-           !(os_same(owned->directory.inode, directory) && strcmp(owned->unique_name, name) == 0)) {
-        owned = owned->chains[TABLE_BY_UNIQUE_NAME].next;
+    os_mutex_lock();
+    forget_parent_locked();
+    const struct claim *claim = *bucket_by_unique_name(place, name);
+    while (claim != NULL && !(is_in(claim, place) && strcmp(claim->unique_name, name) == 0)) {
+        claim = claim->chains[TABLE_BY_UNIQUE_NAME].next;
     }
-    os_unlock();
-    return owned != NULL;
+    os_mutex_unlock();
+    return claim != NULL;
 }

@@ -1,15 +1,8 @@
 #include "core/wait.h"
 
+#include "core/watches.h"
+
 #include <errno.h>
-
-/* A user may have only 128 watches, so a process takes no more than these, and keeps one
- * when it waits no more: further waiters poll. Not none, since a watch is opened in no time,
- * but closing one blocks for 10 to 20 ms in the kernel. */
-#define WATCHES 8
-
-/* For so long those that are idle may be wanted again: threads that take turns wait most of
- * the time, but not all of it. */
-#define IDLE_TIME (100 * OS_MILLISECOND)
 
 #define FIRST_PAUSE (2 * OS_MILLISECOND)
 #define HURRIED_PAUSE (OS_MILLISECOND / 10)
@@ -21,194 +14,108 @@
 /* So many watch; and so long the others nap, while the lock changes hands. The longer it stays,
  * the longer they nap; where that is no use, they watch, too. */
 #define ELDEST 3
+#define FIRST_NAP (5 * OS_MILLISECOND)
+#define USUAL_NAP (40 * OS_MILLISECOND)
+#define LONGEST_NAP (160 * OS_MILLISECOND)
+
 /* Of those who watch, each lets the elder ones start so much earlier, where what is waited for has
  * stayed for so long that this is next to nothing. */
 #define ELDERS_START (OS_MILLISECOND / 8)
 #define LONG_STAY (10 * OS_MILLISECOND)
 
-#define FIRST_NAP (5 * OS_MILLISECOND)
-#define USUAL_NAP (40 * OS_MILLISECOND)
-#define LONGEST_NAP (160 * OS_MILLISECOND)
-
 /* While we look, signals are held off; the kernel then gives those for the process to another
- * thread of it, and none wakes us. So Python looks after them before each sleep that would last
+ * thread of it, and none wakes us. So they are seen to before each sleep that would last
  * until later than this; and once more in the first long one, since the other thread may
  * not have come to take note of what it was given. */
 #define CHECK_TIME (100 * OS_MILLISECOND)
 #define FIRST_CHECK (60 * OS_MILLISECOND)
 
-/* The watches of this process that nobody waits on. Guarded by os_lock(). */
-static struct {
-    struct os_file idle[WATCHES];
-    int idle_count;
-    int open_count; /* these, and those that are in use */
-    bool closing;   /* a thread closes some */
-    uint64_t generation;
-} pool;
-
-/* A child's copies were closed by the fork. */
-static void
-discard_parent_pool(void)
+void
+wait_begin(struct waiter *wait, int64_t deadline)
 {
-    if (pool.generation != os_generation()) {
-        pool.idle_count = 0;
-        pool.open_count = 0;
-        pool.closing = false;
-        pool.generation = os_generation();
-    }
-}
-
-/* Those who wait now may soon give way to as many again. */
-static bool
-has_too_many_idle(void)
-{
-    int in_use = pool.open_count - pool.idle_count;
-    return pool.idle_count > 1 && pool.idle_count > in_use;
-}
-
-static void
-close_idle(void)
-{
-    bool found;
-    os_pause(IDLE_TIME);
-    do {
-        struct os_file watch;
-        os_lock();
-        discard_parent_pool();
-        found = has_too_many_idle();
-        if (found) {
-            watch = pool.idle[--pool.idle_count];
-            pool.open_count--;
-        }
-        pool.closing = found;
-        os_unlock();
-        if (found) {
-            os_close(&watch);
-        }
-    } while (found);
-}
-
-/* Takes an idle watch, or the right to open another; false: there are enough. */
-static bool
-take_idle(struct os_file *watch)
-{
-    bool taken = true;
-    os_lock();
-    discard_parent_pool();
-    if (pool.idle_count > 0) {
-        *watch = pool.idle[--pool.idle_count];
-    } else if (pool.open_count < WATCHES) {
-        pool.open_count++;
-        watch->descriptor = -1;
-    } else {
-        taken = false;
-    }
-    os_unlock();
-    return taken;
-}
-
-/* A lost one gives back only the right to open another. Only processes with threads that
- * wait have more than one watch: no others get a thread for closing them. */
-static void
-give_watch(const struct os_file *watch)
-{
-    os_lock();
-    discard_parent_pool();
-    if (watch->descriptor < 0) {
-        pool.open_count -= pool.open_count > 0;
-    } else if (pool.idle_count < WATCHES) {
-        pool.idle[pool.idle_count++] = *watch;
-    }
-    bool begin = has_too_many_idle() && !pool.closing;
-    pool.closing = pool.closing || begin;
-    os_unlock();
-    if (begin && !os_do_aside(close_idle)) {
-        os_lock();
-        pool.closing = false; /* they are kept */
-        os_unlock();
-    }
-}
-
-static bool
-take_watch(struct os_file *watch)
-{
-    if (!take_idle(watch)) {
-        return false;
-    }
-    /* Programs close descriptors behind our back. */
-    if (!os_is_open(watch)) {
-        os_close(watch);
-        if (os_watch_open(watch) != 0) {
-            give_watch(watch);
-            return false;
-        }
-    }
-    return true;
+    *wait = (struct waiter){.deadline = deadline, .watch = OS_NO_FILE, .watch_number = -1};
 }
 
 void
-wait_begin(struct wait *wait, int64_t deadline)
-{
-    *wait = (struct wait){.deadline = deadline, .watch = {.descriptor = -1}, .watched = -1};
-}
-
-void
-wait_end(struct wait *wait)
+wait_end(struct waiter *wait)
 {
     wait_unwatch(wait);
+    wait_admit_signals(wait);
+}
+
+void
+wait_admit_signals(struct waiter *wait)
+{
     os_signals_release(&wait->signals);
 }
 
-void
-wait_watch(struct wait *wait, const char *path, enum os_kind kind, struct os_inode inode)
+bool
+wait_is_wanted(const struct waiter *wait)
 {
-    if (wait->watched >= 0 && os_same(wait->watched_inode, inode)) {
+    return wait->deadline > 0;
+}
+
+bool
+wait_is_over(const struct waiter *wait)
+{
+    return os_now() >= wait->deadline;
+}
+
+bool
+wait_polls(const struct waiter *wait)
+{
+    return os_is_none(&wait->watch) && !wait->napping;
+}
+
+/* ---- The watch ---- */
+
+void
+wait_watch(struct waiter *wait, const char *path, enum os_kind kind, struct identity claim)
+{
+    if (wait->watch_number >= 0 && identity_is_alike(wait->watched, claim)) {
         return;
     }
-    if (wait->watch.descriptor < 0 && !take_watch(&wait->watch)) {
-        wait->watch.descriptor = -1;
+    if (os_is_none(&wait->watch) && !watches_take(&wait->watch)) {
         return;
     }
-    os_watch_remove(&wait->watch, &wait->watched);
-    if (os_watch_add(&wait->watch, path, kind, &wait->watched) == 0) {
-        wait->watched_inode = inode;
+    os_watch_remove(&wait->watch, &wait->watch_number);
+    if (os_watch_add(&wait->watch, path, kind, &wait->watch_number) == 0) {
+        wait->watched = claim;
     } else {
         wait_unwatch(wait);
     }
 }
 
 void
-wait_unwatch(struct wait *wait)
+wait_unwatch(struct waiter *wait)
 {
-    if (wait->watch.descriptor >= 0) {
-        os_watch_remove(&wait->watch, &wait->watched);
-        give_watch(&wait->watch);
-        wait->watch.descriptor = -1;
+    if (!os_is_none(&wait->watch)) {
+        os_watch_remove(&wait->watch, &wait->watch_number);
+        watches_give_back(&wait->watch);
     }
 }
 
 /* The program has closed it. */
 static void
-lose_watch(struct wait *wait)
+lose_watch(struct waiter *wait)
 {
     os_close(&wait->watch);
-    give_watch(&wait->watch);
-    wait->watched = -1;
+    watches_give_back(&wait->watch);
+    wait->watch_number = -1;
 }
 
-/* ---- What is waited for, and by whom ---- */
+/* ---- What is in the way, and who else waits for it ---- */
 
 void
-wait_begin_look(struct wait *wait)
+wait_begin_look(struct waiter *wait)
 {
     wait->queued = false;
     wait->napping = false;
-    wait->look_at = 0;
-    wait->ahead = 0;
+    wait->kind = WAIT_FOR_NOTHING;
 }
 
 void
-wait_end_look(struct wait *wait)
+wait_end_look(struct waiter *wait)
 {
     if (!wait->queued) {
         wait_unwatch(wait); /* that was something else, before */
@@ -216,34 +123,34 @@ wait_end_look(struct wait *wait)
 }
 
 void
-wait_for_inode(struct wait *wait, struct os_inode inode)
+wait_meet(struct waiter *wait, struct identity claim)
 {
     int64_t now = os_now();
     wait->since = wait->since != 0 ? wait->since : os_date();
-    if (os_same(wait->inode, inode)) {
+    if (identity_is_alike(wait->claim, claim)) {
         wait->stayed = now - wait->found_at;
         wait->stays = wait->stayed > wait->stays ? wait->stayed : wait->stays;
         return;
     }
     wait->lost = wait->found_at != 0;
-    wait->inode = inode;
+    wait->claim = claim;
     wait->found_at = now;
     wait->stays = wait->stayed > wait->stays / 2 ? wait->stayed : wait->stays / 2;
     wait->stayed = 0;
     wait->pause = 0;
     wait->hurried = false;
-    wait->checked = false;
+    wait->signals_seen = false;
 }
 
 static unsigned
-count_elders(const struct wait *wait, const struct os_file *file)
+count_elders(const struct waiter *wait)
 {
-    return os_count_elders(file, wait->queue, wait->since, ELDEST);
+    return os_count_elders(wait->marked, wait->queue, wait->since, ELDEST);
 }
 
 /* The nap grows, the more so the longer locks stay, as far as was seen. */
 static int64_t
-next_nap(const struct wait *wait)
+next_nap(const struct waiter *wait)
 {
     int64_t nap = wait->nap == 0 ? FIRST_NAP : 2 * wait->nap;
     int64_t limit = 4 * wait->stays > USUAL_NAP ? 4 * wait->stays : USUAL_NAP;
@@ -253,13 +160,14 @@ next_nap(const struct wait *wait)
 
 /* Who has not lost to another yet does not ask: mostly there are not so many. */
 bool
-wait_in_queue(struct wait *wait, const struct os_file *file, uint64_t queue)
+wait_in_queue(struct waiter *wait, const struct os_file *file, uint64_t queue)
 {
     bool in_vain = wait->nap == LONGEST_NAP && wait->stayed != 0;
+    wait->marked = file;
     wait->queue = queue;
     wait->queued = true;
     os_queue_up(file, queue, wait->since);
-    wait->elders = wait->lost ? count_elders(wait, file) : 0;
+    wait->elders = wait->lost ? count_elders(wait) : 0;
     wait->behind = wait->elders == ELDEST;
     wait->nap = wait->behind ? next_nap(wait) : 0;
     wait->napping = wait->behind && !in_vain;
@@ -270,7 +178,7 @@ wait_in_queue(struct wait *wait, const struct os_file *file, uint64_t queue)
 }
 
 void
-wait_hurry(struct wait *wait)
+wait_hurry(struct waiter *wait)
 {
     if (!wait->hurried) {
         wait->hurried = true;
@@ -278,19 +186,7 @@ wait_hurry(struct wait *wait)
     }
 }
 
-bool
-wait_is_over(const struct wait *wait)
-{
-    return os_now() >= wait->deadline;
-}
-
-bool
-wait_polls(const struct wait *wait)
-{
-    return wait->watch.descriptor < 0 && !wait->napping;
-}
-
-/* ---- Sleep ---- */
+/* ---- How long ---- */
 
 /* Up to so much less: waiters that started together drift apart. */
 static int64_t
@@ -300,7 +196,7 @@ shortened(int64_t pause, int64_t most)
 }
 
 static int64_t
-next_poll(struct wait *wait)
+next_poll(struct waiter *wait)
 {
     int64_t pause = wait->pause == 0 ? FIRST_POLL : 2 * wait->pause;
     pause = pause < LONGEST_POLL ? pause : LONGEST_POLL;
@@ -309,7 +205,7 @@ next_poll(struct wait *wait)
 }
 
 static int64_t
-next_watch(struct wait *wait)
+next_watch(struct waiter *wait)
 {
     int64_t pause = wait->pause;
     if (wait->hurried && pause <= LAST_HURRIED_PAUSE) {
@@ -322,97 +218,221 @@ next_watch(struct wait *wait)
 }
 
 static int64_t
-next_pause(struct wait *wait)
+next_pause(struct waiter *wait)
 {
     return wait->napping      ? shortened(wait->nap, wait->nap / 2)
            : wait_polls(wait) ? next_poll(wait)
                               : next_watch(wait);
 }
 
-/* How long it is going to sleep. True: it should see to signals before. */
-static bool
-plan(struct wait *wait, int64_t now)
+/* ---- Why a step cannot go on ---- */
+
+void
+wait_for_nothing(struct waiter *wait)
 {
-    wait->ahead = next_pause(wait);
-    wait->checked_at = wait->checked_at != 0 ? wait->checked_at : now;
-    wait->check_at = OS_NEVER;
-    if (wait->ahead >= LONG_PAUSE && !wait->checked) {
-        wait->check_at = now + FIRST_CHECK;
-        wait->checked = true;
-        return false;
-    }
-    return now + wait->ahead - wait->checked_at > CHECK_TIME;
+    wait->kind = WAIT_FOR_NOTHING;
 }
 
-/* Something has happened: is it worth a look? */
-static bool
-is_worth_a_look(struct wait *wait, const struct os_file *file)
+void
+wait_for_moment(struct waiter *wait, int64_t pause)
 {
-    if (os_watch_read(&wait->watch, &wait->watched)) {
+    wait->kind = WAIT_FOR_MOMENT;
+    wait->until = os_now() + pause;
+}
+
+void
+wait_for_call(struct waiter *wait, uint64_t changes, int64_t until)
+{
+    wait->kind = WAIT_FOR_CALL;
+    wait->changes = changes;
+    wait->until = until;
+}
+
+void
+wait_for_change(struct waiter *wait)
+{
+    int64_t now = os_now();
+    int64_t pause = next_pause(wait);
+    wait->kind = WAIT_FOR_CHANGE;
+    wait->ahead = pause;
+    wait->until = now + pause;
+    wait->interrupted = false;
+    wait->gives_start = false;
+    wait->signals_was = wait->signals_was != 0 ? wait->signals_was : now;
+    wait->signals_at = OS_NEVER;
+    wait->signals_first = now + pause - wait->signals_was > CHECK_TIME;
+    if (pause >= LONG_PAUSE && !wait->signals_seen) {
+        wait->signals_at = now + FIRST_CHECK;
+        wait->signals_seen = true;
+        wait->signals_first = false;
+    }
+}
+
+/* ---- Is it over? ---- */
+
+static int64_t
+earlier(int64_t one, int64_t other)
+{
+    return one < other ? one : other;
+}
+
+/* For the elders' sake: the kernel wakes the few always in one order, whoever has waited for
+ * longest. */
+static bool
+must_give_start(const struct waiter *wait, int64_t now)
+{
+    return !wait->behind && wait->elders > 0 && now - wait->found_at > LONG_STAY;
+}
+
+/* Something has happened: is it not worth a look yet? */
+static bool
+sleeps_on(struct waiter *wait)
+{
+    if (os_watch_read(&wait->watch, &wait->watch_number)) {
         wait->hurried = false;
         wait_hurry(wait);
     }
+    int64_t now = os_now();
     /* The marks on what was in the way tell who else wakes up. */
-    if (wait->behind && !wait_is_over(wait) && count_elders(wait, file) == ELDEST) {
+    if (wait->behind && !wait_is_over(wait) && count_elders(wait) == ELDEST) {
         wait->napping = true;
         wait_unwatch(wait);
-        wait->look_at = os_now() + shortened(USUAL_NAP, USUAL_NAP / 2);
+        wait->until = now + shortened(USUAL_NAP, USUAL_NAP / 2);
+        return true;
+    }
+    wait->gives_start = must_give_start(wait, now);
+    wait->until = wait->gives_start ? now + wait->elders * ELDERS_START : wait->until;
+    return wait->gives_start;
+}
+
+/* Nothing has changed for who was only to see to signals, unless their handlers, or a fork in
+ * one, have closed what it sleeps on. */
+static bool
+resumes(struct waiter *wait)
+{
+    bool stands = os_is_none(&wait->watch) || os_is_open(&wait->watch);
+    wait->interrupted = false;
+    if (stands && !wait_is_over(wait)) {
+        return true;
+    }
+    wait_unwatch(wait);
+    return false;
+}
+
+static bool
+change_is_awaited(struct waiter *wait)
+{
+    if (wait->interrupted) {
+        return resumes(wait);
+    }
+    if (!wait->gives_start && !os_is_none(&wait->watch) && !os_is_open(&wait->watch)) {
+        lose_watch(wait);
         return false;
     }
-    /* The kernel wakes the few always in one order, whoever has waited for longest. */
-    if (!wait->behind && wait->elders > 0 && os_now() - wait->found_at > LONG_STAY) {
-        os_pause(wait->elders * ELDERS_START);
+    if (os_now() >= earlier(wait->until, wait->deadline)) {
+        return false;
     }
-    return true;
-}
-
-static int64_t
-earliest(const struct wait *wait)
-{
-    int64_t time = wait->look_at < wait->check_at ? wait->look_at : wait->check_at;
-    return time < wait->deadline ? time : wait->deadline;
-}
-
-static int
-see_to_signals(struct wait *wait, int64_t now)
-{
-    wait->check_at = OS_NEVER;
-    wait->checked_at = now;
-    return EINTR;
-}
-
-int
-wait_for_change(struct wait *wait, const struct os_file *file)
-{
-    int64_t now = os_now();
-    if (wait->look_at == 0 && wait->ahead == 0 && plan(wait, now)) {
-        return see_to_signals(wait, now);
-    }
-    wait->look_at = wait->look_at != 0 ? wait->look_at : now + wait->ahead;
-    wait->ahead = 0;
-    bool worth = false;
-    while (!worth) {
-        int64_t until = earliest(wait);
-        int64_t pause = until > now ? until - now : 0;
-        int error = os_wait(wait->watch.descriptor, pause, &wait->signals);
-        if (error == EINTR || (error == ETIMEDOUT && until == wait->check_at)) {
-            return see_to_signals(wait, os_now());
-        }
-        worth = error == ETIMEDOUT;
-        if (wait->watch.descriptor >= 0 && !os_is_open(&wait->watch)) {
-            lose_watch(wait);
-            worth = true;
-        }
-        worth = worth || is_worth_a_look(wait, file);
-        now = os_now();
-    }
-    wait->look_at = 0;
-    return 0;
+    return wait_descriptor(wait) < 0 || sleeps_on(wait);
 }
 
 bool
-wait_stands(const struct wait *wait)
+wait_goes_on(struct waiter *wait)
 {
-    return (wait->look_at != 0 || wait->ahead != 0) &&
-           (wait->watch.descriptor < 0 || os_is_open(&wait->watch));
+    bool goes_on = false;
+    switch (wait->kind) {
+    case WAIT_FOR_NOTHING:
+        break;
+    case WAIT_FOR_MOMENT:
+        goes_on = os_now() < wait->until;
+        break;
+    case WAIT_FOR_CALL:
+        goes_on = os_now() < wait->until && !table_has_changed(wait->changes);
+        break;
+    case WAIT_FOR_CHANGE:
+        goes_on = change_is_awaited(wait);
+        break;
+    }
+    wait->kind = goes_on ? wait->kind : WAIT_FOR_NOTHING;
+    return goes_on;
+}
+
+/* ---- Sleep ---- */
+
+int
+wait_descriptor(const struct waiter *wait)
+{
+    bool watches = wait->kind == WAIT_FOR_CHANGE && !wait->gives_start;
+    return watches ? wait->watch.descriptor : -1;
+}
+
+int64_t
+wait_until(const struct waiter *wait)
+{
+    return wait->kind == WAIT_FOR_NOTHING  ? 0
+           : wait->kind == WAIT_FOR_CHANGE ? earlier(wait->until, wait->deadline)
+                                           : wait->until;
+}
+
+static void
+hold_signals(struct waiter *wait)
+{
+    if (!wait->signals.held) {
+        os_signals_hold(&wait->signals);
+    }
+}
+
+static int
+see_to_signals(struct waiter *wait)
+{
+    wait->signals_first = false;
+    wait->interrupted = true;
+    wait->signals_at = OS_NEVER;
+    wait->signals_was = os_now();
+    return EINTR;
+}
+
+static int
+sleep_until_change(struct waiter *wait)
+{
+    hold_signals(wait);
+    if (wait->signals_first) {
+        return see_to_signals(wait);
+    }
+    int64_t now = os_now();
+    wait->until = wait->ahead != 0 ? now + wait->ahead : wait->until;
+    wait->ahead = 0;
+    int64_t time = earlier(wait_until(wait), wait->signals_at);
+    int error = os_wait(wait_descriptor(wait), time > now ? time - now : 0, &wait->signals);
+    if (error == EINTR || (error == ETIMEDOUT && time == wait->signals_at)) {
+        return see_to_signals(wait);
+    }
+    wait->until = error == ETIMEDOUT ? 0 : wait->until; /* it is over, whatever the clock says */
+    return 0;
+}
+
+static int
+sleep_a_moment(struct waiter *wait)
+{
+    int64_t now = os_now();
+    if (now < wait->until) {
+        os_pause(wait->until - now);
+    }
+    wait->kind = WAIT_FOR_NOTHING; /* a signal may have cut it short */
+    return 0;
+}
+
+int
+wait_sleep(struct waiter *wait)
+{
+    switch (wait->kind) {
+    case WAIT_FOR_CHANGE:
+        return sleep_until_change(wait);
+    case WAIT_FOR_CALL:
+        return table_await_change(wait->changes, wait->until) ? 0 : EINTR;
+    case WAIT_FOR_MOMENT:
+        return sleep_a_moment(wait);
+    default:
+        hold_signals(wait);
+        return 0;
+    }
 }

@@ -1,4 +1,4 @@
-/* Waiting until an inode changes, or the deadline.
+/* Waiting until a claim that is in the way changes, or the deadline.
  *
  * The kernel tells of a change: when it is released, the lock file's links are counted
  * down, or what is in it is removed; and when its owner dies, the owner's descriptor is
@@ -15,73 +15,109 @@
  * are enough to be woken by a release: the others keep no watch, but sleep for a while
  * and look again. A mark is the open file's: it goes with whoever is killed, and who is stopped
  * leaves none on the next lock.
+ *
+ * Calling sequence. A step that cannot go on says what for, by one of the wait_for_ functions, and
+ * returns. Then either wait_sleep() sleeps, or the caller does so in its own way: until
+ * wait_descriptor() is readable, or it is wait_until(). The next step asks wait_goes_on() first.
  */
 #ifndef LOCKFILE_WAIT_H
 #define LOCKFILE_WAIT_H
 
-#include "platform/os.h"
+#include "core/table.h"
 
-struct wait {
-    int64_t deadline; /* by os_now(); OS_NEVER: none */
-    int64_t since;    /* since when, by os_date(); 0: it does not wait yet */
-    bool hurried;     /* what is waited for is about to happen */
+enum wait_kind {
+    WAIT_FOR_NOTHING, /* go on at once; but a signal that comes from here on ends the next sleep */
+    WAIT_FOR_MOMENT,  /* others will be done in no time, and nothing will tell */
+    WAIT_FOR_CALL,    /* until another call of the same owner has changed the table */
+    WAIT_FOR_CHANGE,  /* until the claim in the way changes */
+};
 
-    int64_t pause;      /* from which the next sleep's length follows */
-    int64_t ahead;      /* how long the one will be that is to begin; 0: none is */
-    int64_t look_at;    /* when the one ends that has begun; 0: none has */
-    int64_t check_at;   /* when to see to signals that another thread may have taken, */
-    int64_t checked_at; /* when it did, */
-    bool checked;       /* and whether it did in a sleep since what is waited for is there */
+struct waiter {
+    int64_t deadline; /* by os_now(); OS_NEVER: none; not above 0: it does not wait at all */
+    enum wait_kind kind;
+    int64_t until;    /* when to go on at the latest; for a change: when to look again */
+    uint64_t changes; /* of the table, so far */
+    bool interrupted; /* the sleep, for signals to be seen to: it is not over */
 
-    struct os_inode inode; /* what is waited for */
+    int64_t since;       /* since when, by os_date(); 0: it does not wait yet */
+    bool hurried;        /* what is waited for is about to happen */
+    int64_t pause;       /* from which the next sleep's length follows */
+    int64_t ahead;       /* how long the sleep will be that is to begin; 0: it has begun */
+    bool signals_first;  /* see to signals before it begins */
+    int64_t signals_at;  /* when to see to signals that another thread may have taken, */
+    int64_t signals_was; /* when that was last done, */
+    bool signals_seen;   /* and whether in a sleep since the claim is there */
+
+    struct identity claim; /* what is in the way */
     int64_t found_at;      /* when it was first seen, */
     int64_t stayed;        /* for how long, */
     int64_t stays;         /* and how long it, or the one before it, was there at least */
 
-    bool lost;       /* it has changed hands: the others may be many */
-    bool queued;     /* it was marked when it was last looked at */
-    uint64_t queue;  /* where the marks are */
-    unsigned elders; /* so many have waited for longer, up to enough ... */
-    bool behind;     /* ... which they are */
-    bool napping;    /* so this one does not even watch */
-    int64_t nap;     /* how long it did not, last; 0: it is one of the eldest */
+    bool lost;                    /* it has changed hands: the others may be many */
+    bool queued;                  /* it was marked when it was last looked at */
+    const struct os_file *marked; /* on this file, */
+    uint64_t queue;               /* in this queue */
+    unsigned elders;              /* so many have waited for longer, up to enough ... */
+    bool behind;                  /* ... which they are */
+    bool napping;                 /* so this one does not even watch */
+    bool gives_start;             /* it sleeps on for the elders' sake, though it was woken */
+    int64_t nap;                  /* how long it did not, last; 0: it is one of the eldest */
 
-    struct os_file watch; /* descriptor -1: none, so it naps or polls */
-    int watched;          /* -1: nothing */
-    struct os_inode watched_inode;
-    struct os_signals signals; /* held off while we look, admitted while we sleep */
+    struct os_file watch; /* none: it naps or polls */
+    int watch_number;     /* of what it watches; -1: nothing */
+    struct identity watched;
+    struct os_signals signals; /* held off from before the look to the end, but in the sleep */
 };
 
-void wait_begin(struct wait *wait, int64_t deadline);
-void wait_end(struct wait *wait);
+void wait_begin(struct waiter *wait, int64_t deadline);
+void wait_end(struct waiter *wait);
+
+/* ---- While it looks ---- */
 
 /* Around each look by who would wait. */
-void wait_begin_look(struct wait *wait);
-void wait_end_look(struct wait *wait);
+void wait_begin_look(struct waiter *wait);
+void wait_end_look(struct waiter *wait);
 
-/* What is waited for now: another inode starts the pauses anew. */
-void wait_for_inode(struct wait *wait, struct os_inode inode);
+/* What is in the way now: another claim starts the pauses anew. */
+void wait_meet(struct waiter *wait, struct identity claim);
 
 /* Marks the file that is in the way, or that stands for it. Whether to watch it. */
-bool wait_in_queue(struct wait *wait, const struct os_file *file, uint64_t queue);
+bool wait_in_queue(struct waiter *wait, const struct os_file *file, uint64_t queue);
 
-/* Watches what path names, which is inode unless it was replaced. May fail: then
- * wait_for_change() polls. Watching ends with wait_unwatch(). */
-void wait_watch(struct wait *wait, const char *path, enum os_kind kind, struct os_inode inode);
-void wait_unwatch(struct wait *wait);
+/* Watches what path names, which is that claim unless it was replaced. May fail: then waiting for
+ * a change is polling. Watching ends with wait_unwatch(). */
+void wait_watch(struct waiter *wait, const char *path, enum os_kind kind, struct identity claim);
+void wait_unwatch(struct waiter *wait);
 
 /* What is in the way will be gone in a moment, though no event will say so. */
-void wait_hurry(struct wait *wait);
+void wait_hurry(struct waiter *wait);
 
-bool wait_is_over(const struct wait *wait);
+bool wait_is_wanted(const struct waiter *wait); /* or the lock now, or not at all */
+bool wait_is_over(const struct waiter *wait);
 
-/* Does it look again and again, without being told of anything? */
-bool wait_polls(const struct wait *wait);
+/* Would it look again and again, without being told of anything? */
+bool wait_polls(const struct waiter *wait);
 
-/* Sleeps. 0: it is worth another look. EINTR: a signal came, or may have come: another thread
- * may have taken it while we held signals off. Then see to it, and call again to sleep on, if
- * wait_stands(). file: what was marked. */
-int wait_for_change(struct wait *wait, const struct os_file *file);
-bool wait_stands(const struct wait *wait);
+/* ---- Why a step cannot go on ---- */
+
+void wait_for_nothing(struct waiter *wait);
+void wait_for_moment(struct waiter *wait, int64_t pause);
+void wait_for_call(struct waiter *wait, uint64_t changes, int64_t until);
+void wait_for_change(struct waiter *wait);
+
+/* ---- Sleeping ---- */
+
+/* Does what was waited for still keep it from going on? Takes note of what has happened. */
+bool wait_goes_on(struct waiter *wait);
+
+/* For who sleeps in its own way. No descriptor: -1. */
+int wait_descriptor(const struct waiter *wait);
+int64_t wait_until(const struct waiter *wait);
+
+/* The one place that sleeps. 0; EINTR: a signal came, or may have come: another thread may have
+ * taken it while this one held signals off. Then let them in by wait_admit_signals(), see to
+ * them, and go on with the next step. */
+int wait_sleep(struct waiter *wait);
+void wait_admit_signals(struct waiter *wait);
 
 #endif

@@ -15,7 +15,7 @@
  * back and got it again for something else? The inode would not tell: the program
  * may open the same directory or lock file as we do.
  *
- * One mutex, os_lock(), guards all of the process's shared memory. It is never
+ * One mutex guards all of the process's shared memory. It is never
  * held over a system call, nor while Python code can run, nor is memory allocated
  * or freed then: a fork waits for it.
  */
@@ -131,11 +131,11 @@ bool os_is_absolute(const char *path);
 /* The process's one mutex, and waiting for what it guards to change. What ends in _locked, and
  * os_has_forked(), may be called only by the thread that holds it; builds with assertions check
  * that. */
-void os_lock(void);
-void os_unlock(void);
-void os_wait_unlocked(void);               /* unlocks it meanwhile */
-void os_wait_unlocked_until(int64_t time); /* or shorter; by os_now() */
-void os_wake_all(void);
+void os_mutex_lock(void);
+void os_mutex_unlock(void);
+void os_mutex_wait(void);               /* unlocks it meanwhile */
+void os_mutex_wait_until(int64_t time); /* or shorter; by os_now() */
+void os_mutex_wake_all(void);
 void os_free_later_locked(void *block); /* nothing is freed while it is locked */
 
 #ifdef NDEBUG

@@ -77,10 +77,10 @@ read_timeout(PyObject *value, bool *given, double *seconds)
 PyObject *
 constructor_timeout(const LockObject *object)
 {
-    os_lock();
+    os_mutex_lock();
     bool given = object->has_timeout;
     double seconds = object->timeout;
-    os_unlock();
+    os_mutex_unlock();
     return given ? PyFloat_FromDouble(seconds) : Py_NewRef(Py_None);
 }
 
@@ -141,7 +141,7 @@ get_lock_file(PyObject *self, void *Py_UNUSED(closure))
 static const char *
 store_of(const struct lock *lock)
 {
-    return lock->database;
+    return lock->store;
 }
 
 PyObject *
@@ -180,7 +180,7 @@ PyObject *
 get_unique_name(PyObject *self, void *closure)
 {
     struct call call;
-    char name[OWNER_NAME_SIZE];
+    char name[NAME_SIZE];
     PyObject *value = assigned(self, closure);
     if (value != NULL || PyErr_Occurred() || !call_begin_any(self, &call, 0)) {
         return value;

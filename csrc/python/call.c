@@ -17,12 +17,12 @@ complain(PyObject *exception, PyObject *self, const char *format, const char *me
 struct lock *
 share_lock(PyObject *self)
 {
-    os_lock();
+    os_mutex_lock();
     struct lock *lock = ((LockObject *)self)->lock;
     if (lock != NULL) {
-        lock->references++;
+        lock_share(lock);
     }
-    os_unlock();
+    os_mutex_unlock();
     if (lock == NULL) {
         complain(PyExc_RuntimeError, self, "%U.__init__() was not called", "");
     }
@@ -42,10 +42,9 @@ call_begin_any(PyObject *self, struct call *call, int64_t deadline)
     if (lock == NULL) {
         return false;
     }
-    attempt_begin(&call->attempt, lock, deadline);
     PyObject *resource = state_resource(state_of(self), lock->mechanism);
-    call->caller = (struct caller){.pool = pointer_in(resource)};
-    call->attempt.caller = &call->caller;
+    python_call_begin(&call->python, pointer_in(resource));
+    attempt_begin(&call->attempt, lock, owner_calling(lock->threaded), deadline);
     return true;
 }
 
@@ -66,28 +65,28 @@ call_begin(PyObject *self, struct call *call, const char *method, int64_t deadli
 PyObject *
 call_end(struct call *call, PyObject *result)
 {
-    PyObject *error = call->caller.error;
+    PyObject *error = call->python.error;
     if (result == NULL && error != NULL && !PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error); /* KeyboardInterrupt is no failure */
     }
-    Py_XDECREF(error);
+    python_call_end(&call->python);
     lock_drop(call->attempt.lock);
     return result;
 }
 
 enum outcome
-call_run(struct call *call, enum outcome (*operation)(struct attempt *attempt))
+call_run(struct call *call, lock_operation *operation)
 {
     struct attempt *attempt = &call->attempt;
     enum outcome outcome;
     bool raised = false;
     do {
-        caller_leave(&call->caller);
-        outcome = operation(attempt);
+        python_call_leave(&call->python);
+        outcome = lock_run(attempt, operation);
         if (outcome != LOCK_INTERRUPTED) {
             attempt_end(attempt);
         }
-        caller_return(&call->caller);
+        python_call_return(&call->python);
         if (outcome == LOCK_INTERRUPTED && PyErr_CheckSignals() != 0) {
             attempt_end(attempt);
             raised = true;
@@ -97,21 +96,21 @@ call_run(struct call *call, enum outcome (*operation)(struct attempt *attempt))
 }
 
 bool
-call_unique_name(struct call *call, char name[OWNER_NAME_SIZE])
+call_unique_name(struct call *call, char name[NAME_SIZE])
 {
-    caller_leave(&call->caller);
+    python_call_leave(&call->python);
     bool inside = lock_unique_name(&call->attempt, name);
     attempt_end(&call->attempt);
-    caller_return(&call->caller);
+    python_call_return(&call->python);
     return inside;
 }
 
 int
 call_descriptor(struct call *call)
 {
-    caller_leave(&call->caller);
+    python_call_leave(&call->python);
     int descriptor = lock_descriptor(&call->attempt); /* which may look again */
     attempt_end(&call->attempt);
-    caller_return(&call->caller);
+    python_call_return(&call->python);
     return descriptor;
 }

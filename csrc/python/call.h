@@ -15,11 +15,11 @@
 #include <Python.h>
 
 #include "core/lock.h"
-#include "mechanisms/sqlite/connection.h"
+#include "mechanisms/python_call.h"
 
 struct call {
     struct attempt attempt;
-    struct caller caller;
+    struct python_call python;
 };
 
 /* The object's lock, to be dropped. NULL with an exception: __init__() was not called. */
@@ -37,10 +37,10 @@ PyObject *call_end(struct call *call, PyObject *result);
 
 /* Does what lock.h offers, again after each signal. LOCK_INTERRUPTED with an exception: a
  * signal's handler has raised. */
-enum outcome call_run(struct call *call, enum outcome (*operation)(struct attempt *attempt));
+enum outcome call_run(struct call *call, lock_operation *operation);
 
 /* lock_unique_name() and lock_descriptor(). */
-bool call_unique_name(struct call *call, char name[OWNER_NAME_SIZE]);
+bool call_unique_name(struct call *call, char name[NAME_SIZE]);
 int call_descriptor(struct call *call);
 
 #endif

@@ -47,7 +47,7 @@ make_store(const struct lock_class *class, PyObject *given, PyObject *lock_file,
 {
     if (given == Py_None) {
         const char *text = PyBytes_AsString(lock_file);
-        PyObject *directory = PyBytes_FromStringAndSize(text, strrchr(text, '/') - text + 1);
+        PyObject *directory = PyBytes_FromStringAndSize(text, os_last_name(text) - text);
         PyObject *usual =
             directory != NULL
                 ? PyBytes_FromFormat("%s%s", PyBytes_AsString(directory), class->usual_store)
@@ -106,12 +106,12 @@ initialise(PyObject *self, const struct settings *settings)
     if (lock == NULL) {
         return -1;
     }
-    os_lock();
+    os_mutex_lock();
     struct lock *former = object->lock;
     object->lock = lock;
     object->has_timeout = has_timeout;
     object->timeout = seconds;
-    os_unlock();
+    os_mutex_unlock();
     if (former != NULL) {
         lock_drop(former);
     }
@@ -223,8 +223,9 @@ is_fit(PyObject *self, const struct settings *settings)
 {
     const struct lock_class *class = class_of(self);
     bool has_store = class != NULL && class->store != NULL;
-    return PyBytes_AsString(settings->lock_file)[0] == '/' &&
-           PyBytes_AsString(settings->store)[0] == (has_store ? '/' : '\0');
+    const char *store = PyBytes_AsString(settings->store);
+    return os_is_absolute(PyBytes_AsString(settings->lock_file)) &&
+           (has_store ? os_is_absolute(store) : store[0] == '\0');
 }
 
 /* An object of a lock class on which no constructor was called. */

@@ -1,5 +1,7 @@
 #include "python/errors.h"
 
+#include "mechanisms/python_call.h"
+
 #include "python/text.h"
 
 #include <string.h>
@@ -80,7 +82,7 @@ describe_owner(const struct holder *holder)
 {
     static const char *const lives[] = {
         [LIFE_UNKNOWN] = "", [LIFE_ALIVE] = ", which is alive", [LIFE_DEAD] = ", which is dead"};
-    const struct owner_name *name = &holder->name;
+    const struct name *name = &holder->name;
     if (!holder->known) {
         return PyUnicode_FromFormat("held by an unknown owner%s", lives[holder->life]);
     }
@@ -103,9 +105,9 @@ static PyObject *
 describe_error(const struct report *report)
 {
     char buffer[256];
-    return report->cause != NULL ? PyObject_Str(report->cause)
-           : report->error != 0  ? decode(os_message(report->error, buffer, sizeof buffer))
-                                 : decode("");
+    return report->raised       ? PyObject_Str(python_call_current()->error)
+           : report->error != 0 ? decode(os_message(report->error, buffer, sizeof buffer))
+                                : decode("");
 }
 
 /* Who holds, why nobody can tell better, and what might help. */
@@ -136,7 +138,7 @@ describe_holder(const struct attempt *attempt)
 static const char *
 subject_of(const struct lock *lock)
 {
-    return lock->database[0] != '\0' ? lock->database : lock->lock_file;
+    return lock->store[0] != '\0' ? lock->store : lock->lock_file;
 }
 
 /* "could not create the unique file: No space left on device"
@@ -145,7 +147,7 @@ static PyObject *
 describe_failure(const struct attempt *attempt)
 {
     const struct report *report = &attempt->report;
-    const char *reason = report->reason, *store = attempt->lock->database;
+    const char *reason = report->reason, *store = attempt->lock->store;
     PyObject *message = describe_error(report);
     PyObject *where = message == NULL ? NULL : decode(store);
     PyObject *text =
@@ -164,8 +166,8 @@ cause_of(const struct attempt *attempt)
 {
     char buffer[256];
     int error = attempt->report.error;
-    if (attempt->report.cause != NULL) {
-        return Py_NewRef(attempt->report.cause);
+    if (attempt->report.raised) {
+        return Py_NewRef(python_call_current()->error);
     }
     PyObject *message = decode(os_message(error, buffer, sizeof buffer));
     PyObject *file = decode(subject_of(attempt->lock));

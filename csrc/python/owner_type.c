@@ -26,7 +26,7 @@ owner_type_new(void)
 PyObject *
 owner_new(PyTypeObject *type, const struct holder *holder)
 {
-    const struct owner_name *name = &holder->name;
+    const struct name *name = &holder->name;
     PyObject *fields[4] = {NULL, NULL, NULL, NULL};
     if (holder->known) {
         fields[0] = decode(name->host);

@@ -71,7 +71,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *dict;
     PyObject *weak_references;
-    /* Guarded by os_lock(), as is all below; NULL until __init__ was called. */
+    /* Guarded by the mutex, as is all below; NULL until __init__ was called. */
     struct lock *lock;
     bool has_timeout;
     double timeout;

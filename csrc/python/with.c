@@ -41,10 +41,10 @@ struct nesting {
 static bool
 has_own_scheme(PyObject *self)
 {
-    os_lock();
+    os_mutex_lock();
     const struct lock *lock = ((LockObject *)self)->lock;
     bool own = lock == NULL || lock->mechanism == NULL;
-    os_unlock();
+    os_mutex_unlock();
     return own;
 }
 
@@ -58,10 +58,10 @@ forget_nestings(LockObject *object)
     }
 }
 
-/* Guarded by os_lock(). */
 static struct nesting **
-find_nesting(LockObject *object, uint64_t token)
+find_nesting_locked(LockObject *object, uint64_t token)
 {
+    os_assert_locked();
     struct nesting **link = &object->nestings;
     while (*link != NULL && (*link)->token != token) {
         link = &(*link)->next;
@@ -72,22 +72,22 @@ find_nesting(LockObject *object, uint64_t token)
 static uint64_t
 nesting_token(const LockObject *object)
 {
-    return owner_caller(object->lock == NULL || object->lock->threaded).token;
+    return owner_calling(object->lock == NULL || object->lock->threaded).token;
 }
 
 /* Uses fresh, or frees it. */
 static void
 nest_in_object(LockObject *object, struct nesting *fresh)
 {
-    os_lock();
-    struct nesting **link = find_nesting(object, nesting_token(object));
+    os_mutex_lock();
+    struct nesting **link = find_nesting_locked(object, nesting_token(object));
     if (*link == NULL) {
         *fresh = (struct nesting){NULL, nesting_token(object), 0};
         *link = fresh;
         fresh = NULL;
     }
     (*link)->depth++;
-    os_unlock();
+    os_mutex_unlock();
     PyMem_Free(fresh);
 }
 
@@ -95,14 +95,14 @@ static bool
 unnest_in_object(LockObject *object)
 {
     struct nesting *ended = NULL;
-    os_lock();
-    struct nesting **link = find_nesting(object, nesting_token(object));
+    os_mutex_lock();
+    struct nesting **link = find_nesting_locked(object, nesting_token(object));
     bool outermost = *link == NULL || --(*link)->depth == 0;
     if (outermost && *link != NULL) {
         ended = *link;
         *link = ended->next;
     }
-    os_unlock();
+    os_mutex_unlock();
     PyMem_Free(ended);
     return outermost;
 }
@@ -112,17 +112,17 @@ unnest_in_object(LockObject *object)
 static bool
 is_threaded(PyObject *self)
 {
-    os_lock();
+    os_mutex_lock();
     const struct lock *lock = ((LockObject *)self)->lock;
     bool threaded = lock == NULL || lock->threaded;
-    os_unlock();
+    os_mutex_unlock();
     return threaded;
 }
 
 /* Counts one block more, or less: what lock_enter() or lock_leave() says, or INTERRUPTED with
  * an exception. */
 static enum outcome
-count_block(PyObject *self, enum outcome (*operation)(struct attempt *attempt))
+count_block(PyObject *self, lock_operation *operation)
 {
     struct call call;
     if (!call_begin_any(self, &call, 0)) {

@@ -454,7 +454,7 @@ static void
 share_no_beacon_file(void)
 {
     struct os_file file;
-    struct owner_ground ground;
+    struct ground ground;
     char path[OS_PATH_SIZE];
     case_name = "share a beacon file";
     snprintf(path, sizeof path, "%.4000s/database-beacons", directory);

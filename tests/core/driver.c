@@ -227,9 +227,9 @@ acquire(struct worker *worker, struct lock *lock, int64_t patience)
 {
     struct attempt attempt;
     enum outcome outcome;
-    attempt_begin(&attempt, lock, deadline_in(patience));
+    begin(&attempt, lock, deadline_in(patience));
     do {
-        outcome = lock_acquire(&attempt);
+        outcome = lock_run(&attempt, lock_acquire);
     } while (outcome == LOCK_INTERRUPTED && below(worker, 8) != 0);
     attempt_end(&attempt);
     DEMAND(outcome != LOCK_FAILED, "acquire: %s, %s", attempt.report.doing,
@@ -257,14 +257,14 @@ static void
 check_names(struct lock *lock)
 {
     struct attempt attempt;
-    char name[OWNER_NAME_SIZE], file[OS_PATH_SIZE];
-    struct owner_name parsed;
+    char name[NAME_SIZE], file[OS_PATH_SIZE];
+    struct name parsed;
     struct stat status;
-    attempt_begin(&attempt, lock, 0);
+    begin(&attempt, lock, 0);
     lock_unique_name(&attempt, name);
     int descriptor = lock_descriptor(&attempt);
     attempt_end(&attempt);
-    DEMAND(owner_parse(name, &parsed) && parsed.process == getpid(), "its name is '%s'", name);
+    DEMAND(proof_read_name(name, &parsed) && parsed.process == getpid(), "its name is '%s'", name);
     /* Whichever mechanism made it. */
     bool inside = stat(lock->lock_file, &status) == 0 && S_ISDIR(status.st_mode);
     snprintf(file, sizeof file, "%.3000s/%s", inside ? lock->lock_file : held_directory, name);
@@ -342,7 +342,7 @@ hold(struct worker *worker)
 /* All may happen there, but no other error than that a break_lock(), or the releases,
  * took turns for too long. */
 static enum outcome
-call_breakable(operation *operation, struct lock *lock, int64_t patience, bool *owned)
+call_breakable(lock_operation *operation, struct lock *lock, int64_t patience, bool *owned)
 {
     struct report report;
     enum outcome outcome = call(operation, lock, deadline_in(patience), &report);
@@ -375,7 +375,7 @@ light_byte(void)
 {
     struct os_file file, other;
     struct os_status status;
-    struct owner_ground ground;
+    struct ground ground;
     struct beacon beacon;
     DEMAND(beacon_share(beacon_file, 0644, true, &file, &ground) == 0, "no beacon file");
     DEMAND(beacon_light(&file, &beacon) == 0, "the byte is not lit");

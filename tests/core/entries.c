@@ -38,7 +38,7 @@ defect(const char *format, ...)
 }
 
 static void
-expect(struct lock *lock, operation *operation, enum outcome expected)
+expect(struct lock *lock, lock_operation *operation, enum outcome expected)
 {
     struct report report;
     enum outcome outcome = call(operation, lock, 0, &report);
@@ -48,7 +48,7 @@ expect(struct lock *lock, operation *operation, enum outcome expected)
 }
 
 static void
-expect_failure(struct lock *lock, operation *operation, int error)
+expect_failure(struct lock *lock, lock_operation *operation, int error)
 {
     struct report report = {0};
     enum outcome outcome = call(operation, lock, 0, &report);
@@ -153,7 +153,7 @@ lose_a_beacon_file(void)
 {
     struct os_file file;
     struct os_status status;
-    struct owner_ground ground;
+    struct ground ground;
     struct beacon beacon;
     char path[OS_PATH_SIZE], database[OS_PATH_SIZE];
     int decoys[DECOYS];
@@ -309,20 +309,20 @@ tell_names(void)
 {
     struct lock *lock = new_lock("README", true);
     struct attempt attempt;
-    struct owner_name parsed;
-    char before[OWNER_NAME_SIZE], owned[OWNER_NAME_SIZE];
-    attempt_begin(&attempt, lock, 0);
+    struct name parsed;
+    char before[NAME_SIZE], owned[NAME_SIZE];
+    begin(&attempt, lock, 0);
     lock_unique_name(&attempt, before);
     DEMAND(lock_descriptor(&attempt) == -1, "a descriptor of nothing");
     attempt_end(&attempt);
     expect(lock, lock_acquire, LOCK_OWNED);
-    attempt_begin(&attempt, lock, 0);
+    begin(&attempt, lock, 0);
     lock_unique_name(&attempt, owned);
     DEMAND(lock_descriptor(&attempt) >= 0, "no descriptor");
     attempt_end(&attempt);
     expect(lock, lock_release, LOCK_RELEASED);
     DEMAND(strcmp(before, owned) == 0, "'%s' before '%s'", before, owned);
-    DEMAND(owner_parse(owned, &parsed) && parsed.process == getpid() &&
+    DEMAND(proof_read_name(owned, &parsed) && parsed.process == getpid() &&
                parsed.thread == os_thread() && strcmp(parsed.host, lock->host) == 0,
            "'%s'", owned);
     lock_drop(lock);
@@ -357,8 +357,8 @@ come_to(enum step reached)
 
 int __real_os_remove_directory(const struct os_file *in, const char *name);
 int __wrap_os_remove_directory(const struct os_file *in, const char *name);
-int __real_owner_take_beacon(const struct os_file *file);
-int __wrap_owner_take_beacon(const struct os_file *file);
+int __real_unique_take_beacon(const struct os_file *file);
+int __wrap_unique_take_beacon(const struct os_file *file);
 int __real_os_flock(const struct os_file *file, enum os_mode mode);
 int __wrap_os_flock(const struct os_file *file, enum os_mode mode);
 
@@ -370,10 +370,10 @@ __wrap_os_remove_directory(const struct os_file *in, const char *name)
 }
 
 int
-__wrap_owner_take_beacon(const struct os_file *file)
+__wrap_unique_take_beacon(const struct os_file *file)
 {
     come_to(TAKE_BEACON);
-    return __real_owner_take_beacon(file);
+    return __real_unique_take_beacon(file);
 }
 
 int
@@ -398,8 +398,8 @@ static void
 spell_unique_file(struct lock *lock, const char *in, char path[OS_PATH_SIZE])
 {
     struct attempt attempt;
-    char name[OWNER_NAME_SIZE];
-    attempt_begin(&attempt, lock, 0);
+    char name[NAME_SIZE];
+    begin(&attempt, lock, 0);
     lock_unique_name(&attempt, name);
     attempt_end(&attempt);
     snprintf(path, OS_PATH_SIZE, "%.3000s/%s", in, name);
@@ -456,10 +456,10 @@ static void
 sweep_beside_a_claim(void)
 {
     struct lock *lock = new_lock("README", true);
-    char name[OWNER_NAME_SIZE];
+    char name[NAME_SIZE];
     lock_of_another = make_lock(&link_mechanism, directory, "other", false);
     need(lock_of_another != NULL, "allocate");
-    owner_format(name, lock->host, owner_caller(false), 0, 7);
+    proof_write_name(name, lock->host, owner_calling(false), (struct ground){.local = true}, 7);
     snprintf(abandoned, sizeof abandoned, "%.3000s/%s", directory, name);
     make_file(abandoned, S_ISVTX | 0644);
     leave_stale(lock);

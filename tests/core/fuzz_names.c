@@ -7,24 +7,15 @@
  * With libFuzzer, or with a main() that makes names at random:
  *
  *     fuzz_names SECONDS SEED */
-#include "core/owner.h"
+#include "core/name.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* --wrap: names are formatted with the number of the calling process. */
-static int process = 1;
-int __wrap_os_process(void);
-
-int
-__wrap_os_process(void)
-{
-    return process;
-}
 
 static void
 demand(bool condition, const char *what, const char *name)
@@ -64,13 +55,12 @@ is_number_suffix(const char *text)
 static void
 read_and_format(const char *text)
 {
-    struct owner_name name;
-    char formatted[OWNER_NAME_SIZE];
-    if (!owner_parse(text, &name)) {
+    struct name name;
+    char formatted[NAME_SIZE];
+    if (!name_parse(text, &name)) {
         return;
     }
-    process = name.process;
-    owner_format(formatted, name.host, (struct owner){1, name.thread}, name.kernel, 0);
+    name_format(formatted, name.host, name.thread, name.process, name.kernel, 0);
     size_t length = strlen(formatted);
     demand(strncmp(text, formatted, length) == 0 && is_number_suffix(text + length),
            "read, but formatted otherwise", text);
@@ -96,15 +86,14 @@ format_and_read(const uint8_t *data, size_t size)
 {
     uint64_t thread = take(&data, &size), kernel = take(&data, &size);
     uint64_t number = take(&data, &size) % ((UINT64_C(1) << 32) + 4);
-    process = (int)(take(&data, &size) % INT32_MAX) + 1;
-    thread = thread < os_lowest_thread ? 0 : thread;
-    char formatted[OWNER_NAME_SIZE];
-    struct owner_name name;
+    int process = (int)(take(&data, &size) % INT32_MAX) + 1;
+    char formatted[NAME_SIZE];
+    struct name name;
     char *host = copy(data, size < OS_HOST_SIZE - 1 ? size : OS_HOST_SIZE - 1);
     if (host[0] != '\0') { /* no host is without a name */
-        owner_format(formatted, host, (struct owner){1, thread}, kernel, number);
+        name_format(formatted, host, thread, process, kernel, number);
         char *text = copy(formatted, strlen(formatted));
-        demand(owner_parse(text, &name), "formatted, but not read", text);
+        demand(name_parse(text, &name), "formatted, but not read", text);
         demand(strcmp(name.host, host) == 0 && name.thread == thread && name.process == process &&
                    name.kernel == kernel,
                "formatted, but read otherwise", text);
@@ -157,9 +146,9 @@ main(int argc, char **argv)
 {
     uint8_t name[64];
     unsigned long cases = 0;
-    int64_t end = os_now() + (int64_t)(atof(argc > 1 ? argv[1] : "10") * (double)OS_SECOND);
+    clock_t end = clock() + (clock_t)(atof(argc > 1 ? argv[1] : "10") * CLOCKS_PER_SEC);
     random_state = strtoull(argc > 2 ? argv[2] : "1", NULL, 10);
-    for (; os_now() < end; cases++) {
+    for (; clock() < end; cases++) {
         LLVMFuzzerTestOneInput(name, make_name(name));
     }
     printf("%lu cases\n", cases);

@@ -38,14 +38,18 @@ CORE = HERE.parent.parent / "csrc"
 POSIX = "platform/posix"
 PLATFORM = (POSIX, "platform/linux")
 WITHOUT_WATCHES = (POSIX, "platform/linux/system.c", "platform/none")
-CORE_FILES = ("core", "mechanisms/files", "mechanisms/sqlite/beacon.c")
+CORE_FILES = (
+    *("core", "mechanisms/files"),
+    *("mechanisms/sqlite/beacon.c", "mechanisms/sqlite/trust.c"),
+)
 # gcc takes the tests that the sanitizer inserts for a use of null: -Wno-nonnull.
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-nonnull", "-g", "-O1", "-pthread")
 APART_FROM_FORKS = (
     *("malloc", "calloc", "realloc", "free"),
     *("opendir", "fdopendir", "closedir"),
 )
-STEPS = ("os_remove_directory", "owner_take_beacon", "os_flock")
+SLEEPS = ("os_pause", "os_wait", "os_mutex_wait_until", "os_signals_hold")
+MEANWHILE = ("os_remove_directory", "unique_take_beacon", "os_flock")
 ALLOCATING = ("malloc", "calloc", "realloc", "fdopendir", "mmap")
 FREEING = ("free", "closedir")
 LOCKING = (
@@ -173,10 +177,12 @@ class Campaign:
     def drive(self, sanitizers, *flags, child_threads=2, under=(), **how):
         """The driver, for as long as was asked; then what it leaves out."""
         driver = self.build("driver", sanitizers, *flags, sources=("support", "forks"), **how)
-        entries = self.build("entries", sanitizers, *wrap(*STEPS), **how)
+        entries = self.build("entries", sanitizers, *wrap(*MEANWHILE), **how)
+        steps = self.build("steps", sanitizers, *wrap(*SLEEPS), **how)
         arguments = [self.place(), self.seconds, self.seed, child_threads]
-        told = self.run([*under, driver, *arguments], self.seconds)
-        return f"{told.splitlines()[-1]}; {self.run([*under, entries, self.place()]).strip()}"
+        told = [self.run([*under, driver, *arguments], self.seconds).splitlines()[-1]]
+        told += [self.run([*under, program, self.place()]).strip() for program in (entries, steps)]
+        return "; ".join(told)
 
     def thread(self):
         """Without forks, which bring threads in order, and with them."""
@@ -228,15 +234,13 @@ class Campaign:
         return f"{len(files)} files, by {' and '.join(compilers)}"
 
     def fuzz(self):
-        files = ("core/owner.c", "core/table.c")
-        flags = wrap("os_process")
+        alone = {"sources": (), "core": ("core/name.c",), "platform": ()}
         if shutil.which("clang") is None:
-            program = self.build("fuzz_names", "address,undefined", *flags, sources=(), core=files)
+            program = self.build("fuzz_names", "address,undefined", **alone)
             return self.run([program, self.seconds, self.seed], self.seconds).strip()
         sanitizers = "fuzzer,address,undefined"
-        flags.append("-DWITH_LIBFUZZER")
         program = self.build(
-            "fuzz_names", sanitizers, *flags, sources=(), core=files, compiler=("clang",)
+            "fuzz_names", sanitizers, "-DWITH_LIBFUZZER", **alone, compiler=("clang",)
         )
         corpus = Path(self.place())
         for number, seed in enumerate(SEEDS):

@@ -12,8 +12,8 @@
 const char *
 outcome_name(enum outcome outcome)
 {
-    static const char *const names[] = {"OWNED", "RELEASED", "FREE",        "STALE",
-                                        "HELD",  "BROKEN",   "INTERRUPTED", "FAILED"};
+    static const char *const names[] = {"OWNED", "RELEASED", "FREE",    "FOUND",       "STALE",
+                                        "HELD",  "BROKEN",   "WAITING", "INTERRUPTED", "FAILED"};
     return names[outcome];
 }
 
@@ -39,9 +39,9 @@ make_lock(const struct mechanism *mechanism, const char *directory, const char *
 struct lock *
 share(struct lock *lock)
 {
-    os_lock();
-    lock->references++;
-    os_unlock();
+    os_mutex_lock();
+    lock_share(lock);
+    os_mutex_unlock();
     return lock;
 }
 
@@ -51,14 +51,20 @@ deadline_in(int64_t nanoseconds)
     return nanoseconds == OS_NEVER ? OS_NEVER : nanoseconds == 0 ? 0 : os_now() + nanoseconds;
 }
 
+void
+begin(struct attempt *attempt, struct lock *lock, int64_t deadline)
+{
+    attempt_begin(attempt, lock, owner_calling(lock->threaded), deadline);
+}
+
 enum outcome
-call(operation *operation, struct lock *lock, int64_t deadline, struct report *report)
+call(lock_operation *operation, struct lock *lock, int64_t deadline, struct report *report)
 {
     struct attempt attempt;
     enum outcome outcome;
-    attempt_begin(&attempt, lock, deadline);
+    begin(&attempt, lock, deadline);
     do {
-        outcome = operation(&attempt);
+        outcome = lock_run(&attempt, operation);
     } while (outcome == LOCK_INTERRUPTED);
     attempt_end(&attempt);
     if (report != NULL) {
@@ -89,9 +95,9 @@ leave(struct lock *lock, struct report *report)
     enum outcome outcome = LOCK_RELEASED;
     if (call(lock_leave, lock, 0, NULL) == LOCK_OWNED) {
         os_pause(OS_MILLISECOND / 20); /* another thread of this owner may enter here */
-        attempt_begin(&attempt, lock, 0);
+        begin(&attempt, lock, 0);
         attempt.leaving = true;
-        while ((outcome = lock_release(&attempt)) == LOCK_INTERRUPTED) {
+        while ((outcome = lock_run(&attempt, lock_release)) == LOCK_INTERRUPTED) {
         }
         attempt_end(&attempt);
     }

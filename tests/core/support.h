@@ -4,8 +4,7 @@
 #define LOCKFILE_TESTS_SUPPORT_H
 
 #include "core/lock.h"
-
-typedef enum outcome operation(struct attempt *attempt);
+#include "mechanisms/files/files.h"
 
 /* Says what went wrong, on one line. What then happens is the program's own. */
 void defect(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -17,13 +16,17 @@ const char *outcome_name(enum outcome outcome);
 /* Ends the program: a test that cannot begin proves nothing. */
 void need(bool done, const char *what);
 
+/* The calling thread, as the owner that the lock has. */
+void begin(struct attempt *attempt, struct lock *lock, int64_t deadline);
+
 struct lock *make_lock(const struct mechanism *mechanism, const char *directory, const char *name,
                        bool threaded);
 struct lock *share(struct lock *lock); /* to be dropped */
 int64_t deadline_in(int64_t nanoseconds);
 
 /* One call, gone on with after signals. report NULL: not wanted. */
-enum outcome call(operation *operation, struct lock *lock, int64_t deadline, struct report *report);
+enum outcome call(lock_operation *operation, struct lock *lock, int64_t deadline,
+                  struct report *report);
 
 /* with: acquire(), until the block is counted. OWNED, or what acquire() said. */
 enum outcome enter(struct lock *lock, int64_t deadline, struct report *report);

@@ -1,14 +1,11 @@
-/* The mechanisms on the file system, and what they do alike whatever the shape of
- * the lock file.
- *
- * Whatever is removed is first compared, name against inode, with what is meant:
- * directories are renamed, locks are broken and claimed again, and names alone
- * would then hit somebody else's lock. Such a check and the removal behind it
- * are two system calls. Between them
- *   - the owner's own release and a stale break are kept off by the beacon, which
- *     only one of them can hold;
- *   - break_lock(), which removes live locks, is kept off by place.h's removals. */
-#include "mechanisms/files/place.h"
+/* What the mechanisms on the file system do alike, whatever the shape of the lock file. */
+#include "mechanisms/files/files.h"
+
+#include "core/vain.h"
+#include "mechanisms/files/removals.h"
+#include "mechanisms/files/search.h"
+#include "mechanisms/files/shape.h"
+#include "mechanisms/files/sweep.h"
 
 #include <errno.h>
 
@@ -18,10 +15,22 @@ shape_of(enum os_kind kind)
     return kind == OS_DIRECTORY ? &mkdir_shape : &link_shape;
 }
 
-static const struct shape *
-own_shape(const struct owned *owned)
+static void
+end_condemning(struct attempt *attempt)
 {
-    return owned->mechanism == &mkdir_mechanism ? &mkdir_shape : &link_shape;
+    struct files_place *place = place_of(attempt);
+    if (place->is_condemning) {
+        removals_admit(&place->directory, attempt->ground.local);
+        place->is_condemning = false;
+    }
+}
+
+static void
+files_close(struct attempt *attempt)
+{
+    end_condemning(attempt);
+    mkdir_end_backing_off(attempt);
+    place_close(attempt);
 }
 
 /* ---- Look ---- */
@@ -29,37 +38,42 @@ own_shape(const struct owned *owned)
 static enum outcome
 files_look(struct attempt *attempt, bool watched)
 {
+    struct files_place *place = place_of(attempt);
     struct os_status status;
+    if (place->is_emptied) {
+        return LOCK_STALE; /* its removal goes on */
+    }
     enum outcome outcome = place_find(attempt, watched, &status);
-    if (outcome != LOCK_STALE) {
+    if (outcome != LOCK_FOUND) {
         return outcome;
     }
-    outcome = place_look_up(attempt);
-    if (outcome != LOCK_FREE) {
+    outcome = judge_by_table(attempt);
+    if (outcome != LOCK_FOUND) {
         return outcome;
     }
     if (status.kind == OS_OTHER) {
-        return place_hold(attempt, LIFE_UNKNOWN, "its lock file is a special file");
+        return judge_held(attempt, LIFE_UNKNOWN, "its lock file is a special file");
     }
-    attempt->shape = shape_of(status.kind);
-    return attempt->shape->judge(attempt);
+    place->shape = shape_of(status.kind);
+    return place->shape->judge(attempt);
 }
 
 static bool
 files_is_there(struct attempt *attempt)
 {
     struct os_status status;
-    return os_status_at(&attempt->directory, attempt->lock->file, &status) != ENOENT;
+    return os_status_at(&place_of(attempt)->directory, attempt->lock->file, &status) != ENOENT;
 }
 
 static void
 files_identify(struct attempt *attempt)
 {
     struct holder *holder = &attempt->report.holder;
-    char name[OWNER_NAME_SIZE];
-    if (!holder->known && attempt->found.descriptor >= 0 &&
-        owner_find(&attempt->directory, attempt->found.inode, name) == 0) {
-        holder->known = owner_parse(name, &holder->name);
+    const struct files_place *place = place_of(attempt);
+    char name[NAME_SIZE];
+    if (!holder->known && !os_is_none(&place->found) &&
+        search_unique_name(&place->directory, place->found.inode, name) == 0) {
+        holder->known = proof_read_name(name, &holder->name);
     }
 }
 
@@ -68,100 +82,123 @@ files_identify(struct attempt *attempt)
 static enum outcome
 cannot_take_beacon(struct attempt *attempt, int error)
 {
-    switch (error) {
-    case ENOENT:
+    if (error == ENOENT) {
         return LOCK_FREE;
-    case EWOULDBLOCK:
-        wait_hurry(&attempt->wait); /* it lives, or another breaks it right now */
-        return place_hold(attempt, LIFE_UNKNOWN, NULL);
-    case EACCES:
-    case EPERM:
-        attempt->report.error = error;
-        return place_hold(attempt, LIFE_UNKNOWN, "its owner cannot be proven dead");
-    default:
-        return place_fail(&attempt->report, error, "take the beacon of the stale lock file");
     }
+    if (os_is_refused(error)) {
+        wait_hurry(&attempt->wait); /* it lives, or another breaks it right now */
+        return judge_held(attempt, LIFE_UNKNOWN, NULL);
+    }
+    if (os_is_forbidden(error)) {
+        attempt->report.error = error;
+        return judge_held(attempt, LIFE_UNKNOWN, "its owner cannot be proven dead");
+    }
+    return judge_failed(&attempt->report, error, "take the beacon of the stale lock file");
 }
 
 static enum outcome
 cannot_remove_stale(struct attempt *attempt, int error)
 {
-    switch (error) {
-    case ENOENT:
+    if (error == ENOENT) {
         return LOCK_FREE;
-    case EPERM:
-    case EACCES:
-    case EBUSY:
-        attempt->report.error = error;
-        return place_hold(attempt, LIFE_DEAD, "its lock file cannot be removed");
-    default:
-        return place_fail(&attempt->report, error, "remove the stale lock file");
     }
+    if (os_is_forbidden(error) || error == EBUSY) {
+        attempt->report.error = error;
+        return judge_held(attempt, LIFE_DEAD, "its lock file cannot be removed");
+    }
+    return judge_failed(&attempt->report, error, "remove the stale lock file");
+}
+
+static enum outcome
+refuse_removal(struct attempt *attempt)
+{
+    wait_hurry(&attempt->wait); /* a break_lock() is at work */
+    return judge_held(attempt, LIFE_DEAD, "its directory is locked by another program");
+}
+
+/* The lock directory was emptied, and is in nobody's way for long: WAITING, FREE. */
+static enum outcome
+finish_stale(struct attempt *attempt, int error)
+{
+    struct files_place *place = place_of(attempt);
+    place->is_emptied = place->shape->finish != NULL && place_is_patient(attempt, error);
+    return place->is_emptied ? LOCK_WAITING : LOCK_FREE;
+}
+
+static enum outcome
+go_on_removing_stale(struct attempt *attempt)
+{
+    struct files_place *place = place_of(attempt);
+    bool local = attempt->ground.local;
+    int error = removals_begin(&place->directory, local);
+    if (error == 0) {
+        error = place->shape->finish(&place->directory, attempt->lock->file, &place->found);
+        removals_end(&place->directory, local);
+    }
+    enum outcome outcome = finish_stale(attempt, error);
+    if (outcome == LOCK_FREE) {
+        sweep_all(&place->directory, attempt->ground);
+    }
+    return outcome;
 }
 
 /* Holding the beacon, by which breakers take turns. */
 static enum outcome
 remove_stale(struct attempt *attempt, struct os_file *beacon)
 {
-    const struct os_file *directory = &attempt->directory;
+    struct files_place *place = place_of(attempt);
+    const struct os_file *directory = &place->directory;
     const char *file = attempt->lock->file;
     bool local = attempt->ground.local;
     bool freed = false;
-    if (place_begin_removal(directory, local) != 0) {
-        wait_hurry(&attempt->wait); /* a break_lock() is at work */
-        return place_hold(attempt, LIFE_DEAD, "its directory is locked by another program");
+    if (removals_begin(directory, local) != 0) {
+        return refuse_removal(attempt);
     }
     /* Between the look and the beacon another breaker may have been here. */
-    int error = owner_check_afresh(directory, file, attempt->found.inode, local);
+    int error = entry_check_afresh(directory, file, place->found.inode, local);
     if (error == 0) {
-        error = attempt->shape->remove(directory, file, &attempt->found, attempt->found_name,
-                                       beacon, owner_remove_dead, &freed);
+        error = place->shape->remove(directory, file, &place->found, place->found_name, beacon,
+                                     entry_remove_dead, &freed);
     }
-    place_end_removal(directory, local);
-    return freed ? LOCK_FREE : cannot_remove_stale(attempt, error);
+    removals_end(directory, local);
+    return freed ? finish_stale(attempt, error) : cannot_remove_stale(attempt, error);
 }
 
 /* Breakers take turns by the beacon, which a look keeps from them for some microseconds; or for
  * as long as the process is stopped that looks. */
 #define LOOK_TIME (100 * OS_MILLISECOND)
 
-/* Whoever tries it, by this object. */
 static bool
 is_refused_for_long(const struct attempt *attempt)
 {
-    struct lock *lock = attempt->lock;
-    int64_t now = os_now();
-    os_lock();
-    if (!os_same(lock->refused, attempt->found.inode)) {
-        lock->refused = attempt->found.inode;
-        lock->refused_since = now;
-    }
-    bool long_since = now - lock->refused_since >= LOOK_TIME;
-    os_unlock();
-    return attempt->ground.local && long_since;
+    return attempt->ground.local && vain_refused_for(attempt->lock, attempt->found) >= LOOK_TIME;
 }
 
 /* Past a look that does not end. Shared, the beacon proves as well that the owner is dead, and
  * keeps it from lighting it again, and keeps off who has it alone. Those who share it take turns
  * by a mark on the lock file: who sees another's goes back. */
 static int
-take_beacon_beside_a_look(const struct attempt *attempt, const struct os_file *beacon)
+take_beacon_beside_a_look(const struct files_place *place, const struct os_file *beacon)
 {
     int error = os_flock(beacon, OS_SHARED);
     if (error == 0) {
-        error = os_mark(&attempt->found, OS_TURN);
+        error = os_mark(&place->found, OS_TURN);
     }
-    return error != 0 ? error : os_find_mark(&attempt->found, OS_TURN);
+    return error != 0 ? error : os_find_mark(&place->found, OS_TURN);
 }
 
 static enum outcome
 files_break_stale(struct attempt *attempt)
 {
+    struct files_place *place = place_of(attempt);
     struct os_file *beacon;
-    int error = attempt->shape->take_beacon(attempt, &beacon);
-    bool beside = error == EWOULDBLOCK && is_refused_for_long(attempt);
+    if (place->is_emptied) {
+        return go_on_removing_stale(attempt);
+    }
+    int error = place->shape->take_beacon(attempt, &beacon);
+    bool beside = os_is_refused(error) && is_refused_for_long(attempt);
     if (beside) {
-        error = take_beacon_beside_a_look(attempt, beacon);
+        error = take_beacon_beside_a_look(place, beacon);
     }
     enum outcome outcome =
         error == 0 ? remove_stale(attempt, beacon) : cannot_take_beacon(attempt, error);
@@ -169,10 +206,10 @@ files_break_stale(struct attempt *attempt)
         os_flock(beacon, OS_UNLOCK); /* outright: a fork may have copied the descriptor */
     }
     if (beside) {
-        os_unmark(&attempt->found, OS_TURN);
+        os_unmark(&place->found, OS_TURN);
     }
     if (error == 0 && outcome == LOCK_FREE) {
-        owner_sweep(&attempt->directory, attempt->ground);
+        sweep_all(&place->directory, attempt->ground);
     }
     return outcome;
 }
@@ -182,101 +219,186 @@ files_break_stale(struct attempt *attempt)
 /* Programs close descriptors behind our back (daemons close all). ENOENT: what they
  * stood for is not there any more. */
 static int
-mend(struct owned *owned)
+mend(struct files_claim *claim)
 {
-    int error = os_is_open(&owned->directory) ? 0 : place_reopen(owned);
-    return error != 0 ? error : own_shape(owned)->mend(owned);
+    int error = os_is_open(&claim->directory) ? 0 : place_reopen(claim);
+    return error != 0 ? error : claim->shape->mend(claim);
 }
 
 static int
-check_own(const struct owned *owned)
+check_own(const struct files_claim *claim)
 {
-    return owner_check_afresh(&owned->directory, owned->file, owned->inode, owned->local);
+    return entry_check_afresh(&claim->directory, claim->claim.file, claim->inode, claim->local);
 }
 
 static enum outcome
-files_confirm(struct attempt *attempt, struct owned *owned)
+files_confirm(struct attempt *attempt, struct claim *base)
 {
-    int error = mend(owned);
+    struct files_claim *claim = files_claim_of(base);
+    int error = mend(claim);
     if (error == 0) {
-        error = check_own(owned);
+        error = check_own(claim);
     }
-    if (error == 0 && !place_is_there(owned)) {
+    if (place_is_patient(attempt, error)) {
+        return LOCK_WAITING;
+    }
+    if (error == 0 && !place_is_there(claim)) {
         return LOCK_FREE;
     }
     return error == 0        ? LOCK_OWNED
            : error == ENOENT ? LOCK_BROKEN
-                             : place_fail(&attempt->report, error, "look at the lock file");
+                             : judge_failed(&attempt->report, error, "look at the lock file");
 }
 
 /* The lock file is not ours any more: nor shall the unique file be. */
 static void
-files_discard(struct owned *owned)
+files_discard(struct claim *base)
 {
-    owner_remove(&owned->directory, owned->unique_name, owned->beacon.inode);
-    table_drop(owned);
+    struct files_claim *claim = files_claim_of(base);
+    entry_remove(&claim->directory, base->unique_name, base->beacon.inode);
+    place_drop(claim);
 }
+
+static void
+files_abandon(struct claim *claim)
+{
+    place_drop(files_claim_of(claim));
+}
+
+/* ---- Release ---- */
 
 static enum outcome
 still_owned(struct report *report, int error, const char *doing)
 {
     report->owned = true;
-    if (error == EWOULDBLOCK) {
+    if (os_is_refused(error)) {
         report->reason = "another program has it locked";
     }
-    return place_fail(report, error, doing);
+    return judge_failed(report, error, doing);
+}
+
+/* Keeps off break_lock(), and makes sure that the lock file is ours still. */
+static int
+begin_removing_own(struct files_claim *claim)
+{
+    int error = mend(claim);
+    if (error == 0) {
+        error = removals_begin(&claim->directory, claim->local);
+    }
+    if (error == 0 && (error = check_own(claim)) != 0) {
+        removals_end(&claim->directory, claim->local);
+    }
+    return error;
 }
 
 /* Where waiters leave their marks: the lock file. */
 static const struct os_file *
-marked_file(const struct owned *owned)
+marked_file(const struct files_claim *claim)
 {
-    return owned->inside.descriptor >= 0 ? &owned->inside : &owned->beacon;
+    return os_is_none(&claim->inside) ? &claim->claim.beacon : &claim->inside;
+}
+
+/* It is not owned any more; and the lock directory is gone, unless the error says otherwise. */
+static enum outcome
+finish_release(struct attempt *attempt, struct files_claim *claim, int error)
+{
+    claim->is_emptied = claim->shape->finish != NULL && place_is_patient(attempt, error);
+    if (claim->is_emptied) {
+        return LOCK_WAITING;
+    }
+    place_drop(claim);
+    error = error == EAGAIN ? ENOTEMPTY : error;
+    return error == 0 ? LOCK_RELEASED
+                      : judge_failed(&attempt->report, error, "remove the rest of it");
+}
+
+static enum outcome
+go_on_releasing(struct attempt *attempt, struct files_claim *claim)
+{
+    int error = removals_begin(&claim->directory, claim->local);
+    if (error == 0) {
+        error = claim->shape->finish(&claim->directory, claim->claim.file, &claim->inside);
+        removals_end(&claim->directory, claim->local);
+    }
+    return finish_release(attempt, claim, error);
 }
 
 /* The beacon goes last. */
 static enum outcome
-files_release(struct attempt *attempt, struct owned *owned, bool *awaited)
+remove_own(struct attempt *attempt, struct files_claim *claim, bool *has_waiters)
 {
-    struct report *report = &attempt->report;
-    const struct os_file *directory = &owned->directory;
+    struct claim *base = &claim->claim;
     bool freed = false;
-    int error = mend(owned);
-    if (error == 0) {
-        error = place_patiently(place_begin_removal, directory, owned->local);
+    *has_waiters = claim->local && os_has_waiters(marked_file(claim), OS_FILE_QUEUE);
+    int error = claim->shape->remove(&claim->directory, base->file, &claim->inside,
+                                     base->unique_name, &base->beacon, entry_remove, &freed);
+    if (freed && error == EAGAIN) {
+        removals_end(&claim->directory, claim->local);
     }
-    if (error == 0 && (error = check_own(owned)) != 0) {
-        place_end_removal(directory, owned->local);
+    if (freed) {
+        return finish_release(attempt, claim, error);
     }
     if (error == ENOENT) {
-        files_discard(owned);
+        files_discard(base);
         return LOCK_BROKEN;
     }
-    if (error != 0) {
-        return still_owned(report, error, "make sure of the lock file");
+    removals_end(&claim->directory, claim->local);
+    return still_owned(&attempt->report, error, "remove the lock file");
+}
+
+static enum outcome
+files_release(struct attempt *attempt, struct claim *base, bool *has_waiters)
+{
+    struct files_claim *claim = files_claim_of(base);
+    *has_waiters = false;
+    if (claim->is_emptied) {
+        return go_on_releasing(attempt, claim);
     }
-    *awaited = owned->local && os_has_waiters(marked_file(owned), OS_FILE_QUEUE);
-    error = own_shape(owned)->remove(directory, owned->file, &owned->inside, owned->unique_name,
-                                     &owned->beacon, owner_remove, &freed);
-    if (!freed && error == ENOENT) {
-        files_discard(owned);
+    int error = begin_removing_own(claim);
+    if (error == 0) {
+        return remove_own(attempt, claim, has_waiters);
+    }
+    if (place_is_patient(attempt, error)) {
+        return LOCK_WAITING;
+    }
+    if (error == ENOENT) {
+        files_discard(base);
         return LOCK_BROKEN;
     }
-    if (!freed) {
-        place_end_removal(directory, owned->local);
-        return still_owned(report, error, "remove the lock file");
-    }
-    table_drop(owned);
-    return error == 0 ? LOCK_RELEASED : place_fail(report, error, "remove the rest of it");
+    return still_owned(&attempt->report, error, "make sure of the lock file");
 }
 
 /* ---- break_lock() ---- */
 
+/* Keeps removals off, and waits until none is in course. EAGAIN: one is; EWOULDBLOCK: another keeps
+ * us off, or one takes too long. */
+static int
+begin_condemning(struct attempt *attempt)
+{
+    struct files_place *place = place_of(attempt);
+    if (!place->is_condemning) {
+        int error = removals_exclude(&place->directory, attempt->ground.local, &place->is_marked);
+        if (error != 0) {
+            return error;
+        }
+        place->is_condemning = true;
+        place->condemns_until = os_now() + REMOVALS_TIME;
+    }
+    if (!place->is_marked || !removals_are_seen(&place->directory)) {
+        return 0;
+    }
+    if (os_now() < place->condemns_until) {
+        return EAGAIN;
+    }
+    end_condemning(attempt);
+    return EWOULDBLOCK;
+}
+
 /* Removes what is there if it is what was waited for. */
 static int
-condemn(struct attempt *attempt, const struct os_identity *waited_for, uint64_t *serial)
+condemn(struct attempt *attempt, const struct identity *waited_for, uint64_t *serial)
 {
-    const struct os_file *directory = &attempt->directory;
+    const struct os_file *directory = &place_of(attempt)->directory;
     const char *file = attempt->lock->file;
     struct os_identity there;
     struct os_status status;
@@ -285,10 +407,14 @@ condemn(struct attempt *attempt, const struct os_identity *waited_for, uint64_t 
     if (error == 0) {
         error = os_status_at(directory, file, &status);
     }
-    if (error != 0 || (waited_for != NULL && !os_is_identical(there, *waited_for))) {
+    if (error != 0) {
         return error;
     }
-    struct table_key key = {there.inode, directory->inode, file};
+    struct table_key key = {place_identity(directory, there.inode), file};
+    key.identity.born = there.born;
+    if (waited_for != NULL && !identity_is_same(key.identity, *waited_for)) {
+        return 0;
+    }
     if (!table_find(key, &owner, serial)) {
         *serial = 0;
     }
@@ -297,69 +423,62 @@ condemn(struct attempt *attempt, const struct os_identity *waited_for, uint64_t 
 
 /* What this process owned of it: by its serial, since the number may be reused by now. */
 static void
-drop_condemned(uint64_t serial)
+drop_condemned(struct attempt *attempt, uint64_t serial)
 {
-    struct owned *owned = serial != 0 ? table_take_serial(serial) : NULL;
-    if (owned != NULL) {
-        mend(owned);
-        files_discard(owned);
+    struct claim *claim = serial != 0 ? table_take_serial(serial, attempt->owner) : NULL;
+    if (claim != NULL) {
+        mend(files_claim_of(claim));
+        files_discard(claim);
     }
 }
 
 static enum outcome
-files_condemn(struct attempt *attempt, const struct os_identity *waited_for)
+cannot_condemn(struct attempt *attempt, int error)
+{
+    if (place_is_patient(attempt, error)) {
+        return LOCK_WAITING;
+    }
+    if (os_is_refused(error)) {
+        attempt->report.reason = "another program has it locked";
+    }
+    return judge_failed(&attempt->report, error, "lock the directory");
+}
+
+static enum outcome
+files_condemn(struct attempt *attempt, const struct identity *waited_for)
 {
     uint64_t serial = 0;
-    const struct os_file *directory = &attempt->directory;
-    bool local = attempt->ground.local;
-    int error = place_patiently(place_begin_condemning, directory, local);
+    int error = begin_condemning(attempt);
     if (error != 0) {
-        if (error == EWOULDBLOCK) {
-            attempt->report.reason = "another program has it locked";
-        }
-        return place_fail(&attempt->report, error, "lock the directory");
+        return cannot_condemn(attempt, error);
     }
     error = condemn(attempt, waited_for, &serial);
-    place_end_condemning(directory, local);
-    if (error != 0 && !owner_is_absent(error)) {
-        return place_fail(&attempt->report, error, "remove the lock file");
+    if (error == EAGAIN && place_is_patient(attempt, error)) {
+        return LOCK_WAITING;
+    }
+    end_condemning(attempt);
+    error = error == EAGAIN ? ENOTEMPTY : error;
+    if (error != 0 && !os_is_absent(error)) {
+        return judge_failed(&attempt->report, error, "remove the lock file");
     }
     if (error == 0) {
-        drop_condemned(serial);
-        owner_sweep(&attempt->directory, attempt->ground);
+        drop_condemned(attempt, serial);
+        sweep_all(&place_of(attempt)->directory, attempt->ground);
     }
     return LOCK_FREE;
 }
 
 /* ---- The mechanisms ---- */
 
-const struct mechanism link_mechanism = {
-    .open = place_open,
-    .close = place_close,
-    .claim = link_claim,
-    .look = files_look,
-    .is_there = files_is_there,
-    .identify = files_identify,
-    .recognise = place_recognise,
-    .break_stale = files_break_stale,
-    .confirm = files_confirm,
-    .release = files_release,
-    .discard = files_discard,
-    .condemn = files_condemn,
-};
+#define FILES_OPERATIONS                                                                  \
+    .begin = place_begin, .open = place_open, .close = files_close, .look = files_look,   \
+    .is_there = files_is_there, .identify = files_identify, .recognise = place_recognise, \
+    .break_stale = files_break_stale, .confirm = files_confirm, .discard = files_discard, \
+    .release = files_release, .abandon = files_abandon, .condemn = files_condemn
 
+const struct mechanism link_mechanism = {FILES_OPERATIONS, .claim = link_claim};
 const struct mechanism mkdir_mechanism = {
-    .unique_file_is_inside = true,
-    .open = place_open,
-    .close = place_close,
+    FILES_OPERATIONS,
     .claim = mkdir_claim,
-    .look = files_look,
-    .is_there = files_is_there,
-    .identify = files_identify,
-    .recognise = place_recognise,
-    .break_stale = files_break_stale,
-    .confirm = files_confirm,
-    .release = files_release,
-    .discard = files_discard,
-    .condemn = files_condemn,
+    .unique_file_is_inside = true,
 };

@@ -1,65 +1,73 @@
 /* The lock file of LinkFileLock: a hard link to the owner's unique file. link()
  * makes it or refuses, on every file system that has hard links, network ones
  * included. */
-#include "mechanisms/files/place.h"
+#include "mechanisms/files/removals.h"
+#include "mechanisms/files/search.h"
+#include "mechanisms/files/shape.h"
+#include "mechanisms/files/unique.h"
 
 #include <errno.h>
 
 /* ---- Claim ---- */
 
-static void
-refuse_link(struct attempt *attempt, int error)
+/* withdrawn: nothing is left of the claim. */
+static enum outcome
+refuse_link(struct attempt *attempt, int error, bool withdrawn)
 {
-    /* EACCES: a policy of the system, since in this directory a file could be made. */
-    if (error == EPERM || error == EOPNOTSUPP || error == EMLINK || error == EXDEV ||
-        error == ENOSYS || error == EACCES) {
+    if (withdrawn && place_is_patient(attempt, error)) {
+        return LOCK_WAITING; /* a break_lock() is at work */
+    }
+    /* EACCES is a policy of the system, since in this directory a file could be made. */
+    if (os_link_is_unsupported(error)) {
         attempt->report.reason = "hard links are refused here; MkdirFileLock needs none";
     }
-    place_fail(&attempt->report, error, "link the unique file");
+    judge_failed(&attempt->report, error, "link the unique file");
+    return error == EEXIST ? LOCK_HELD : error == ENOENT ? LOCK_FREE : LOCK_FAILED;
 }
 
 static int
-check_published(const struct attempt *attempt, const struct owned *claim)
+check_published(struct attempt *attempt, const struct files_claim *claim)
 {
-    return owner_check_afresh(&attempt->directory, claim->file, claim->beacon.inode,
-                              attempt->ground.local);
+    return entry_check_afresh(&place_of(attempt)->directory, claim->claim.file,
+                              claim->claim.beacon.inode, attempt->ground.local);
 }
 
 /* Some FUSE file systems number hard links apart: there nobody could ever tell
  * whose a lock file is. Nobody breaks it meanwhile, so it is what we have made. */
 static int
-unpublish_if_numbered_apart(struct attempt *attempt, const struct owned *claim)
+unpublish_if_numbered_apart(struct attempt *attempt, const struct files_claim *claim)
 {
-    const struct os_file *directory = &attempt->directory;
+    const struct os_file *directory = &place_of(attempt)->directory;
     struct os_identity lock_file, unique;
     int error = check_published(attempt, claim);
     if (error != ENOENT) {
         return error; /* not seen is not numbered apart */
     }
-    if (os_identify(directory, claim->file, &lock_file) != 0 ||
-        os_identify(directory, claim->unique_name, &unique) != 0 || lock_file.born != unique.born) {
+    if (os_identify(directory, claim->claim.file, &lock_file) != 0 ||
+        os_identify(directory, claim->claim.unique_name, &unique) != 0 ||
+        lock_file.born != unique.born) {
         return EEXIST;
     }
-    os_unlink(directory, claim->file);
+    os_unlink(directory, claim->claim.file);
     return EOPNOTSUPP;
 }
 
 static int
-link_carefully(struct attempt *attempt, const struct owned *claim)
+link_carefully(struct attempt *attempt, const struct files_claim *claim)
 {
-    const struct os_file *directory = &attempt->directory;
+    const struct os_file *directory = &place_of(attempt)->directory;
     if (attempt->ground.local) {
-        return os_link(directory, claim->unique_name, claim->file);
+        return os_link(directory, claim->claim.unique_name, claim->claim.file);
     }
-    int error = place_patiently(place_begin_removal, directory, false);
+    int error = removals_begin(directory, false);
     if (error != 0) {
         return error;
     }
-    error = os_link(directory, claim->unique_name, claim->file);
+    error = os_link(directory, claim->claim.unique_name, claim->claim.file);
     if (error == 0) {
         error = unpublish_if_numbered_apart(attempt, claim);
     }
-    place_end_removal(directory, false);
+    removals_end(directory, false);
     return error;
 }
 
@@ -67,7 +75,7 @@ link_carefully(struct attempt *attempt, const struct owned *claim)
  * network server may have done it and lost the reply. Links are never counted:
  * a backup that makes one of its own would make the count lie. */
 static int
-publish(struct attempt *attempt, const struct owned *claim)
+publish(struct attempt *attempt, const struct files_claim *claim)
 {
     int refused = link_carefully(attempt, claim);
     if (refused == 0) {
@@ -80,38 +88,40 @@ publish(struct attempt *attempt, const struct owned *claim)
 
 /* A contender leaves nothing, even when it is killed while it waits. If we could
  * not see whether the link was made, the unique file stays: without it nobody
- * could tell whose lock file that is. */
-static void
-withdraw(struct attempt *attempt, struct owned *claim)
+ * could tell whose lock file that is. False: it does. */
+static bool
+withdraw(struct attempt *attempt, struct files_claim *claim)
 {
-    if (check_published(attempt, claim) == ENOENT) {
-        owner_remove(&attempt->directory, claim->unique_name, claim->beacon.inode);
+    const struct claim *base = &claim->claim;
+    bool withdrawn = check_published(attempt, claim) == ENOENT;
+    if (withdrawn) {
+        entry_remove(&place_of(attempt)->directory, base->unique_name, base->beacon.inode);
     }
-    table_drop(claim);
+    place_drop(claim);
+    return withdrawn;
 }
 
 enum outcome
 link_claim(struct attempt *attempt)
 {
-    const struct lock *lock = attempt->lock;
-    struct owned *claim = table_new(lock->mechanism, attempt->owner, lock_name(lock), "");
+    struct files_claim *claim = place_new_claim(attempt, &link_shape);
     if (claim == NULL) {
-        return place_fail(&attempt->report, ENOMEM, "allocate");
+        return LOCK_FAILED;
     }
-    int error = owner_create(&attempt->directory, attempt->ground, lock->host, attempt->owner,
-                             &claim->beacon, claim->unique_name);
+    struct claim *base = &claim->claim;
+    struct unique_want want = {&place_of(attempt)->directory, attempt->lock->host, attempt->owner,
+                               attempt->ground};
+    int error = unique_make(want, &unique_file, &base->beacon, base->unique_name);
     if (error != 0) {
-        table_drop(claim);
-        place_fail(&attempt->report, error, "create the unique file");
+        place_drop(claim);
+        judge_failed(&attempt->report, error, "create the unique file");
         return error == ENOENT ? LOCK_FREE : LOCK_FAILED;
     }
-    error = place_enter(attempt, claim, claim->beacon.inode) ? publish(attempt, claim) : ECANCELED;
+    error = place_enter(attempt, claim, base->beacon.inode) ? publish(attempt, claim) : ECANCELED;
     if (error == 0) {
         return place_own(attempt, claim);
     }
-    withdraw(attempt, claim);
-    refuse_link(attempt, error);
-    return error == EEXIST ? LOCK_HELD : error == ENOENT ? LOCK_FREE : LOCK_FAILED;
+    return refuse_link(attempt, error, withdraw(attempt, claim));
 }
 
 /* ---- Judge ---- */
@@ -119,11 +129,11 @@ link_claim(struct attempt *attempt)
 /* Some FUSE file systems give two kernel inodes to two hard links: then a beacon
  * is seen by the name alone that it was taken by. */
 static int
-look_by_unique_name(struct attempt *attempt)
+look_by_unique_name(const struct files_place *place)
 {
     struct os_file file;
     struct os_status status;
-    int error = os_open(&attempt->directory, attempt->found_name, OS_READ, &file, &status);
+    int error = os_open(&place->directory, place->found_name, OS_READ, &file, &status);
     if (error != 0) {
         return error;
     }
@@ -138,33 +148,34 @@ static enum outcome
 judge_dark(struct attempt *attempt)
 {
     static const char not_ours[] = "its lock file was not made by this protocol";
-    struct os_identity there = place_recognise(attempt);
-    if (there.inode.number != 0 && os_is_identical(there, attempt->foreign)) {
-        return place_hold(attempt, LIFE_UNKNOWN, not_ours); /* a directory is long to search */
+    struct files_place *place = place_of(attempt);
+    struct identity there = place_recognise(attempt);
+    if (!identity_is_none(there) && identity_is_same(there, place->foreign)) {
+        return judge_held(attempt, LIFE_UNKNOWN, not_ours); /* a directory is long to search */
     }
-    int error = owner_find(&attempt->directory, attempt->found.inode, attempt->found_name);
+    int error = search_unique_name(&place->directory, place->found.inode, place->found_name);
     if (error == ENOENT) {
-        error = owner_check(&attempt->directory, attempt->lock->file, attempt->found.inode);
+        error = entry_check(&place->directory, attempt->lock->file, place->found.inode);
         if (error == ENOENT) {
             return LOCK_FREE; /* released while we searched */
         }
-        attempt->foreign = there;
-        return place_hold(attempt, LIFE_UNKNOWN, not_ours);
+        place->foreign = there;
+        return judge_held(attempt, LIFE_UNKNOWN, not_ours);
     }
     if (error != 0) {
-        return place_fail(&attempt->report, error, "list the directory");
+        return judge_failed(&attempt->report, error, "list the directory");
     }
-    error = attempt->ground.local ? 0 : look_by_unique_name(attempt);
+    error = attempt->ground.local ? 0 : look_by_unique_name(place);
     if (error != 0) {
-        return place_hold(attempt, error == EWOULDBLOCK ? LIFE_ALIVE : LIFE_UNKNOWN, NULL);
+        return judge_held(attempt, os_is_refused(error) ? LIFE_ALIVE : LIFE_UNKNOWN, NULL);
     }
-    return place_judge_name(attempt);
+    return judge_by_name(attempt, place->found_name);
 }
 
 static enum outcome
 link_judge(struct attempt *attempt)
 {
-    enum outcome outcome = place_look_at_beacon(attempt, &attempt->found);
+    enum outcome outcome = place_look_at_beacon(attempt, &place_of(attempt)->found);
     return outcome == LOCK_STALE ? judge_dark(attempt) : outcome;
 }
 
@@ -172,29 +183,29 @@ link_judge(struct attempt *attempt)
 
 /* Takes the beacon under one of its names. Writing is needed on network file systems only. */
 static int
-take_by_name(struct attempt *attempt, const char *name)
+take_by_name(struct files_place *place, const char *name)
 {
-    int error =
-        place_open_beacon(&attempt->directory, name, attempt->found.inode, &attempt->beacon);
-    return error == 0 ? owner_take_beacon(&attempt->beacon) : error;
+    int error = unique_open_beacon(&place->directory, name, place->found.inode, &place->beacon);
+    return error == 0 ? unique_take_beacon(&place->beacon) : error;
 }
 
 static int
 link_take_beacon(struct attempt *attempt, struct os_file **beacon)
 {
+    struct files_place *place = place_of(attempt);
     if (attempt->ground.local) {
-        *beacon = &attempt->found;
-        return owner_take_beacon(*beacon);
+        *beacon = &place->found;
+        return unique_take_beacon(*beacon);
     }
-    int error = take_by_name(attempt, attempt->lock->file);
+    int error = take_by_name(place, attempt->lock->file);
     if (error == 0) {
         /* One beacon for both names, on most file systems: it is given back before
          * the other name is asked. The proof is that each was granted. */
-        os_flock(&attempt->beacon, OS_UNLOCK);
-        os_close(&attempt->beacon);
-        error = take_by_name(attempt, attempt->found_name);
+        os_flock(&place->beacon, OS_UNLOCK);
+        os_close(&place->beacon);
+        error = take_by_name(place, place->found_name);
     }
-    *beacon = &attempt->beacon;
+    *beacon = &place->beacon;
     return error;
 }
 
@@ -202,7 +213,8 @@ link_take_beacon(struct attempt *attempt, struct os_file **beacon)
  * would leave a lock file that nobody can attribute. */
 static int
 link_remove(const struct os_file *directory, const char *file, const struct os_file *inside,
-            const char *unique_name, struct os_file *beacon, remover *remove_unique, bool *freed)
+            const char *unique_name, struct os_file *beacon, entry_remover *remove_unique,
+            bool *freed)
 {
     (void)inside;
     int error = os_unlink(directory, file);
@@ -217,9 +229,10 @@ link_remove(const struct os_file *directory, const char *file, const struct os_f
 /* By the unique name, which is ours alone: the inode's number may have been
  * given to another lock since the descriptor went that pinned it. */
 static int
-link_mend(struct owned *owned)
+link_mend(struct files_claim *claim)
 {
-    return os_is_open(&owned->beacon) ? 0 : place_relight(owned, &owned->directory);
+    bool is_open = os_is_open(&claim->claim.beacon);
+    return is_open ? 0 : place_relight(claim, &claim->directory);
 }
 
 const struct shape link_shape = {

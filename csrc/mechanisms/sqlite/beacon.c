@@ -1,5 +1,7 @@
 #include "mechanisms/sqlite/beacon.h"
 
+#include "mechanisms/sqlite/trust.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,11 +22,11 @@ struct shared {
     struct shared *next;
     unsigned claims;
     struct os_file file;
-    struct owner_ground ground; /* an open file's file system does not change */
+    struct ground ground; /* an open file's file system does not change */
     char path[];
 };
 
-/* Most recently used first. Guarded by os_lock(), as are its claims. */
+/* Most recently used first. Guarded by the mutex, as are its claims. */
 static struct shared *files;
 static uint64_t files_generation;
 
@@ -38,9 +40,9 @@ beacon_path(const char *database, char path[OS_PATH_SIZE])
 
 /* A child's copies were closed by the fork. */
 static void
-discard_parent_files(void)
+forget_parent_locked(void)
 {
-    if (files_generation == os_generation()) {
+    if (!os_has_forked(&files_generation)) {
         return;
     }
     while (files != NULL) {
@@ -48,13 +50,13 @@ discard_parent_files(void)
         os_free_later_locked(files);
         files = next;
     }
-    files_generation = os_generation();
 }
 
 /* Takes out one that is idle, if there are too many; the caller closes it. */
 static struct shared *
-take_oldest_idle(void)
+take_oldest_idle_locked(void)
 {
+    os_assert_locked();
     struct shared **oldest = NULL;
     unsigned idle = 0;
     for (struct shared **link = &files; *link != NULL; link = &(*link)->next) {
@@ -82,12 +84,11 @@ close_shared(struct shared *shared)
 
 /* Counts a claim more, and moves it to the front. */
 static bool
-find_shared(const char *path, struct os_inode inode, struct os_file *file,
-            struct owner_ground *ground)
+find_shared(const char *path, struct os_inode inode, struct os_file *file, struct ground *ground)
 {
     bool found = false;
-    os_lock();
-    discard_parent_files();
+    os_mutex_lock();
+    forget_parent_locked();
     for (struct shared **link = &files; *link != NULL && !found; link = &(*link)->next) {
         struct shared *shared = *link;
         if (os_same(shared->file.inode, inode) && strcmp(shared->path, path) == 0) {
@@ -101,19 +102,19 @@ find_shared(const char *path, struct os_inode inode, struct os_file *file,
             break;
         }
     }
-    os_unlock();
+    os_mutex_unlock();
     return found;
 }
 
 static void
 enter_shared(struct shared *shared)
 {
-    os_lock();
-    discard_parent_files();
+    os_mutex_lock();
+    forget_parent_locked();
     shared->claims = 1;
     shared->next = files;
     files = shared;
-    os_unlock();
+    os_mutex_unlock();
 }
 
 /* Takes out what was lost, so that it is not found again. Its claims find that out
@@ -122,7 +123,7 @@ static void
 drop_lost(const struct os_file *file)
 {
     struct shared *lost = NULL;
-    os_lock();
+    os_mutex_lock();
     for (struct shared **link = &files; *link != NULL; link = &(*link)->next) {
         if ((*link)->file.serial == file->serial) {
             lost = *link;
@@ -130,23 +131,23 @@ drop_lost(const struct os_file *file)
             break;
         }
     }
-    os_unlock();
+    os_mutex_unlock();
     close_shared(lost);
 }
 
 void
 beacon_leave(const struct os_file *file)
 {
-    os_lock();
-    discard_parent_files();
+    os_mutex_lock();
+    forget_parent_locked();
     for (struct shared *shared = files; shared != NULL; shared = shared->next) {
         if (shared->file.serial == file->serial) {
             shared->claims--;
             break;
         }
     }
-    struct shared *oldest = take_oldest_idle();
-    os_unlock();
+    struct shared *oldest = take_oldest_idle_locked();
+    os_mutex_unlock();
     close_shared(oldest);
 }
 
@@ -158,7 +159,7 @@ open_file(const char *path, unsigned mode, struct os_file *file)
     if (error != 0) {
         return error;
     }
-    error = status.kind == OS_REGULAR ? owner_check_trust(path, &status) : ENODEV;
+    error = status.kind == OS_REGULAR ? trust_check(path, &status) : ENODEV;
     /* Whoever may use the database must be able to use this. */
     if (error == 0 && status.mode != mode && status.user == os_user()) {
         error = os_set_mode(file, mode);
@@ -173,7 +174,7 @@ static int
 open_shared(const char *path, unsigned mode, struct shared *shared)
 {
     int error = open_file(path, mode, &shared->file);
-    if (error == 0 && (error = owner_ground(&shared->file, &shared->ground)) != 0) {
+    if (error == 0 && (error = proof_find_ground(&shared->file, &shared->ground)) != 0) {
         os_close(&shared->file);
     }
     return error;
@@ -181,7 +182,7 @@ open_shared(const char *path, unsigned mode, struct shared *shared)
 
 int
 beacon_share(const char *path, unsigned mode, bool make, struct os_file *file,
-             struct owner_ground *ground)
+             struct ground *ground)
 {
     struct os_status status;
     int error = os_status_at(&os_anywhere, path, &status);
@@ -263,7 +264,7 @@ beacon_open_latch(const char *path, unsigned mode, struct os_file *latch, bool *
 {
     struct os_status status;
     int error = open_file(path, mode, latch);
-    *shared = error == EACCES || error == EROFS || error == EPERM;
+    *shared = os_is_read_only(error);
     if (!*shared) {
         return error;
     }
@@ -271,7 +272,7 @@ beacon_open_latch(const char *path, unsigned mode, struct os_file *latch, bool *
     if (unreadable != 0) {
         return unreadable == ENOENT ? error : unreadable;
     }
-    error = status.kind == OS_REGULAR ? owner_check_trust(path, &status) : ENODEV;
+    error = status.kind == OS_REGULAR ? trust_check(path, &status) : ENODEV;
     if (error != 0) {
         os_close(latch);
     }

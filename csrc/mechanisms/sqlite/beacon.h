@@ -11,7 +11,7 @@
 #ifndef LOCKFILE_BEACON_H
 #define LOCKFILE_BEACON_H
 
-#include "core/owner.h"
+#include "core/proof.h"
 
 /* Which claim it is: the number of the file's inode, and the byte. */
 struct beacon {
@@ -26,7 +26,7 @@ bool beacon_path(const char *database, char path[OS_PATH_SIZE]);
  * the mode of the database; else ENOENT. It stays open until each beacon_share() has its
  * beacon_leave(), and a while longer. ENODEV: what is there is no plain file. */
 int beacon_share(const char *path, unsigned mode, bool make, struct os_file *file,
-                 struct owner_ground *ground);
+                 struct ground *ground);
 void beacon_leave(const struct os_file *file);
 
 /* Locks a fresh byte. */

@@ -1,37 +1,11 @@
 #include "mechanisms/sqlite/connection.h"
-#include "core/owner.h"
 #include "mechanisms/sqlite/beacon.h"
+#include "mechanisms/sqlite/trust.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- The GIL ---- */
-
-void
-caller_leave(struct caller *caller)
-{
-    caller->thread = PyEval_SaveThread();
-}
-
-void
-caller_return(struct caller *caller)
-{
-    PyEval_RestoreThread(caller->thread);
-}
-
-void
-caller_restore(struct caller *caller, PyObject *error)
-{
-    PyObject *dropped = caller->error;
-    caller->error = error;
-    if (dropped != NULL) {
-        caller_return(caller);
-        Py_DECREF(dropped);
-        caller_leave(caller);
-    }
-}
 
 /* ---- The sqlite3 module ---- */
 
@@ -143,26 +117,18 @@ classify(PyObject *error)
     }
 }
 
-/* Keeps the exception, with the traceback of nobody. */
 int
-connection_take_error(struct caller *caller)
+connection_take_error(struct request *request)
 {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    PyObject *former = caller->error;
-    caller->error = value;
-    Py_XDECREF(former);
-    if (value == NULL || PyErr_GivenExceptionMatches(value, PyExc_MemoryError)) {
+    PyObject *error = python_call_take_error(request->python);
+    if (error == NULL || PyErr_GivenExceptionMatches(error, PyExc_MemoryError)) {
         return ENOMEM;
     }
-    return classify(value);
+    return classify(error);
 }
 
 int
-connection_execute(struct caller *caller, const struct connection *connection, PyObject *sql,
+connection_execute(struct request *request, const struct connection *connection, PyObject *sql,
                    PyObject *parameters, PyObject **rows, long *count)
 {
     const struct sqlite3_names *names = connection->names;
@@ -183,7 +149,7 @@ connection_execute(struct caller *caller, const struct connection *connection, P
     Py_XDECREF(parameters);
     if (PyErr_Occurred()) {
         Py_XDECREF(fetched);
-        return connection_take_error(caller);
+        return connection_take_error(request);
     }
     if (rows != NULL) {
         *rows = fetched;
@@ -192,10 +158,11 @@ connection_execute(struct caller *caller, const struct connection *connection, P
 }
 
 int
-connection_execute_simply(struct caller *caller, const struct connection *connection, PyObject *sql)
+connection_execute_simply(struct request *request, const struct connection *connection,
+                          PyObject *sql)
 {
     PyObject *rows = NULL;
-    int error = connection_execute(caller, connection, sql, PyTuple_New(0), &rows, NULL);
+    int error = connection_execute(request, connection, sql, PyTuple_New(0), &rows, NULL);
     if (error == 0) {
         Py_DECREF(rows);
     }
@@ -213,9 +180,9 @@ connection_new(const char *path, const struct sqlite3_names *names)
         char *beacons = connection->path + size;
         connection->generation = os_generation();
         connection->names = names;
-        connection->number.descriptor = -1;
-        connection->spare.descriptor = -1;
-        connection->latch.descriptor = -1;
+        connection->number = OS_NO_FILE;
+        connection->spare = OS_NO_FILE;
+        connection->latch = OS_NO_FILE;
         memcpy(connection->path, path, size);
         connection->beacons = strcat(strcpy(beacons, path), "-beacons");
     }
@@ -244,7 +211,7 @@ try_latch(struct connection *connection, unsigned mode)
     }
     int error = beacon_latch(&connection->latch, connection->latch_is_shared);
     connection->latched = error == 0;
-    if (error == EWOULDBLOCK) {
+    if (os_is_refused(error)) {
         return EBUSY;
     }
     return os_flock_is_unsupported(error) ? 0 : error;
@@ -330,7 +297,7 @@ connect(const struct sqlite3_names *names, const char *path, const char *query)
 }
 
 static int
-open_object(struct caller *caller, struct connection *connection, const char *query)
+open_object(struct request *request, struct connection *connection, const char *query)
 {
     const struct sqlite3_names *names = connection->names;
     connection->object = connect(names, connection->path, query);
@@ -338,7 +305,7 @@ open_object(struct caller *caller, struct connection *connection, const char *qu
         connection->cursor = PyObject_CallMethodObjArgs(connection->object, names->cursor, NULL);
     }
     if (connection->cursor == NULL) {
-        int error = connection_take_error(caller);
+        int error = connection_take_error(request);
         connection_close(connection);
         return error;
     }
@@ -346,10 +313,11 @@ open_object(struct caller *caller, struct connection *connection, const char *qu
 }
 
 int
-connection_open_to_look(struct caller *caller, struct connection *connection, struct os_inode inode)
+connection_open_to_look(struct request *request, struct connection *connection,
+                        struct os_inode inode)
 {
     connection->inode = inode;
-    return open_object(caller, connection, "?mode=ro&immutable=1&cache=private");
+    return open_object(request, connection, "?mode=ro&immutable=1&cache=private");
 }
 
 static bool
@@ -401,7 +369,7 @@ connection_spare(struct connection *connection)
 }
 
 int
-connection_open(struct caller *caller, struct connection *connection, struct os_inode inode)
+connection_open(struct request *request, struct connection *connection, struct os_inode inode)
 {
     struct os_numbers before;
     int error = EAGAIN;
@@ -410,7 +378,7 @@ connection_open(struct caller *caller, struct connection *connection, struct os_
         connection->inode = inode;
         error = find_numbers(connection, &before);
         if (error == 0) {
-            error = open_object(caller, connection,
+            error = open_object(request, connection,
                                 connection->is_read_only ? "?mode=ro&cache=private"
                                                          : "?mode=rw&cache=private");
         }
@@ -457,7 +425,7 @@ close_object(PyObject *object, PyObject *close)
 void
 connection_close(struct connection *connection)
 {
-    bool lost = connection->number.descriptor >= 0 && !connection_is_kept(connection);
+    bool lost = !os_is_none(&connection->number) && !connection_is_kept(connection);
     PyObject *object = connection->object, *cursor = connection->cursor;
     connection_abandon(connection);
     if (!lost) {
@@ -498,7 +466,7 @@ connection_check_companions(const struct connection *connection)
     char path[OS_PATH_SIZE];
     struct os_status status;
     int error = 0;
-    if (!owner_is_public(connection->path)) {
+    if (!trust_is_public(connection->path)) {
         return 0;
     }
     for (size_t i = 0; error == 0 && i < sizeof suffixes / sizeof *suffixes; i++) {
@@ -507,7 +475,7 @@ connection_check_companions(const struct connection *connection)
         }
         os_make_file(&os_anywhere, path); /* or it is there: whose, is the question */
         if (os_status_at(&os_anywhere, path, &status) == 0) {
-            error = status.kind == OS_REGULAR ? owner_check_trust(path, &status) : EPERM;
+            error = status.kind == OS_REGULAR ? trust_check(path, &status) : EPERM;
         }
     }
     return error;

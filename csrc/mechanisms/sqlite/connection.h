@@ -18,27 +18,18 @@
 
 #include <Python.h>
 
+#include "mechanisms/python_call.h"
 #include "platform/os.h"
 
 struct pool;
 
-/* Who calls: for as long as one call of a method lasts. */
-struct caller {
-    PyThreadState *thread; /* while the GIL is released */
+/* Who asks the database, and why there was no answer. */
+struct request {
+    struct python_call *python; /* NULL: Python is gone */
     struct pool *pool;
-    PyObject *error;  /* what sqlite3 raised last */
     int locker;       /* the process that has locked the busy database; 0: not known */
     bool latched_out; /* it is busy with another connection's statement */
-    bool claiming;    /* acquire() calls, not who only looks */
-    int64_t patience; /* when a busy database is not asked any more, whatever for; 0: it depends */
 };
-
-/* Gives up the GIL and takes it back. */
-void caller_leave(struct caller *caller);
-void caller_return(struct caller *caller);
-
-/* Drops the last error, and takes over one that was set aside. Without the GIL. */
-void caller_restore(struct caller *caller, PyObject *error);
 
 /* What is asked of the sqlite3 module: looked up once. The module's connections and values
  * of types of our own, so that nothing that the program has replaced, registered or adapted
@@ -82,11 +73,11 @@ void connection_unlatch(struct connection *connection);
 void connection_close_latch(struct connection *connection);
 
 /* 0; or what database.h says of a statement. */
-int connection_open(struct caller *caller, struct connection *connection, struct os_inode inode);
+int connection_open(struct request *request, struct connection *connection, struct os_inode inode);
 
 /* Opens it without a lock, a log or a journal: nothing of what others do with it is
  * disturbed, and what they are just writing may be read. */
-int connection_open_to_look(struct caller *caller, struct connection *connection,
+int connection_open_to_look(struct request *request, struct connection *connection,
                             struct os_inode inode);
 void connection_spare(struct connection *connection); /* takes a number in advance */
 void connection_close(struct connection *connection);
@@ -111,14 +102,14 @@ PyObject *connection_integer(const struct connection *connection, uint64_t numbe
 
 /* Runs a statement to its end. Takes over the parameters, which may be NULL with an exception.
  * rows: fetches them; count: how many rows it has changed. */
-int connection_execute(struct caller *caller, const struct connection *connection, PyObject *sql,
+int connection_execute(struct request *request, const struct connection *connection, PyObject *sql,
                        PyObject *parameters, PyObject **rows, long *count);
-int connection_execute_simply(struct caller *caller, const struct connection *connection,
+int connection_execute_simply(struct request *request, const struct connection *connection,
                               PyObject *sql);
 
 /* Takes over the exception that is set, if any: ENOMEM, EBUSY, EIO; and two that tell that
  * SQLite could not open a file, or that it is none of SQLite's. */
 enum { CONNECTION_CANNOT_OPEN = -20, CONNECTION_NO_DATABASE = -21 };
-int connection_take_error(struct caller *caller);
+int connection_take_error(struct request *request);
 
 #endif

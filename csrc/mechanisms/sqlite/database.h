@@ -11,10 +11,7 @@
 #include <Python.h>
 
 #include "mechanisms/sqlite/beacon.h"
-#include "mechanisms/sqlite/pool.h"
-
-/* The pool of connections of this interpreter, with the GIL. NULL with an exception. */
-PyObject *database_pool(void);
+#include "mechanisms/sqlite/sql.h"
 
 /* Where a lock's row is. */
 struct row_place {
@@ -26,7 +23,7 @@ struct row_place {
 
 /* What it says. */
 struct row {
-    char owner[OWNER_NAME_SIZE];
+    char owner[NAME_SIZE];
     struct beacon beacon;
 };
 
@@ -34,31 +31,31 @@ struct row {
  *     ENOENT   there is no such row (or table)
  *     EBUSY    others use the database just now
  *     EPERM    somebody else has put a file there that belongs to the database, see
- *              owner_check_trust()
+ *              trust_check()
  *     DATABASE_MOVED    the path leads to another database than the place says
  *     DATABASE_FOREIGN  it holds tables of somebody else's
  *     DATABASE_FORKED   this process was forked in the middle of a statement
  *     ENOMEM
- *     EIO      and caller->error says why; or another number of the system's
+ *     EIO      and request->python->error says why; or another number of the system's
  * Insert adds the row unless there is one: then it is EEXIST. Delete removes that very row. */
 enum { DATABASE_MOVED = -1, DATABASE_FOREIGN = -2, DATABASE_FORKED = -3 };
 
 /* Whether it may become or be ours, before the first file is made beside it. */
-int database_recognise(struct caller *caller, struct row_place place);
+int database_recognise(struct request *request, struct row_place place);
 
-int database_select(struct caller *caller, struct row_place place, struct row *row);
-int database_insert(struct caller *caller, struct row_place place, const struct row *row,
+int database_select(struct request *request, struct row_place place, struct row *row);
+int database_insert(struct request *request, struct row_place place, const struct row *row,
                     bool is_local);
-int database_delete(struct caller *caller, struct row_place place, struct beacon beacon);
+int database_delete(struct request *request, struct row_place place, struct beacon beacon);
 
 /* Some rows whose beacons are in one file, in the order of their names: those after the
  * place's row, which moves on to the last of them. */
-#define DATABASE_LISTED 64
+#define DATABASE_LISTED SQL_LISTED
 struct listed {
     char *name; /* to be freed */
     struct row row;
 };
-int database_list(struct caller *caller, struct row_place place, uint64_t file,
+int database_list(struct request *request, struct row_place place, uint64_t file,
                   struct listed listed[DATABASE_LISTED], int *count);
 
 #endif

@@ -1,8 +1,73 @@
 #include "mechanisms/sqlite/ending.h"
 
+#include "mechanisms/sqlite/sql.h"
 #include "mechanisms/sqlite/sqlite.h"
 
+#include <errno.h>
 #include <stdio.h>
+
+#define PATIENCE (2 * OS_SECOND) /* with a busy database, for all rows together */
+
+/* ---- The rows ---- */
+
+/* In the attempt's steps, as lock.h has it for who still has a lock object. */
+static enum outcome
+release_in_steps(struct attempt *attempt, struct claim *claim)
+{
+    enum outcome outcome;
+    bool has_waiters;
+    while ((outcome = sqlite_mechanism.release(attempt, claim, &has_waiters)) == LOCK_WAITING &&
+           wait_sleep(&attempt->wait) == 0) {
+    }
+    return outcome;
+}
+
+/* False: what is left of its time, or of the user's patience, is not for rows. */
+static bool
+release_at_exit(struct python_call *call, struct claim *claim, int64_t limit)
+{
+    struct attempt attempt;
+    struct lock *lock =
+        lock_new(&sqlite_mechanism, claim->lock_file, claim->lock_file, claim->store, false);
+    if (lock == NULL) {
+        sqlite_mechanism.abandon(claim);
+        return true;
+    }
+    attempt_begin(&attempt, lock, claim->owner, 0);
+    attempt.patience_limit = limit;
+    python_call_leave(call);
+    bool goes_on = true;
+    if (release_in_steps(&attempt, claim) == LOCK_FAILED) {
+        goes_on = attempt.report.error != EBUSY;
+        sqlite_mechanism.abandon(claim); /* whoever comes next finds it stale */
+    }
+    attempt_end(&attempt);
+    python_call_return(call);
+    lock_drop(lock);
+    return goes_on;
+}
+
+static void
+release_all(void *resource)
+{
+    struct python_call call;
+    struct claim *claim;
+    int64_t limit = os_now() + PATIENCE;
+    bool goes_on = true;
+    table_close();
+    python_call_begin(&call, resource);
+    while ((claim = table_take_last(&sqlite_mechanism)) != NULL) {
+        if (goes_on && os_now() < limit) {
+            goes_on = release_at_exit(&call, claim, limit) && PyErr_CheckSignals() == 0;
+            PyErr_Clear();
+        } else {
+            sqlite_mechanism.abandon(claim);
+        }
+    }
+    python_call_end(&call);
+}
+
+/* ---- The interpreter ---- */
 
 /* The last things that an interpreter throws away are those in the sys module: after the
  * handlers of atexit and all modules, even if somebody still keeps ours, or the module is
@@ -20,7 +85,7 @@ end_interpreter(PyObject *sentinel)
     if (pool_is_prepared(pool)) {
         pool_end(pool);
         if (PyInterpreterState_GetID(PyInterpreterState_Get()) == 0) {
-            sqlite_release_all(pool);
+            release_all(pool);
         }
         pool_close(pool);
     }
@@ -47,7 +112,7 @@ arrange_end(PyObject *pool)
 PyObject *
 ending_pool(void)
 {
-    PyObject *pool = database_pool();
+    PyObject *pool = sql_pool();
     if (pool != NULL && !arrange_end(pool)) {
         Py_CLEAR(pool);
     }

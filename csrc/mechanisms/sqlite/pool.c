@@ -11,7 +11,7 @@
 #define END_PATIENCE (100 * OS_MILLISECOND)
 
 struct pool {
-    /* Guarded by os_lock(). */
+    /* Guarded by the mutex. */
     struct connection *list; /* most recently used first */
     uint64_t ender;          /* the thread that ends the interpreter; 0: it goes on */
     bool is_prepared;
@@ -26,7 +26,7 @@ struct pool {
     PyObject *texts[];
 };
 
-/* Of all interpreters: SQLite's memory is the process's. Guarded by os_lock(). */
+/* Of all interpreters: SQLite's memory is the process's. Guarded by the mutex. */
 static struct {
     uint64_t generation;
     unsigned running; /* statements */
@@ -37,10 +37,9 @@ static _Thread_local unsigned running_here;
 
 /* What a forked child finds is its parent's. */
 static void
-discard_parent_forks(void)
+forget_parent_locked(void)
 {
-    if (forks.generation != os_generation()) {
-        forks.generation = os_generation();
+    if (os_has_forked(&forks.generation)) {
         forks.is_broken = forks.is_broken || forks.running > running_here;
         forks.running = running_here;
         forks.forker = 0;
@@ -49,11 +48,11 @@ discard_parent_forks(void)
 
 /* ---- Who uses a connection ---- */
 
-/* Guarded by os_lock(). A parent's connection is neither used nor closed by its child, but
- * left alone for good. */
+/* A parent's connection is neither used nor closed by its child, but left alone for good. */
 static struct connection *
-find(struct pool *pool, const char *path)
+find_locked(struct pool *pool, const char *path)
 {
+    os_assert_locked();
     struct connection **link = &pool->list;
     while (*link != NULL) {
         struct connection *connection = *link;
@@ -77,26 +76,26 @@ find(struct pool *pool, const char *path)
 /* Waits until no other thread forks (unless that one waits for us), or uses it. NULL: there is
  * none. */
 static struct connection *
-await(struct pool *pool, const char *path, uint64_t me)
+await_locked(struct pool *pool, const char *path, uint64_t me)
 {
     for (;;) {
-        discard_parent_forks();
+        forget_parent_locked();
         bool forking = forks.forker != 0 && forks.forker != me && running_here == 0;
-        struct connection *found = find(pool, path);
+        struct connection *found = find_locked(pool, path);
         bool used = found != NULL && found->user != 0 && found->user != me;
         if ((!forking && !used) || pool->ender != 0) {
             return found;
         }
-        os_wait_unlocked();
+        os_mutex_wait();
     }
 }
 
 /* Python code that runs inside a statement of this very thread (on Python 3.11, a garbage
  * collection may set off some) gets a connection for itself; so does who ends all. */
 static struct connection *
-take(struct pool *pool, const char *path, uint64_t me)
+take_locked(struct pool *pool, const char *path, uint64_t me)
 {
-    struct connection *found = await(pool, path, me);
+    struct connection *found = await_locked(pool, path, me);
     if (found != NULL && found->user == 0) {
         found->user = me;
         return found;
@@ -123,19 +122,19 @@ pool_borrow(struct pool *pool, const char *path, struct connection **connection)
     if (pool == NULL) {
         return ECANCELED; /* a finalizer calls, whose module is gone */
     }
-    os_lock();
-    discard_parent_forks();
+    os_mutex_lock();
+    forget_parent_locked();
     if (forks.is_broken) {
         error = ECHILD;
     } else if (pool->ender != 0 && pool->ender != me) {
         error = ECANCELED; /* a daemon thread, which will never run Python again */
-    } else if ((*connection = take(pool, path, me)) == NULL) {
+    } else if ((*connection = take_locked(pool, path, me)) == NULL) {
         error = ENOMEM;
     } else {
         forks.running++;
         running_here++;
     }
-    os_unlock();
+    os_mutex_unlock();
     return error;
 }
 
@@ -162,10 +161,11 @@ pool_allow_collections(struct pool *pool)
     }
 }
 
-/* Takes out the one used least recently, if there are too many. Guarded by os_lock(). */
+/* Takes out the one used least recently, if there are too many. */
 static struct connection *
-take_oldest(struct pool *pool)
+take_oldest_locked(struct pool *pool)
 {
+    os_assert_locked();
     struct connection **oldest = NULL;
     unsigned count = 0;
     for (struct connection **link = &pool->list; *link != NULL; link = &(*link)->next) {
@@ -195,25 +195,25 @@ end_connection(struct connection *connection)
 }
 
 void
-pool_give_back(struct caller *caller, struct connection *connection)
+pool_give_back(struct request *request, struct connection *connection)
 {
     struct connection *ended = connection->kept ? NULL : connection;
-    os_lock();
-    discard_parent_forks();
+    os_mutex_lock();
+    forget_parent_locked();
     if (ended == NULL) {
         connection->user = 0;
-        ended = take_oldest(caller->pool);
+        ended = take_oldest_locked(request->pool);
     }
     forks.running -= forks.running > 0;
     running_here--;
-    os_wake_all();
-    os_unlock();
+    os_mutex_wake_all();
+    os_mutex_unlock();
     if (ended != NULL) {
-        caller_return(caller);
-        pool_hold_collections(caller->pool);
+        python_call_return(request->python);
+        pool_hold_collections(request->pool);
         end_connection(ended);
-        pool_allow_collections(caller->pool);
-        caller_leave(caller);
+        pool_allow_collections(request->pool);
+        python_call_leave(request->python);
     }
 }
 
@@ -223,16 +223,16 @@ static void
 hold_statements(void)
 {
     uint64_t me = os_thread_token();
-    os_lock();
-    discard_parent_forks();
+    os_mutex_lock();
+    forget_parent_locked();
     while (forks.forker != 0 && forks.forker != me) {
-        os_wait_unlocked();
+        os_mutex_wait();
     }
     forks.forker = me;
     while (forks.running > running_here) {
-        os_wait_unlocked();
+        os_mutex_wait();
     }
-    os_unlock();
+    os_mutex_unlock();
 }
 
 static PyObject *
@@ -247,11 +247,11 @@ before_fork(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 static PyObject *
 after_fork(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 {
-    os_lock();
-    discard_parent_forks();
+    os_mutex_lock();
+    forget_parent_locked();
     forks.forker = 0;
-    os_wake_all();
-    os_unlock();
+    os_mutex_wake_all();
+    os_mutex_unlock();
     return Py_NewRef(Py_None);
 }
 
@@ -302,9 +302,9 @@ pool_text(const struct pool *pool, int number)
 bool
 pool_is_prepared(struct pool *pool)
 {
-    os_lock();
+    os_mutex_lock();
     bool prepared = pool->is_prepared;
-    os_unlock();
+    os_mutex_unlock();
     return prepared;
 }
 
@@ -319,13 +319,13 @@ pool_prepare(struct pool *pool)
         sqlite3_names_clear(&names);
         return false;
     }
-    os_lock();
+    os_mutex_lock();
     if (!pool->is_prepared) {
         pool->names = names;
         pool->is_prepared = true;
         names = (struct sqlite3_names){0};
     }
-    os_unlock();
+    os_mutex_unlock();
     sqlite3_names_clear(&names); /* another thread was faster */
     return true;
 }
@@ -341,12 +341,12 @@ is_used(const struct connection *connection)
 static bool
 is_any_used(const struct pool *pool)
 {
-    os_lock();
+    os_mutex_lock();
     const struct connection *used = pool->list;
     while (used != NULL && !is_used(used)) {
         used = used->next;
     }
-    os_unlock();
+    os_mutex_unlock();
     return used != NULL;
 }
 
@@ -358,9 +358,9 @@ close_latches(struct pool *pool)
     for (struct connection *each = pool->list; each != NULL; each = each->next) {
         if (is_used(each)) {
             os_close(&each->latch);
-            os_lock();
+            os_mutex_lock();
             forks.running -= forks.running > 0;
-            os_unlock();
+            os_mutex_unlock();
         }
     }
 }
@@ -369,10 +369,10 @@ void
 pool_end(struct pool *pool)
 {
     int64_t until = os_now() + END_PATIENCE;
-    os_lock();
+    os_mutex_lock();
     pool->ender = os_thread_token();
-    os_wake_all();
-    os_unlock();
+    os_mutex_wake_all();
+    os_mutex_unlock();
     Py_BEGIN_ALLOW_THREADS
         while (is_any_used(pool) && os_now() < until) {
             os_pause(OS_MILLISECOND);

@@ -32,7 +32,7 @@ PyObject *pool_text(const struct pool *pool, int number);
  * may be closed. 0, ENOMEM; ECHILD: this process was forked in the middle of a statement;
  * ECANCELED: the interpreter is at its end. */
 int pool_borrow(struct pool *pool, const char *path, struct connection **connection);
-void pool_give_back(struct caller *caller, struct connection *connection);
+void pool_give_back(struct request *request, struct connection *connection);
 
 /* Around what is done with a connection, with the GIL: no garbage is collected meanwhile. */
 void pool_hold_collections(struct pool *pool);

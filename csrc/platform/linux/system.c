@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h> /* where glibc has renameat2() */
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>

@@ -28,13 +28,13 @@ static void
 before_fork(void)
 {
     pthread_rwlock_wrlock(&fork_lock);
-    os_lock();
+    os_mutex_lock();
 }
 
 static void
 after_fork_in_parent(void)
 {
-    os_unlock();
+    os_mutex_unlock();
     pthread_rwlock_unlock(&fork_lock);
 }
 

@@ -69,28 +69,28 @@ posix_make_mutex(void)
 }
 
 void
-os_lock(void)
+os_mutex_lock(void)
 {
     pthread_mutex_lock(&mutex);
     note_holder(true);
 }
 
 void
-os_unlock(void)
+os_mutex_unlock(void)
 {
     note_holder(false);
     pthread_mutex_unlock(&mutex);
 }
 
 void
-os_wait_unlocked(void)
+os_mutex_wait(void)
 {
     os_assert_locked();
     pthread_cond_wait(&changed, &mutex);
 }
 
 void
-os_wait_unlocked_until(int64_t time)
+os_mutex_wait_until(int64_t time)
 {
     struct timespec limit = posix_timespec(time);
     os_assert_locked();
@@ -98,7 +98,7 @@ os_wait_unlocked_until(int64_t time)
 }
 
 void
-os_wake_all(void)
+os_mutex_wake_all(void)
 {
     pthread_cond_broadcast(&changed);
 }
@@ -122,9 +122,9 @@ posix_free_now(void)
     if (freed_later == NULL) {
         return;
     }
-    os_lock();
+    os_mutex_lock();
     void *block = atomic_exchange(&freed_later, NULL);
-    os_unlock();
+    os_mutex_unlock();
     while (block != NULL) {
         void *next;
         memcpy(&next, block, sizeof next);

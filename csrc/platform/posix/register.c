@@ -30,7 +30,7 @@ grow_register(size_t number)
     if (left == NULL) {
         return false;
     }
-    os_lock();
+    os_mutex_lock();
     if (size > registered_size) { /* no other thread was faster */
         uint64_t *larger = left;
         if (registered != NULL) {
@@ -41,7 +41,7 @@ grow_register(size_t number)
         registered = larger;
         registered_size = size;
     }
-    os_unlock();
+    os_mutex_unlock();
     if (left != NULL) {
         munmap(left, left_size * sizeof *left);
     }
@@ -52,13 +52,13 @@ grow_register(size_t number)
 static bool
 enter(int descriptor, struct os_file *file)
 {
-    os_lock();
+    os_mutex_lock();
     bool fits = (size_t)descriptor < registered_size;
     if (fits) {
         registered[descriptor] = ++last_serial;
         *file = (struct os_file){.descriptor = descriptor, .serial = last_serial};
     }
-    os_unlock();
+    os_mutex_unlock();
     return fits;
 }
 
@@ -77,9 +77,9 @@ posix_enter_slow_to_close(int descriptor, struct os_file *file)
 {
     int error = posix_enter(descriptor, file);
     if (error == 0) {
-        os_lock();
+        os_mutex_lock();
         highest_slow = descriptor > highest_slow ? descriptor : highest_slow;
-        os_unlock();
+        os_mutex_unlock();
     }
     return error;
 }
@@ -89,9 +89,9 @@ posix_enter_slow_to_close(int descriptor, struct os_file *file)
 int
 posix_move_to_close_first(int descriptor, bool stays)
 {
-    os_lock();
+    os_mutex_lock();
     int lowest = highest_slow + 1;
-    os_unlock();
+    os_mutex_unlock();
     if (stays && lowest < ABOVE_SLOW) {
         lowest = ABOVE_SLOW;
     }
@@ -113,21 +113,21 @@ is_registered_locked(const struct os_file *file)
 bool
 posix_forget(const struct os_file *file)
 {
-    os_lock();
+    os_mutex_lock();
     bool known = is_registered_locked(file);
     if (known) {
         registered[file->descriptor] = 0;
     }
-    os_unlock();
+    os_mutex_unlock();
     return known;
 }
 
 bool
 os_is_open(const struct os_file *file)
 {
-    os_lock();
+    os_mutex_lock();
     bool known = is_registered_locked(file);
-    os_unlock();
+    os_mutex_unlock();
     return known && system_is_tagged(file->descriptor);
 }
 

@@ -1,0 +1,188 @@
+/* How a lock is acquired, step by step. */
+#include "core/fairness.h"
+#include "core/lock.h"
+#include "core/mechanism.h"
+#include "core/own.h"
+#include "core/vain.h"
+
+/* Rounds without sleep before a lock that comes and goes counts as held. */
+#define ROUNDS 100
+
+/* What could not be asked for so long has not just been busy. */
+#define BUSY_TIME OS_SECOND
+
+/* Judges what is in the way, and removes it if it is stale. */
+static enum outcome
+look(struct attempt *attempt)
+{
+    const struct mechanism *mechanism = attempt->lock->mechanism;
+    bool watched = !wait_is_over(&attempt->wait);
+    wait_begin_look(&attempt->wait);
+    enum outcome outcome = mechanism->look(attempt, watched);
+    wait_end_look(&attempt->wait);
+    if (outcome == LOCK_STALE) {
+        outcome = mechanism->break_stale(attempt);
+    }
+    return outcome == LOCK_OWNED ? own_look_up_found(attempt) : outcome;
+}
+
+/* From now on it looks before it claims. Who would sleep after the look holds signals off before
+ * it, so that none is slept through: WAITING, for nothing. */
+static enum outcome
+begin_looking(struct attempt *attempt)
+{
+    attempt->stage = STAGE_LOOK;
+    if (wait_is_over(&attempt->wait)) {
+        return look(attempt);
+    }
+    wait_for_nothing(&attempt->wait);
+    return LOCK_WAITING;
+}
+
+/* Lets those in to whom this owner has just released. FREE: go on and claim. */
+static enum outcome
+give_way(struct attempt *attempt)
+{
+    if (!attempt->yielded) {
+        attempt->yielded = true;
+        attempt->yield_until = fairness_ask(attempt->lock->lock_file, attempt->owner);
+    }
+    /* Who does not wait is not made to. */
+    if (wait_is_over(&attempt->wait) || os_now() >= attempt->yield_until) {
+        return LOCK_FREE;
+    }
+    if (attempt->lock->mechanism->is_there(attempt)) {
+        return begin_looking(attempt);
+    }
+    wait_for_moment(&attempt->wait, FAIRNESS_PAUSE);
+    return LOCK_WAITING;
+}
+
+static enum outcome
+claim(struct attempt *attempt)
+{
+    enum outcome outcome = attempt->lock->mechanism->claim(attempt);
+    attempt->stage = STAGE_CLAIM;
+    if (outcome == LOCK_WAITING) {
+        attempt->reached = false;
+    }
+    bool is_held = outcome == LOCK_HELD && attempt->unanswered_since == 0;
+    return is_held ? begin_looking(attempt) : outcome;
+}
+
+/* From opening the place to its end or a sleep: the directory may be replaced while we sleep, so
+ * each round finds it anew. OWNED, HELD, FAILED, WAITING; FREE: worth another round at once. */
+static enum outcome
+acquire_round(struct attempt *attempt)
+{
+    int error = attempt_reach(attempt);
+    if (error != 0) {
+        return attempt_cannot_reach(attempt, error);
+    }
+    bool looks = attempt->stage == STAGE_LOOK;
+    enum outcome outcome = looks ? look(attempt) : give_way(attempt);
+    if (looks && outcome == LOCK_WAITING) {
+        attempt->reached = false;
+    }
+    return outcome == LOCK_FREE ? claim(attempt) : outcome;
+}
+
+/* Rounds, until there is something to wait for. */
+static enum outcome
+acquire_rounds(struct attempt *attempt)
+{
+    enum outcome outcome;
+    while ((outcome = acquire_round(attempt)) == LOCK_FREE) {
+        attempt->reached = false;
+        if (++attempt->rounds == ROUNDS) {
+            return attempt->report.error != 0 ? LOCK_FAILED : LOCK_HELD;
+        }
+    }
+    return outcome;
+}
+
+/* The lock is held. WAITING; HELD: time is up. */
+static enum outcome
+sleep_on(struct attempt *attempt)
+{
+    attempt->rounds = 0;
+    /* Before all else: time may be up before it could sleep at all. */
+    if (!attempt->has_met && wait_is_wanted(&attempt->wait)) {
+        attempt->has_met = true;
+        attempt->met = attempt->lock->mechanism->recognise(attempt);
+    }
+    if (wait_is_over(&attempt->wait)) {
+        return LOCK_HELD;
+    }
+    if (wait_polls(&attempt->wait)) {
+        attempt_leave_place(attempt); /* a network server may not let go of what is kept open */
+    }
+    attempt->reached = false;
+    wait_for_change(&attempt->wait);
+    return LOCK_WAITING;
+}
+
+/* Time is up. */
+static enum outcome
+give_up(struct attempt *attempt)
+{
+    const struct mechanism *mechanism = attempt->lock->mechanism;
+    if (attempt->unanswered_since != 0 && os_now() - attempt->unanswered_since >= BUSY_TIME) {
+        return LOCK_FAILED;
+    }
+    mechanism->identify(attempt);
+    return vain_remember(attempt, mechanism->recognise(attempt));
+}
+
+/* Of the owner's own claim, by the lock file's path. FREE: go on. */
+static enum outcome
+begin_acquire(struct attempt *attempt)
+{
+    attempt->claiming = true;
+    enum outcome outcome = own_look_up(attempt);
+    if (outcome == LOCK_FREE) {
+        attempt->stage = STAGE_CLAIM;
+    } else if (outcome == LOCK_HELD && !wait_is_over(&attempt->wait)) {
+        attempt->stage = STAGE_LOOK; /* so it waits for that lock file, as for another's */
+        wait_for_nothing(&attempt->wait);
+        outcome = LOCK_WAITING;
+    } else if (outcome == LOCK_HELD) {
+        attempt->has_met = wait_is_wanted(&attempt->wait); /* nothing that is to be condemned */
+        outcome = vain_remember(attempt, (struct identity){.born = 0});
+    }
+    return outcome;
+}
+
+static enum outcome
+go_on_acquiring(struct attempt *attempt)
+{
+    enum outcome outcome = acquire_rounds(attempt);
+    if (outcome == LOCK_HELD) {
+        outcome = sleep_on(attempt);
+    }
+    if (outcome == LOCK_HELD) {
+        outcome = give_up(attempt);
+    }
+    if (outcome != LOCK_WAITING) {
+        attempt_leave_place(attempt);
+    }
+    if (outcome == LOCK_OWNED) {
+        vain_forget(attempt);
+    }
+    return outcome;
+}
+
+enum outcome
+lock_acquire(struct attempt *attempt)
+{
+    if (wait_goes_on(&attempt->wait)) {
+        return LOCK_WAITING;
+    }
+    if (attempt->stage == STAGE_OWN) {
+        enum outcome outcome = begin_acquire(attempt);
+        if (outcome != LOCK_FREE) {
+            return attempt_end_step(attempt, outcome);
+        }
+    }
+    return attempt_end_step(attempt, go_on_acquiring(attempt));
+}

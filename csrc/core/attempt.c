@@ -1,0 +1,154 @@
+#include "core/attempt.h"
+
+#include "core/mechanism.h"
+#include "core/vain.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- Lock objects ---- */
+
+struct lock *
+lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file,
+         const char *store, bool threaded)
+{
+    size_t path_size = strlen(path) + 1;
+    size_t file_size = strlen(lock_file) + 1;
+    size_t store_size = strlen(store) + 1;
+    struct lock *lock = calloc(1, sizeof *lock + 2 * file_size + path_size + store_size);
+    if (lock == NULL) {
+        return NULL;
+    }
+    lock->mechanism = mechanism;
+    lock->threaded = threaded;
+    lock->references = 1;
+    os_host_name(lock->host);
+    memcpy(lock->lock_file, lock_file, file_size);
+    lock->file = os_last_name(lock->lock_file);
+    lock->directory = lock->lock_file + file_size;
+    memcpy(lock->directory, lock_file, (size_t)(lock->file - lock->lock_file));
+    lock->path = lock->directory + file_size;
+    memcpy(lock->path, path, path_size);
+    lock->store = lock->path + path_size;
+    memcpy(lock->store, store, store_size);
+    return lock;
+}
+
+struct lock *
+lock_share(struct lock *lock)
+{
+    os_assert_locked();
+    lock->references++;
+    return lock;
+}
+
+void
+lock_drop(struct lock *lock)
+{
+    os_mutex_lock();
+    bool last = --lock->references == 0;
+    os_mutex_unlock();
+    if (last) {
+        vain_free(lock);
+        free(lock);
+    }
+}
+
+/* ---- One call ---- */
+
+/* How long to wait for another call of the same owner: what such calls take, at first. */
+#define FIRST_PATIENCE OS_MILLISECOND
+
+void
+attempt_begin(struct attempt *attempt, struct lock *lock, struct owner owner, int64_t deadline)
+{
+    memset(attempt, 0, sizeof *attempt);
+    attempt->lock = lock;
+    attempt->owner = owner;
+    attempt->call_patience = FIRST_PATIENCE;
+    wait_begin(&attempt->wait, deadline);
+    if (lock != NULL && lock->mechanism != NULL) {
+        lock->mechanism->begin(attempt);
+    }
+}
+
+void
+attempt_end(struct attempt *attempt)
+{
+    wait_end(&attempt->wait);
+    if (attempt->releasing != NULL) {
+        table_keep(attempt->releasing);
+        attempt->releasing = NULL;
+    }
+    if (attempt->lock != NULL && attempt->lock->mechanism != NULL) {
+        attempt->lock->mechanism->close(attempt);
+    }
+    attempt->reached = false;
+}
+
+struct table_key
+attempt_key(const struct attempt *attempt)
+{
+    return (struct table_key){attempt->found, attempt->lock->file};
+}
+
+/* ---- Its place ---- */
+
+int
+attempt_reach(struct attempt *attempt)
+{
+    int error = attempt->reached ? 0 : attempt->lock->mechanism->open(attempt);
+    attempt->reached = error == 0;
+    return error;
+}
+
+void
+attempt_leave_place(struct attempt *attempt)
+{
+    wait_unwatch(&attempt->wait);
+    attempt->lock->mechanism->close(attempt);
+    attempt->reached = false;
+}
+
+enum outcome
+attempt_cannot_reach(struct attempt *attempt, int error)
+{
+    attempt->report = (struct report){.error = error, .doing = "open the directory"};
+    return LOCK_FAILED;
+}
+
+enum outcome
+attempt_reach_to_look(struct attempt *attempt)
+{
+    int error = attempt_reach(attempt);
+    return error == 0            ? LOCK_FOUND
+           : os_is_absent(error) ? LOCK_FREE
+                                 : attempt_cannot_reach(attempt, error);
+}
+
+/* ---- Patience ---- */
+
+bool
+attempt_is_patient(struct attempt *attempt, int64_t patience, int64_t pause)
+{
+    int64_t now = os_now();
+    int64_t limit = attempt->patience_limit;
+    if (attempt->patience_until == 0) {
+        attempt->patience_until = now + patience;
+    }
+    int64_t until = attempt->patience_until;
+    if (now >= until || (limit != 0 && now >= limit)) {
+        return false;
+    }
+    wait_for_moment(&attempt->wait, pause);
+    return true;
+}
+
+enum outcome
+attempt_end_step(struct attempt *attempt, enum outcome outcome)
+{
+    if (outcome != LOCK_WAITING || attempt->wait.kind != WAIT_FOR_MOMENT) {
+        attempt->patience_until = 0;
+    }
+    return outcome;
+}

@@ -1,0 +1,145 @@
+/* One call of a method of a lock, by one owner: what the core and a mechanism tell each other. */
+#ifndef LOCKFILE_ATTEMPT_H
+#define LOCKFILE_ATTEMPT_H
+
+#include "core/wait.h"
+
+#include <stddef.h>
+
+enum outcome {
+    LOCK_OWNED,       /* by the owner that calls */
+    LOCK_RELEASED,    /* by this call */
+    LOCK_FREE,        /* there is no lock file */
+    LOCK_FOUND,       /* there is one: judge it */
+    LOCK_STALE,       /* its owner is proven dead */
+    LOCK_HELD,        /* by somebody else, or by nobody knows whom */
+    LOCK_BROKEN,      /* it was ours, and somebody has removed it */
+    LOCK_WAITING,     /* call again when attempt.wait is over */
+    LOCK_INTERRUPTED, /* a signal came, or may have come: see to it, and call again */
+    LOCK_FAILED       /* the report says why */
+};
+
+/* ---- Lock objects ---- */
+
+/* Never changes once made, but for what was tried in vain. Shared by counting. */
+struct lock {
+    const struct mechanism *mechanism; /* NULL: a subclass in Python brings its own */
+    bool threaded;
+    struct vain *waits; /* waited for in vain (vain.h); guarded by the mutex, as is the next: */
+    struct identity refused; /* a stale lock that could not be broken yet ... */
+    int64_t refused_since;   /* ... since then */
+    int references;
+    char host[OS_HOST_SIZE];
+    char *path;       /* as given */
+    char *directory;  /* the lock file's, absolute, with a separator at its end */
+    const char *file; /* the lock file's name in it */
+    char *store; /* what keeps the lock: "": its directory; else what the mechanism makes of it */
+    char lock_file[];
+};
+
+/* NULL: out of memory. lock_file is absolute. */
+struct lock *lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file,
+                      const char *store, bool threaded);
+struct lock *lock_share(struct lock *lock);
+void lock_drop(struct lock *lock);
+
+static inline struct table_name
+lock_name(const struct lock *lock)
+{
+    return (struct table_name){lock->lock_file, lock->store};
+}
+
+/* ---- What is told ---- */
+
+enum life { LIFE_UNKNOWN, LIFE_ALIVE, LIFE_DEAD };
+
+struct holder {
+    bool known;  /* whether a name of our form says who it is */
+    bool thread; /* whether it is another thread of this process */
+    struct name name;
+    enum life life;
+};
+
+/* What an exception's message is made of. */
+struct report {
+    int error;          /* why it failed; 0: it did not */
+    const char *doing;  /* what failed then */
+    const char *reason; /* why a lock is held though no live owner is in sight */
+    bool raised;        /* Python code that the mechanism has called has raised, and knows more */
+    bool releasing;     /* what failed was a release ... */
+    bool owned;         /* ... and the caller still owns */
+    struct holder holder;
+};
+
+/* ---- One call ---- */
+
+/* What the next step of acquire() begins with. */
+enum stage {
+    STAGE_OWN,   /* is it the owner's already? */
+    STAGE_CLAIM, /* try to make it ours */
+    STAGE_LOOK,  /* it was held: look before claiming again */
+};
+
+/* Room for what a mechanism keeps as long as a call lasts: the place that it has reached, and what
+ * it has found there. It begins with zeros. */
+union place {
+    max_align_t aligned;
+    unsigned char bytes[1024];
+};
+
+struct attempt {
+    /* The call. */
+    struct lock *lock;
+    struct owner owner;
+    struct waiter wait;
+    struct report report;
+    bool claiming; /* it is acquire(): it waits for the lock, or not at all */
+    bool leaving;  /* it is release(), for the end of a with block */
+
+    /* From one step to the next. */
+    enum stage stage;
+    bool reached;             /* the place is open */
+    bool yielded;             /* courtesy was asked for ... */
+    int64_t yield_until;      /* ... and is paid until then */
+    unsigned rounds;          /* without sleep */
+    int64_t call_patience;    /* how long to wait for another call of the owner, next time, */
+    int64_t call_until;       /* until when it does just now; 0: it does not, */
+    int64_t call_waited;      /* and how long it has */
+    int64_t patience_until;   /* until when others' short work is waited for; 0: it is not */
+    int64_t patience_limit;   /* the same, for all of the call; 0: none */
+    int64_t unanswered_since; /* since when nobody could even be asked; 0: somebody could */
+    bool has_met;             /* the lock was held, and the caller would wait ... */
+    struct identity met;      /* ... and this is what for, at first */
+    struct claim *releasing;  /* what this call has begun to release */
+    bool broken;              /* release() has found that the owner owns nothing */
+
+    /* What the mechanism has found. */
+    struct identity found; /* which claim, when last looked at */
+    struct ground ground;
+    union place place;
+};
+
+void attempt_begin(struct attempt *attempt, struct lock *lock, struct owner owner,
+                   int64_t deadline);
+void attempt_end(struct attempt *attempt);
+struct table_key attempt_key(const struct attempt *attempt); /* of what was found */
+
+/* Opens the place, unless it is open; and leaves it. 0 or an errno value. */
+int attempt_reach(struct attempt *attempt);
+void attempt_leave_place(struct attempt *attempt);
+enum outcome attempt_cannot_reach(struct attempt *attempt, int error); /* FAILED */
+
+/* FOUND: there may be a lock. To whoever does not want to make a lock file, a missing directory
+ * holds none: FREE; FAILED. */
+enum outcome attempt_reach_to_look(struct attempt *attempt);
+
+/* Others keep what is needed, for a moment only, unless they are stopped, or mean ill. True: the
+ * step returns LOCK_WAITING, and is called again after that pause; false: it has been so for too
+ * long. */
+bool attempt_is_patient(struct attempt *attempt, int64_t patience, int64_t pause);
+
+/* At the end of each step, whose outcome it passes on: patience begins anew when a step has not
+ * asked for it. */
+enum outcome attempt_end_step(struct attempt *attempt, enum outcome outcome);
+
+#endif

@@ -1,0 +1,61 @@
+/* What a scheme of locks offers. The core puts these together, once for all of them, to what a lock
+ * does (lock.h).
+ *
+ * None of these functions sleeps. Each may return LOCK_WAITING, after it has said what for: then
+ * nothing is held but what close() gives up, and it is called again.
+ */
+#ifndef LOCKFILE_MECHANISM_H
+#define LOCKFILE_MECHANISM_H
+
+#include "core/attempt.h"
+
+struct mechanism {
+    bool unique_file_is_inside; /* the lock file, or beside it */
+
+    /* Prepares attempt->place, which holds zeros. */
+    void (*begin)(struct attempt *attempt);
+
+    /* Reaches the place where the lock is, and leaves it. 0 or an errno value. */
+    int (*open)(struct attempt *attempt);
+    void (*close)(struct attempt *attempt);
+
+    /* Tries once to make the lock ours: OWNED, HELD, FAILED, WAITING; FREE: what it worked on was
+     * removed meanwhile, so open the place anew. */
+    enum outcome (*claim)(struct attempt *attempt);
+
+    /* Judges what is there: OWNED, FREE, STALE, HELD, FAILED, WAITING. Watched: sets the
+     * watch first, and lets the owner know that somebody waits. */
+    enum outcome (*look)(struct attempt *attempt, bool watched);
+
+    /* Is there a lock at all? Cheaper than a look. */
+    bool (*is_there)(struct attempt *attempt);
+
+    /* Says all that can be known about who holds what was looked at, for messages. */
+    void (*identify)(struct attempt *attempt);
+
+    /* Which lock it is that is there now, or none. */
+    struct identity (*recognise)(struct attempt *attempt);
+
+    /* Removes the lock that was found stale: FREE, HELD, FAILED, WAITING. */
+    enum outcome (*break_stale)(struct attempt *attempt);
+
+    /* Is a claim of the table still true? OWNED, BROKEN, FAILED, WAITING; FREE: it is, but the
+     * lock's path leads to another place by now. */
+    enum outcome (*confirm)(struct attempt *attempt, struct claim *claim);
+
+    /* Drops a claim that is not true any more, and what is left of it. */
+    void (*discard)(struct claim *claim);
+
+    /* RELEASED, BROKEN: the claim is gone; WAITING; FAILED: if the report says owned, it is still
+     * there, and in use. has_waiters: whether others wait for it. */
+    enum outcome (*release)(struct attempt *attempt, struct claim *claim, bool *has_waiters);
+
+    /* Drops a claim without a word: to others, its owner is dead. */
+    void (*abandon)(struct claim *claim);
+
+    /* Removes the lock whoever owns it: the one that was waited for, else the one there now. FREE,
+     * FAILED, WAITING. */
+    enum outcome (*condemn)(struct attempt *attempt, const struct identity *waited_for);
+};
+
+#endif

@@ -1,0 +1,14 @@
+/* What the names in a directory say. */
+#ifndef LOCKFILE_SEARCH_H
+#define LOCKFILE_SEARCH_H
+
+#include "core/proof.h"
+
+/* The unique name of an inode; ENOENT: it has none of our form. */
+int search_unique_name(const struct os_file *directory, struct os_inode inode,
+                       char name[NAME_SIZE]);
+
+/* The one name in a lock directory; ENOENT: it is empty; ENOTEMPTY: there are more. */
+int search_inside(const struct os_file *directory, char name[NAME_SIZE]);
+
+#endif

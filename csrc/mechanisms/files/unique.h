@@ -1,0 +1,51 @@
+/* Unique files: an empty file of an owner's, whose name says who it is, and on which it keeps
+ * an exclusive flock, its beacon. */
+#ifndef LOCKFILE_UNIQUE_H
+#define LOCKFILE_UNIQUE_H
+
+#include "core/proof.h"
+
+/* How many names a claim tries. */
+#define UNIQUE_ATTEMPTS 100
+
+/* Who wants a name, and where. */
+struct unique_want {
+    const struct os_file *directory;
+    const char *host;
+    struct owner owner;
+    struct ground ground;
+};
+
+/* The name for an attempt, counted from 0. False: another lock of ours has it. */
+bool unique_try_name(const struct unique_want *want, unsigned attempt, char name[NAME_SIZE]);
+
+/* Makes what is to bear the name; EEXIST: it is taken. Then lights the beacon of what was made,
+ * or removes it. */
+struct unique_kind {
+    int (*make)(const struct unique_want *want, const char *name, void *made);
+    int (*light)(const struct unique_want *want, const char *name, void *made);
+};
+
+/* Makes it under the first name that is free, and lights its beacon. EEXIST: no name was to be
+ * had. What is refused or vanishes meanwhile is left to whoever looks at it, or has swept it
+ * away. */
+int unique_make(struct unique_want want, const struct unique_kind *kind, void *made,
+                char name[NAME_SIZE]);
+
+/* The owner's unique file; made is its beacon, a struct os_file. */
+extern const struct unique_kind unique_file;
+
+/* Lights the beacon of a file just made, or closes it. EWOULDBLOCK: somebody looks
+ * at it, so its name is not ours to remove any more. ENOENT: it was reaped before. */
+int unique_light(const struct os_file *directory, struct ground ground, struct os_file *beacon,
+                 const char *name);
+
+/* Takes the beacon of a dead owner, so that breakers take turns. Also succeeds
+ * only if nobody looks at it; EWOULDBLOCK: its owner lives. */
+int unique_take_beacon(const struct os_file *file);
+
+/* Opens a file to take its beacon, unless its inode is another; else ENOENT. */
+int unique_open_beacon(const struct os_file *directory, const char *name, struct os_inode inode,
+                       struct os_file *file);
+
+#endif

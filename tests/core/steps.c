@@ -1,0 +1,364 @@
+/* Locks that are acquired step by step, by who has a descriptor to poll, a deadline and nothing
+ * else: several owners in one thread, as tasks or greenlets are.
+ *
+ *     steps DIRECTORY
+ *
+ * No step sleeps, nor holds off signals: the linker's --wrap leads here whatever could. */
+#define _GNU_SOURCE
+#include "support.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const struct mechanism *mechanism; /* each in turn */
+static char directory[OS_PATH_SIZE];
+static const char *scene;
+static unsigned defects, checks;
+static bool in_step;
+
+void
+defect(const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "defect, %s, %s: %s\n", mechanism == &link_mechanism ? "link" : "mkdir", scene,
+            text);
+    defects++;
+}
+
+/* ---- What no step does ---- */
+
+void __real_os_pause(int64_t nanoseconds);
+void __wrap_os_pause(int64_t nanoseconds);
+int __real_os_wait(int descriptor, int64_t nanoseconds, const struct os_signals *signals);
+int __wrap_os_wait(int descriptor, int64_t nanoseconds, const struct os_signals *signals);
+void __real_os_mutex_wait_until(int64_t time);
+void __wrap_os_mutex_wait_until(int64_t time);
+void __real_os_signals_hold(struct os_signals *signals);
+void __wrap_os_signals_hold(struct os_signals *signals);
+
+void
+__wrap_os_pause(int64_t nanoseconds)
+{
+    DEMAND(!in_step, "a step pauses");
+    __real_os_pause(nanoseconds);
+}
+
+int
+__wrap_os_wait(int descriptor, int64_t nanoseconds, const struct os_signals *signals)
+{
+    DEMAND(!in_step, "a step waits");
+    return __real_os_wait(descriptor, nanoseconds, signals);
+}
+
+void
+__wrap_os_mutex_wait_until(int64_t time)
+{
+    DEMAND(!in_step, "a step waits for the table");
+    __real_os_mutex_wait_until(time);
+}
+
+void
+__wrap_os_signals_hold(struct os_signals *signals)
+{
+    DEMAND(!in_step, "a step holds off signals");
+    __real_os_signals_hold(signals);
+}
+
+/* ---- Owners, in one thread ---- */
+
+static struct owner
+owner_number(uint64_t number)
+{
+    uint64_t caller = UINT64_C(1000000) + number;
+    return (struct owner){caller, caller, os_lowest_thread + number};
+}
+
+static struct lock *
+new_lock(const char *name)
+{
+    struct lock *lock = make_lock(mechanism, directory, name, true);
+    need(lock != NULL, "allocate");
+    return lock;
+}
+
+static enum outcome
+step(struct attempt *attempt, lock_operation *operation)
+{
+    in_step = true;
+    enum outcome outcome = operation(attempt);
+    in_step = false;
+    return outcome;
+}
+
+/* Until the descriptor is readable, or it is time. */
+static void
+sleep_in_its_own_way(const struct waiter *wait)
+{
+    int64_t left = wait_until(wait) - os_now();
+    int64_t milliseconds = left > 0 ? left / OS_MILLISECOND + 1 : 0;
+    struct pollfd polled = {.fd = wait_descriptor(wait), .events = POLLIN};
+    poll(&polled, 1, milliseconds < 1000 ? (int)milliseconds : 1000);
+}
+
+static enum outcome
+drive(struct attempt *attempt, lock_operation *operation)
+{
+    enum outcome outcome;
+    while ((outcome = step(attempt, operation)) == LOCK_WAITING) {
+        sleep_in_its_own_way(&attempt->wait);
+    }
+    return outcome;
+}
+
+static void
+expect(struct attempt *attempt, lock_operation *operation, enum outcome expected)
+{
+    enum outcome outcome = drive(attempt, operation);
+    DEMAND(outcome == expected, "%s, not %s (%s, %s)", outcome_name(outcome),
+           outcome_name(expected), attempt->report.doing != NULL ? attempt->report.doing : "-",
+           strerror(attempt->report.error));
+    checks++;
+}
+
+static void
+expect_waiting(struct attempt *attempt, lock_operation *operation, enum wait_kind kind)
+{
+    enum outcome outcome;
+    do {
+        outcome = step(attempt, operation);
+    } while (outcome == LOCK_WAITING && attempt->wait.kind == WAIT_FOR_NOTHING);
+    DEMAND(outcome == LOCK_WAITING && attempt->wait.kind == kind, "%s, for %d, not %d",
+           outcome_name(outcome), attempt->wait.kind, kind);
+    checks++;
+}
+
+/* One call, from beginning to end. */
+static void
+let(struct lock *lock, uint64_t number, lock_operation *operation, enum outcome expected)
+{
+    struct attempt attempt;
+    attempt_begin(&attempt, lock, owner_number(number), 0);
+    expect(&attempt, operation, expected);
+    attempt_end(&attempt);
+}
+
+/* ---- Scenes ---- */
+
+static void
+acquire_what_is_free(void)
+{
+    struct lock *lock = new_lock("README");
+    let(lock, 1, lock_acquire, LOCK_OWNED);
+    let(lock, 1, lock_look, LOCK_OWNED);
+    let(lock, 2, lock_look, LOCK_HELD);
+    let(lock, 2, lock_acquire, LOCK_HELD);
+    let(lock, 2, lock_release, LOCK_HELD);
+    let(lock, 1, lock_release, LOCK_RELEASED);
+    let(lock, 1, lock_release, LOCK_FREE);
+    lock_drop(lock);
+}
+
+static void
+time_runs_out(void)
+{
+    struct lock *lock = new_lock("README");
+    struct attempt waiter;
+    let(lock, 1, lock_acquire, LOCK_OWNED);
+    attempt_begin(&waiter, lock, owner_number(2), deadline_in(20 * OS_MILLISECOND));
+    expect_waiting(&waiter, lock_acquire, WAIT_FOR_CHANGE);
+    expect(&waiter, lock_acquire, LOCK_HELD);
+    attempt_end(&waiter);
+    let(lock, 2, lock_break, LOCK_FREE); /* what it has waited for */
+    let(lock, 1, lock_release, LOCK_FREE);
+    lock_drop(lock);
+}
+
+/* Each of two that wait gets its turn, and who has just released lets the other in. */
+static void
+take_turns(void)
+{
+    struct lock *lock = new_lock("README");
+    struct attempt one, other;
+    let(lock, 1, lock_acquire, LOCK_OWNED);
+    attempt_begin(&other, lock, owner_number(2), OS_NEVER);
+    expect_waiting(&other, lock_acquire, WAIT_FOR_CHANGE);
+    DEMAND(step(&other, lock_acquire) == LOCK_WAITING, "it does not wait on");
+    let(lock, 1, lock_release, LOCK_RELEASED);
+    attempt_begin(&one, lock, owner_number(1), OS_NEVER);
+    enum outcome outcome = step(&one, lock_acquire);
+    /* Unless this process was stopped for longer than courtesy lasts. */
+    if (outcome == LOCK_WAITING) {
+        expect(&other, lock_acquire, LOCK_OWNED);
+        expect_waiting(&one, lock_acquire, WAIT_FOR_CHANGE);
+        let(lock, 2, lock_release, LOCK_RELEASED);
+        expect(&one, lock_acquire, LOCK_OWNED);
+    } else {
+        DEMAND(outcome == LOCK_OWNED, "%s", outcome_name(outcome));
+    }
+    attempt_end(&other);
+    attempt_end(&one);
+    let(lock, 1, lock_release, LOCK_RELEASED);
+    lock_drop(lock);
+}
+
+static void
+recover_what_is_stale(void)
+{
+    struct lock *lock = new_lock("README");
+    leave_stale(lock);
+    let(lock, 1, lock_acquire, LOCK_OWNED);
+    let(lock, 1, lock_release, LOCK_RELEASED);
+    lock_drop(lock);
+}
+
+/* A task that is cancelled: nothing is left of its wait. */
+static void
+give_up_in_the_middle(void)
+{
+    struct lock *lock = new_lock("README");
+    struct attempt waiter;
+    let(lock, 1, lock_acquire, LOCK_OWNED);
+    attempt_begin(&waiter, lock, owner_number(2), OS_NEVER);
+    expect_waiting(&waiter, lock_acquire, WAIT_FOR_CHANGE);
+    attempt_end(&waiter);
+    let(lock, 1, lock_release, LOCK_RELEASED);
+    lock_drop(lock);
+}
+
+/* Another call of the same owner, in another thread, say, uses the claim. */
+static void
+wait_for_another_call(void)
+{
+    struct lock *lock = new_lock("README");
+    struct attempt looker;
+    struct claim *claim = NULL;
+    uint64_t changes;
+    struct owner owner = owner_number(1), same = owner;
+    same.caller++;
+    let(lock, 1, lock_acquire, LOCK_OWNED);
+    need(table_take(lock_name(lock), same, &claim, &changes) == TABLE_TAKEN, "take");
+    attempt_begin(&looker, lock, owner, 0);
+    expect_waiting(&looker, lock_look, WAIT_FOR_CALL);
+    table_keep(claim);
+    expect(&looker, lock_look, LOCK_OWNED);
+    attempt_end(&looker);
+    let(lock, 1, lock_release, LOCK_RELEASED);
+    lock_drop(lock);
+}
+
+/* A break_lock() is at work in the directory, and then gives up. */
+static void
+wait_for_a_break(void)
+{
+    struct lock *lock = new_lock("README");
+    struct attempt releaser;
+    struct os_file breaker;
+    let(lock, 1, lock_acquire, LOCK_OWNED);
+    need(os_open_directory(directory, &breaker) == 0 && os_flock(&breaker, OS_EXCLUSIVE) == 0 &&
+             os_mark(&breaker, OS_BREAKER) == 0,
+         "break");
+    attempt_begin(&releaser, lock, owner_number(1), 0);
+    expect_waiting(&releaser, lock_release, WAIT_FOR_MOMENT);
+    let(lock, 2, lock_look, LOCK_HELD);
+    os_close(&breaker);
+    expect(&releaser, lock_release, LOCK_RELEASED);
+    attempt_end(&releaser);
+    lock_drop(lock);
+}
+
+/* A release that is given up: the lock is owned still, and can be released. */
+static void
+give_up_a_release(void)
+{
+    struct lock *lock = new_lock("README");
+    struct attempt releaser;
+    struct os_file breaker;
+    let(lock, 1, lock_acquire, LOCK_OWNED);
+    need(os_open_directory(directory, &breaker) == 0 && os_flock(&breaker, OS_EXCLUSIVE) == 0 &&
+             os_mark(&breaker, OS_BREAKER) == 0,
+         "break");
+    attempt_begin(&releaser, lock, owner_number(1), 0);
+    expect_waiting(&releaser, lock_release, WAIT_FOR_MOMENT);
+    attempt_end(&releaser);
+    os_close(&breaker);
+    let(lock, 1, lock_look, LOCK_OWNED);
+    let(lock, 1, lock_release, LOCK_RELEASED);
+    lock_drop(lock);
+}
+
+/* A removal is in course, and then another: break_lock() waits for it, and keeps off new ones. */
+static void
+break_beside_a_removal(void)
+{
+    struct lock *lock = new_lock("README"), *other = new_lock("OTHER");
+    struct attempt breaker;
+    struct os_file remover;
+    let(lock, 1, lock_acquire, LOCK_OWNED);
+    let(other, 1, lock_acquire, LOCK_OWNED);
+    need(os_open_directory(directory, &remover) == 0 && os_mark(&remover, OS_REMOVER) == 0, "mark");
+    attempt_begin(&breaker, lock, owner_number(2), 0);
+    expect_waiting(&breaker, lock_break, WAIT_FOR_MOMENT);
+    os_close(&remover);
+    expect(&breaker, lock_break, LOCK_FREE);
+    attempt_end(&breaker);
+    let(lock, 1, lock_release, LOCK_FREE);
+    let(other, 1, lock_release, LOCK_RELEASED); /* nobody keeps it off any more */
+    lock_drop(lock);
+    lock_drop(other);
+}
+
+/* ---- All of them ---- */
+
+static const struct {
+    const char *name;
+    void (*play)(void);
+} scenes[] = {
+    {"acquire what is free", acquire_what_is_free},
+    {"time runs out", time_runs_out},
+    {"take turns", take_turns},
+    {"recover what is stale", recover_what_is_stale},
+    {"give up in the middle", give_up_in_the_middle},
+    {"wait for another call", wait_for_another_call},
+    {"wait for a break", wait_for_a_break},
+    {"give up a release", give_up_a_release},
+    {"break beside a removal", break_beside_a_removal},
+};
+
+static void
+play(size_t number)
+{
+    char name[OS_PATH_SIZE];
+    scene = scenes[number].name;
+    unsigned before = count_descriptors();
+    scenes[number].play();
+    unsigned after = count_descriptors();
+    DEMAND(after == before, "%u descriptors, not %u", after, before);
+    DEMAND(table_take_last(NULL) == NULL, "something is owned");
+    DEMAND(count_names(directory, name) == 0, "left: '%s'", name);
+    checks++;
+}
+
+int
+main(int argc, char **argv)
+{
+    need(argc == 2 && argv[1][0] == '/' && os_begin() == 0, "usage: steps DIRECTORY");
+    snprintf(directory, sizeof directory, "%.4000s/place", argv[1]);
+    need(mkdir(directory, 0755) == 0, "mkdir");
+    for (int i = 0; i < 2; i++) {
+        mechanism = i == 0 ? &link_mechanism : &mkdir_mechanism;
+        for (size_t number = 0; number < sizeof scenes / sizeof *scenes; number++) {
+            play(number);
+        }
+    }
+    printf("%u checks in steps\n", checks);
+    return defects != 0;
+}
