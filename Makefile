@@ -32,7 +32,7 @@ lint: $(compiled) $(environment)/.group-lint  ## check style, types, stubs and t
 	$(programs)/mypy
 	$(python) -m mypy.stubtest lockfile
 	$(programs)/clang-format --dry-run -Werror $(c_files)
-	for page in docs/*.rst docs/*/*.rst; do $(python) -m docutils --halt=warning $$page /dev/null || exit; done
+	for page in docs/*.rst docs/*/*.rst csrc/*.rst; do $(python) -m docutils --halt=warning $$page /dev/null || exit; done
 
 format: $(environment)/.group-lint  ## bring Python and C into shape
 	$(programs)/ruff check --fix

@@ -15,8 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SANITIZERS = "-fsanitize=address,undefined -fno-omit-frame-pointer"
-# gcc takes the tests that the sanitizer inserts for a use of null.
-COMPILATION = {"CFLAGS": f"-g -O1 -Wno-nonnull {SANITIZERS}", "LDFLAGS": SANITIZERS}
+# With assertions. gcc takes the tests that the sanitizer inserts for a use of null.
+COMPILATION = {"CFLAGS": f"-g -O1 -UNDEBUG -Wno-nonnull {SANITIZERS}", "LDFLAGS": SANITIZERS}
 ALLOCATIONS = "tests/test_costs.py::test_allocations_of_a_cycle"
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",

@@ -1,4 +1,4 @@
-/* LinkFileLock: csrc/link.c, and what it uses of files.c, place.c, owner.c and lock.c.
+/* LinkFileLock: link.c of csrc/mechanisms/files, and what it uses there and in csrc/core.
  *
  * One atomic step per system call; between any two, others go on, and a process may be killed.
  * README.rst says what stands for what, and what is left out. */
@@ -165,7 +165,7 @@ end:
         !IS_BLOCKED(self) && !IS_CHOOSING(self) ->
 step:
         if
-        /* ---- link_claim(): owner_create(), owner_light() ---- */
+        /* ---- link_claim(): unique_make(), unique_light() ---- */
         :: at[self] == CREATE -> create(name[self])
         :: at[self] == LIGHT ->
             if
@@ -262,7 +262,7 @@ step:
             :: else -> at[self] = HOLD
             fi
         :: at[self] == LOOK_UNLOCK -> locked[self] = NONE; at[self] = FIND
-        :: at[self] == FIND -> /* owner_find(); an inode has one unique name, or none any more */
+        :: at[self] == FIND -> /* search_unique_name(); an inode has one unique name, or none any more */
             new = 1;
             do
             :: new <= NAMES && entry[new] != other[self] -> new++
@@ -279,7 +279,7 @@ step:
             :: else -> claim()
             fi
 
-        /* ---- files_break_stale(): owner_take_beacon() ---- */
+        /* ---- files_break_stale(): unique_take_beacon() ---- */
         :: at[self] == TAKE ->
             if
             :: MAY_EXCLUDE(other[self]) -> locked[self] = EXCLUSIVE; at[self] = BREAK_FLOCK
@@ -318,7 +318,7 @@ step:
             sweeping[self] = 1;
             at[self] = SWEEP
 
-        /* ---- owner_sweep(): any names, in any order; the last one takes all ---- */
+        /* ---- sweep_all(): any names, in any order; the last one takes all ---- */
         :: at[self] == SWEEP && over ->
             name[self]++;
             if
@@ -328,7 +328,7 @@ step:
                 assert(entry[name[self]] == 0 || entry[name[self]] == entry[BACKUP]);
             fi
 
-        /* owner_reap(), reap() */
+        /* sweep_reap(), reap() */
         :: at[self] == REAP ->
             if
             :: IS_ABANDONED(name[self]) -> at[self] = REAP_OPEN
@@ -413,13 +413,13 @@ step:
 
     /* ---- What may happen in more than one way ---- */
 
-    /* owner_create() */
+    /* unique_make() */
     :: d_step { at[self] == CREATE && !again[self] && IS_OFFERED(1) -> create(1); settle() }
     :: d_step { at[self] == CREATE && !again[self] && IS_OFFERED(2) -> create(2); settle() }
     :: d_step { at[self] == CREATE && !again[self] && IS_OFFERED(3) -> create(3); settle() }
     :: d_step { at[self] == CREATE && !again[self] && IS_OFFERED(4) -> create(4); settle() }
 
-    /* owner_sweep(): any names, in any order */
+    /* sweep_all(): any names, in any order */
     :: d_step { at[self] == SWEEP && !over && IS_ABANDONED(1) -> sweep(1); settle() }
     :: d_step { at[self] == SWEEP && !over && IS_ABANDONED(2) -> sweep(2); settle() }
     :: d_step { at[self] == SWEEP && !over && IS_ABANDONED(3) -> sweep(3); settle() }

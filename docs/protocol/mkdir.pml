@@ -1,4 +1,4 @@
-/* MkdirFileLock: csrc/mkdir.c, and what it uses of files.c, place.c, owner.c and lock.c.
+/* MkdirFileLock: mkdir.c and mkdir_claim.c of csrc/mechanisms/files, and what they use there and in csrc/core.
  *
  * The lock directory is made under a unique name and renamed; with IN_PLACE it is made at the lock
  * file's name. One step per system call; between any two, others go on, and a process may be
@@ -19,7 +19,7 @@ mtype = {
     /* files_break_stale() */
     TAKE, TAKE_SHARED, TAKE_UNLOCK, BREAK_FLOCK, BREAK_CHECK, BREAK_OPEN, BREAK_INSIDE, BREAK_ASIDE, BREAK_FILE,
     BREAK_UNLINK, BREAK_CLOSE, BREAK_CHECK_2, BREAK_RMDIR, BREAK_UNFLOCK, BREAK_END,
-    /* owner_sweep(), owner_reap(), reap_directory(), reap() */
+    /* sweep_all(), sweep_reap(), reap_directory(), reap() */
     SWEEP, REAP, REAP_OPEN, REAP_LIST, REAP_STATUS, REAP_BEACON, REAP_FLOCK, REAP_LINKS, REAP_PLACE,
     REAP_FILE, REAP_UNLINK, REAP_UNLOCK, REAP_CHECK, REAP_RMDIR, REAP_CLOSE,
     /* files_condemn() */
@@ -406,7 +406,7 @@ step:
             fi
         :: at[self] == CREATE -> create(name[self])
 
-        /* owner_light() */
+        /* unique_light() */
         :: at[self] == LIGHT ->
             if
             :: MAY_EXCLUDE(mine[self]) -> lit[self] = 1; at[self] = CHECK_FILE
@@ -537,7 +537,7 @@ step:
             remove_directory(second[self]);
 #endif
             at[self] = LEAVE
-        :: at[self] == LEAVE -> /* table_drop() */
+        :: at[self] == LEAVE -> /* place_drop() */
             owns[self] = 0;
             condemned[self] = 0;
             close_mine();
@@ -559,7 +559,7 @@ step:
             :: top[LOCK] == found[self] -> at[self] = LIST_FOUND
             :: else -> look()
             fi
-        :: at[self] == LIST_FOUND -> /* owner_find_inside() */
+        :: at[self] == LIST_FOUND -> /* search_inside() */
             if
             :: COUNT(found[self]) == 1 ->
                 name[self] = called[ONLY(found[self])];
@@ -584,7 +584,7 @@ step:
             fi
         :: at[self] == LOOK_UNLOCK -> locked[self] = NONE; at[self] = TAKE
 
-        /* ---- files_break_stale(): owner_take_beacon() ---- */
+        /* ---- files_break_stale(): unique_take_beacon() ---- */
         :: at[self] == TAKE ->
             if
             :: MAY_EXCLUDE(other[self]) -> locked[self] = EXCLUSIVE; at[self] = BREAK_FLOCK
@@ -633,7 +633,7 @@ step:
                 rename_aside(name[self], 0);
                 at[self] = BREAK_FILE
             fi
-        :: at[self] == BREAK_FILE -> /* owner_remove_dead() */
+        :: at[self] == BREAK_FILE -> /* entry_remove_dead() */
             if
             :: FILE(found[self], name[self]) == other[self] -> at[self] = BREAK_UNLINK
             :: else -> at[self] = (IS_IN_PLACE -> BREAK_UNFLOCK : BREAK_RMDIR)
@@ -655,7 +655,7 @@ step:
         :: at[self] == BREAK_UNFLOCK -> flocked[self] = NONE; at[self] = BREAK_END
         :: at[self] == BREAK_END -> claim(); sweeping[self] = 1; at[self] = SWEEP
 
-        /* ---- owner_sweep(); the last one takes all names ---- */
+        /* ---- sweep_all(); the last one takes all names ---- */
         :: at[self] == SWEEP ->
             name[self]++;
             if
@@ -664,7 +664,7 @@ step:
             :: else
             fi
 
-        /* ---- owner_reap(): reap_directory(), reap() ---- */
+        /* ---- sweep_reap(): reap_directory(), reap() ---- */
         :: at[self] == REAP ->
             if
             :: top[name[self]] != 0 -> at[self] = REAP_OPEN
@@ -815,7 +815,7 @@ step:
 
     /* ---- What may happen in more than one way ---- */
 
-    /* make(), or owner_create() in the lock directory */
+    /* make(), or unique_make() in the lock directory */
 #ifdef IN_PLACE
 #define TRY(n) d_step { at[self] == CREATE && !again[self] && IS_OFFERED(n) -> create(n); settle() }
 #else
@@ -829,7 +829,7 @@ step:
     :: TRY(5)
 #endif
 
-    /* owner_sweep(): any names, in any order */
+    /* sweep_all(): any names, in any order */
 #define TRY_SWEEP(n) d_step { at[self] == SWEEP && !over && (n) <= LAST_NAME && top[n] != 0 -> sweep(n); settle() }
     :: TRY_SWEEP(1)
     :: TRY_SWEEP(2)

@@ -1,4 +1,4 @@
-/* Waiting: the eldest watch, the others nap (csrc/wait.c), whatever the lock is made of.
+/* Waiting: the eldest watch, the others nap (csrc/core/wait.c), whatever the lock is made of.
  *
  * Time goes on in ticks, and only while everybody sleeps, is stopped, or owns: what is awake acts
  * before. Nothing is lost if a free lock that is wanted is taken within the longest nap
