@@ -23,20 +23,22 @@ look(struct attempt *attempt)
     if (outcome == LOCK_STALE) {
         outcome = mechanism->break_stale(attempt);
     }
-    return outcome == LOCK_OWNED ? own_look_up_found(attempt) : outcome;
+    outcome = outcome == LOCK_OWNED ? own_look_up_found(attempt) : outcome;
+    attempt->reached = attempt->reached && outcome != LOCK_WAITING;
+    return outcome;
 }
 
-/* From now on it looks before it claims. Who would sleep after the look holds signals off before
- * it, so that none is slept through: WAITING, for nothing. */
+/* From now on it looks before it claims. Who would sleep after the look has had the occasion to
+ * hold signals off before it, so that none is slept through: WAITING, for nothing. */
 static enum outcome
-begin_looking(struct attempt *attempt)
+look_first(struct attempt *attempt)
 {
     attempt->stage = STAGE_LOOK;
-    if (wait_is_over(&attempt->wait)) {
-        return look(attempt);
+    if (!wait_is_over(&attempt->wait) && !attempt->wait.prepared) {
+        wait_for_nothing(&attempt->wait);
+        return LOCK_WAITING;
     }
-    wait_for_nothing(&attempt->wait);
-    return LOCK_WAITING;
+    return look(attempt);
 }
 
 /* Lets those in to whom this owner has just released. FREE: go on and claim. */
@@ -52,7 +54,7 @@ give_way(struct attempt *attempt)
         return LOCK_FREE;
     }
     if (attempt->lock->mechanism->is_there(attempt)) {
-        return begin_looking(attempt);
+        return look_first(attempt);
     }
     wait_for_moment(&attempt->wait, FAIRNESS_PAUSE);
     return LOCK_WAITING;
@@ -67,7 +69,7 @@ claim(struct attempt *attempt)
         attempt->reached = false;
     }
     bool is_held = outcome == LOCK_HELD && attempt->unanswered_since == 0;
-    return is_held ? begin_looking(attempt) : outcome;
+    return is_held ? look_first(attempt) : outcome;
 }
 
 /* From opening the place to its end or a sleep: the directory may be replaced while we sleep, so
@@ -79,11 +81,7 @@ acquire_round(struct attempt *attempt)
     if (error != 0) {
         return attempt_cannot_reach(attempt, error);
     }
-    bool looks = attempt->stage == STAGE_LOOK;
-    enum outcome outcome = looks ? look(attempt) : give_way(attempt);
-    if (looks && outcome == LOCK_WAITING) {
-        attempt->reached = false;
-    }
+    enum outcome outcome = attempt->stage == STAGE_LOOK ? look_first(attempt) : give_way(attempt);
     return outcome == LOCK_FREE ? claim(attempt) : outcome;
 }
 
@@ -144,8 +142,7 @@ begin_acquire(struct attempt *attempt)
         attempt->stage = STAGE_CLAIM;
     } else if (outcome == LOCK_HELD && !wait_is_over(&attempt->wait)) {
         attempt->stage = STAGE_LOOK; /* so it waits for that lock file, as for another's */
-        wait_for_nothing(&attempt->wait);
-        outcome = LOCK_WAITING;
+        outcome = LOCK_FREE;
     } else if (outcome == LOCK_HELD) {
         attempt->has_met = wait_is_wanted(&attempt->wait); /* nothing that is to be condemned */
         outcome = vain_remember(attempt, (struct identity){.born = 0});

@@ -47,6 +47,7 @@ void
 wait_admit_signals(struct waiter *wait)
 {
     os_signals_release(&wait->signals);
+    wait->prepared = false;
 }
 
 bool
@@ -231,6 +232,7 @@ void
 wait_for_nothing(struct waiter *wait)
 {
     wait->kind = WAIT_FOR_NOTHING;
+    wait->prepared = true;
 }
 
 void

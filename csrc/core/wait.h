@@ -38,6 +38,7 @@ struct waiter {
     int64_t until;    /* when to go on at the latest; for a change: when to look again */
     uint64_t changes; /* of the table, so far */
     bool interrupted; /* the sleep, for signals to be seen to: it is not over */
+    bool prepared;    /* signals could be held off since they were last let in */
 
     int64_t since;       /* since when, by os_date(); 0: it does not wait yet */
     bool hurried;        /* what is waited for is about to happen */
