@@ -48,7 +48,7 @@ torture: $(compiled) $(environment)/.group-test  ## stop, kill, interrupt and fo
 	$(python) tests/campaigns/torture.py --seconds $(SECONDS) $(ARGS)
 
 fuzz: $(compiled) $(environment)/.group-test  ## any sequence of operations, any path (EXAMPLES=2000 for each class)
-	LOCKFILE_FUZZ_EXAMPLES=$(EXAMPLES) $(python) -m pytest -o timeout=0 tests/test_model.py tests/test_paths.py
+	LOCKFILE_FUZZ_EXAMPLES=$(EXAMPLES) $(python) -m pytest -o timeout=0 tests/protocol/test_model.py tests/interface/test_paths.py
 
 core: $(environment)/.made  ## the part that knows no Python, under sanitizers (ARGS="--seconds 60 thread")
 	$(python) tests/core/run.py $(ARGS)

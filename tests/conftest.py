@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import gc
 import os
 import shutil
@@ -12,7 +13,6 @@ import pytest
 
 import lockfile
 import support
-from file_system_support import compiled
 
 # Every mechanism; a test that asks for `lock_class` runs once with each.
 LOCK_CLASSES = [lockfile.LinkFileLock, lockfile.MkdirFileLock, lockfile.SQLiteFileLock]
@@ -79,19 +79,26 @@ def refusals():
 
 
 @pytest.fixture(scope="session")
-def library_of_clock(tmp_path_factory):
-    try:
-        return str(compiled(tmp_path_factory.mktemp("clock"), support.CLOCK))
-    except OSError as error:
-        pytest.skip(f"no C compiler: {error}")
+def preloadable(tmp_path_factory):
+    """Where a library of support/preloaded is, once it has been compiled."""
+    directory = tmp_path_factory.mktemp("preloaded")
+
+    @functools.cache
+    def build(name):
+        try:
+            return str(support.compiled(directory, name))
+        except OSError as error:
+            pytest.skip(f"no C compiler: {error}")
+
+    return build
 
 
 @pytest.fixture
-def clock(library_of_clock, monkeypatch):
-    """Children may stop their clock: `clock().stop_clock(None)`; see clock.c."""
-    preloaded = os.environ.get("LD_PRELOAD", "")
-    monkeypatch.setenv("LD_PRELOAD", f"{preloaded} {library_of_clock}".strip())
-    monkeypatch.setenv("LOCKFILE_CLOCK", library_of_clock)
+def clock(preloadable, monkeypatch):
+    """Children may stop their clock: `clock().stop_clock(None)`; see preloaded/clock.c."""
+    library = preloadable("clock.c")
+    monkeypatch.setenv("LD_PRELOAD", support.also_preloaded(library))
+    monkeypatch.setenv("LOCKFILE_CLOCK", library)
 
 
 @pytest.fixture

@@ -37,12 +37,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import lockfile
-import protocol_support
 import support
+from support import protocol
 
 CLASSES = ("LinkFileLock", "MkdirFileLock", "SQLiteFileLock")
 
-KINDS = [kind for kind in protocol_support.CALLS if kind not in ("hear", "say", "close")]
+KINDS = [kind for kind in protocol.CALLS if kind not in ("hear", "say", "close")]
 
 # The errors that each may have. (Those of close() come after it has closed; asking an open file
 # for its signal has none; and SQLite's own locks are SQLite's matter.)
@@ -199,7 +199,7 @@ class Case:
         """In the forked process."""
 
         def begin():
-            protocol_support.send_listener(os.dup(channel.fileno()), KINDS)
+            protocol.send_listener(os.dup(channel.fileno()), KINDS)
 
         subject(lock, self.operation, channel, begin, lambda: channel.send(b"over"))
 
@@ -248,17 +248,17 @@ class Case:
     def receive(self, listener):
         notification = bytearray(80)
         try:
-            fcntl.ioctl(listener, protocol_support.RECEIVE, notification)
+            fcntl.ioctl(listener, protocol.RECEIVE, notification)
         except OSError:
             return None  # it was killed meanwhile
-        return protocol_support.Call(notification)
+        return protocol.Call(notification)
 
     def answer(self, listener, call, error):
-        flags = 0 if error else protocol_support.GO_ON
+        flags = 0 if error else protocol.GO_ON
         with contextlib.suppress(FileNotFoundError):
             fcntl.ioctl(
                 listener,
-                protocol_support.SEND,
+                protocol.SEND,
                 struct.pack("=QqiI", call.identity, 0, -error, flags),
             )
 

@@ -36,22 +36,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import lockfile
-import protocol_support
 import support
 from campaigns import faults
 from campaigns.faults import CLASSES, Defect, demand
+from support import protocol
 
 VICTIM, ATTACKER = support.ORDINARY_USER, support.ORDINARY_USER - 1
 
 # Calls that read names, beside those that the other campaign stops at.
-protocol_support.CALLS.update(
+protocol.CALLS.update(
     {
         "x86_64": {"ask": (21, 269, 439), "remove": (84, 87, 263)},
         "aarch64": {"ask": (48, 439)},
     }.get(os.uname().machine, {})
 )
 NAMING = "open link unlink stat mkdir rename node watch list ask remove"
-KINDS = [kind for kind in (*NAMING.split(), "link text") if kind in protocol_support.CALLS]
+KINDS = [kind for kind in (*NAMING.split(), "link text") if kind in protocol.CALLS]
 
 # fstat(), which glibc spells newfstatat() of an empty name.
 STATUS_OF_OPEN_FILE = {"x86_64": (5,), "aarch64": (80,)}.get(os.uname().machine, ())
@@ -246,7 +246,7 @@ def targets(class_name, path, unique_name):
         "the lock file": path + ".lock",
         "the unique name": os.path.join(directory, unique),
         "the next unique name": os.path.join(directory, unique + ".1"),
-        "the attacker's unique name": os.path.join(inside, protocol_support.DEAD),
+        "the attacker's unique name": os.path.join(inside, protocol.DEAD),
     }
 
 
@@ -302,9 +302,9 @@ def leave_unbreakable(class_name, path):
     with acting_as(ATTACKER):
         if class_name == "MkdirFileLock":
             make_directory(path + ".lock", 0o777)
-            make_file(os.path.join(path + ".lock", protocol_support.DEAD), 0o644)
+            make_file(os.path.join(path + ".lock", protocol.DEAD), 0o644)
         else:
-            os.chmod(protocol_support.plant(path), 0o644)
+            os.chmod(protocol.plant(path), 0o644)
 
 
 class Home:
@@ -356,7 +356,7 @@ class Campaign:
     def begin_anew(self):
         self.home = Home()
         os.environ["HOSTILE_HOME"] = str(self.home.path)
-        self.child = protocol_support.SteppedChild(VICTIM_CODE, kinds=(*KINDS, "say"))
+        self.child = protocol.SteppedChild(VICTIM_CODE, kinds=(*KINDS, "say"))
         self.rival = support.Child(RIVAL_CODE)
 
     def end(self):

@@ -6,7 +6,7 @@
 
 The operations are those of faults.py, and so is what must hold afterwards; MemoryError is a
 documented end as well. In the case number N the N-th allocation of the operation fails, alone or
-with the nine that follow. Allocations are counted by failing_malloc.c, which is preloaded;
+with the nine that follow. Allocations are counted by preloaded/failing_malloc.c of tests/support;
 PYTHONMALLOC=malloc leads Python's own to it.
 """
 
@@ -108,7 +108,7 @@ def preload():
     """Start this program again with the failing allocator."""
     with tempfile.TemporaryDirectory() as directory:
         library = os.path.join(directory, "failing_malloc.so")
-        source = Path(__file__).with_name("failing_malloc.c")
+        source = support.PRELOADED / "failing_malloc.c"
         compiler = os.environ.get("CC", "cc").split()
         subprocess.run(
             [*compiler, "-std=c11", "-O1", "-fPIC", "-shared", "-o", library, source], check=True

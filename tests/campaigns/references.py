@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import lockfile
 import support
-import uses
 from campaigns import faults, memory
+from support import uses
 
 # How often each is done. Python's sqlite3 remembers up to 200 cursors that are gone.
 TIMES = {"LinkFileLock": 50, "MkdirFileLock": 50, "SQLiteFileLock": 600}

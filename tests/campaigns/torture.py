@@ -48,7 +48,7 @@ import lockfile
 from campaigns import witness, workers
 from campaigns.witness import COUNTS, INSIDE, SLOTS, THREADS, WAITING
 from conftest import left_behind
-from protocol_support import swept_clean
+from support.protocol import swept_clean
 
 HERE = Path(__file__).resolve().parent
 CLASSES = ("LinkFileLock", "MkdirFileLock", "SQLiteFileLock")

@@ -2,8 +2,8 @@
 
 import os
 
-from protocol_support import swept_clean
 from support import PATIENCE, Child
+from support.protocol import swept_clean
 
 # A short run each time; set this for a long one.
 SECONDS = float(os.environ.get("LOCKFILE_STRESS_SECONDS", "8"))
@@ -17,7 +17,7 @@ WANTED = round(5 * SECONDS)
 # does its successor remove it.
 CODE = """
     import mmap, random, signal
-    from protocol_support import is_proven_dead
+    from support.protocol import is_proven_dead
 
     class Overlap(Exception):
         pass

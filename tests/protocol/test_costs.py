@@ -6,20 +6,17 @@ these numbers: it says here that it does.
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
-from file_system_support import compiled
 from lockfile import LinkFileLock, MkdirFileLock, SQLiteFileLock
-from protocol_support import SteppedChild, has_settled, inotify_of, open_files
 from support import Child, wait_until
+from support.protocol import SteppedChild, has_settled, inotify_of, open_files
 
 STEPS = (
     *("open", "stat", "fcntl", "statfs", "flock", "link", "mkdir", "rename", "unlink", "close"),
     "say",
 )
-ALLOCATOR = Path(__file__).parent / "campaigns" / "failing_malloc.c"
 ONE_CYCLE = """
     lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
     for _ in range(3):
@@ -176,9 +173,9 @@ COUNT = """
 
 
 @pytest.mark.parametrize("lock_class", [LinkFileLock, MkdirFileLock])
-def test_allocations_of_a_cycle(lock_class, path, tmp_path, monkeypatch):
+def test_allocations_of_a_cycle(lock_class, path, preloadable, monkeypatch):
     """One: the entry of the table."""
-    monkeypatch.setenv("LD_PRELOAD", str(compiled(tmp_path, ALLOCATOR)))
+    monkeypatch.setenv("LD_PRELOAD", preloadable("failing_malloc.c"))
     monkeypatch.setenv("PYTHONMALLOC", "malloc")
     with Child(COUNT, lock_class.__name__, path) as child:
         assert child.hear() == 100
@@ -212,10 +209,11 @@ MANY = """
 
 
 @pytest.mark.parametrize("lock_class", [LinkFileLock, MkdirFileLock])
-def test_cycle_beside_many_other_locks_compares_few_names(lock_class, path, tmp_path, monkeypatch):
+def test_cycle_beside_many_other_locks_compares_few_names(
+    lock_class, path, preloadable, monkeypatch
+):
     """What a process owns is found by hashes: it would have to compare with each otherwise."""
-    source = Path(__file__).parent / "comparisons.c"
-    monkeypatch.setenv("LD_PRELOAD", str(compiled(tmp_path, source)))
+    monkeypatch.setenv("LD_PRELOAD", preloadable("comparisons.c"))
     with Child(MANY, lock_class.__name__, path) as child:
         alone, beside = child.hear(), child.hear()
         assert 0 < alone

@@ -1,31 +1,16 @@
-"""Machines that share a network file system, as filesystems/network.c plays it."""
+"""Machines that share a network file system, as preloaded/network.c plays it."""
 
 import contextlib
 import ctypes
 import fcntl
 import os
-import shlex
-import subprocess
-import sysconfig
 import textwrap
 import uuid
-from pathlib import Path
 
 import support
 
-SOURCE = Path(__file__).parent / "filesystems" / "network.c"
 USES = 4 << 20  # how much of its past a machine remembers, in bytes
 AT_WORKING_DIRECTORY = -100
-
-
-def compiled(directory, source=SOURCE):
-    """A library, built by the compiler that builds the extension; OSError: there is none."""
-    library = (directory / source.name).with_suffix(".so")
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC"))
-    options = ["-std=c11", "-Wall", "-Wextra", "-O1", "-fPIC", "-shared", "-pthread"]
-    command = [*compiler, *options, "-o", str(library), str(source), "-ldl"]
-    subprocess.run(command, check=True)
-    return library
 
 
 class Machine:
@@ -38,7 +23,7 @@ class Machine:
         boot = network.scratch / f"boot-{number}"
         boot.write_text(f"{uuid.UUID(int=number)}\n")
         self._environment = {
-            "LD_PRELOAD": f"{os.environ.get('LD_PRELOAD', '')} {network.library}".strip(),
+            "LD_PRELOAD": support.also_preloaded(network.library),
             "NFS_LIBRARY": str(network.library),
             "NFS_ROOT": str(network.root),
             "NFS_MACHINE": str(number),
@@ -61,7 +46,7 @@ class Machine:
             os.environ.update(before)
 
     def child(self, code, *arguments):
-        prelude = "from file_system_support import *\n"
+        prelude = "from support.network import *\n"
         with self.running():
             return support.Child(prelude + textwrap.dedent(code), *arguments)
 

@@ -11,7 +11,8 @@ import pytest
 
 import lockfile
 from lockfile import LockTimeout
-from protocol_support import (
+from support import PATIENCE, Child, OtherThread, in_thread, names, wait_until
+from support.protocol import (
     SteppedChild,
     has_settled,
     inotify_descriptors,
@@ -21,7 +22,6 @@ from protocol_support import (
     wake_ups,
     watches,
 )
-from support import PATIENCE, Child, OtherThread, in_thread, names, wait_until
 
 # It takes some to meet a waiter at each of its steps.
 TURNS = 20
@@ -154,7 +154,7 @@ def test_waiter_wakes_when_a_foreign_lock_is(lock_class, path, tmp_path, taker, 
 
 def test_threads_of_one_process_wake_each_other(no_second_look, lock_class, path):
     code = f"""
-    from protocol_support import has_settled
+    from support.protocol import has_settled
     with OtherThread() as thread:
         native = thread.run(threading.get_native_id)
         for _ in range({TURNS}):
@@ -701,7 +701,7 @@ def test_who_released_lets_a_waiting_process_in_before_it_claims_again(clock, lo
 
 def test_who_released_lets_a_waiting_thread_in_before_it_claims_again(clock, lock_class, path):
     code = """
-    from protocol_support import has_settled
+    from support.protocol import has_settled
     turns, entered = [], threading.Event()
 
     def take_a_turn():
@@ -763,7 +763,7 @@ def test_stopped_contender_does_not_keep_the_owner_from_its_lock(lock_class, pat
 
 def test_contended_acquires_do_not_use_up_descriptors(lock_class, path):
     code = """
-    from protocol_support import open_files
+    from support.protocol import open_files
 
     def work():
         for _ in range(150):

@@ -13,8 +13,8 @@ import threading
 import pytest
 
 from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, NotLocked, NotMyLock
-from protocol_support import SteppedChild, beacon, inode, parsed, plant, sleeps_in
 from support import PATIENCE, Child, OtherThread, names, wait_until
+from support.protocol import SteppedChild, beacon, inode, parsed, plant, sleeps_in
 
 STEPS = ("open", "flock", "link", "unlink", "stat", "close", "say")
 

@@ -15,13 +15,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import test_mkdir
 
 import lockfile
 import support
-import test_mkdir
 from campaigns import faults, hostile
 from campaigns.hostile import ATTACKER, VICTIM, acting_as
-from protocol_support import (
+from support import Child, names
+from support.protocol import (
     DEAD,
     HOST,
     SteppedChild,
@@ -32,7 +33,6 @@ from protocol_support import (
     plant_unique,
     swept_clean,
 )
-from support import Child, names
 
 
 @pytest.fixture

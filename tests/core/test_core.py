@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-CAMPAIGNS = Path(__file__).parent / "core" / "run.py"
+CAMPAIGNS = Path(__file__).with_name("run.py")
 
 
 @pytest.mark.parametrize("platform", ["musl", "narrow"])

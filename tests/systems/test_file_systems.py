@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, MkdirFileLock, SQLiteFileLock
-from protocol_support import inotify_descriptors
 from support import PATIENCE, Child, holder, names, wait_until
+from support.protocol import inotify_descriptors
 
 MEGABYTE = 1 << 20
 CANNOT_TELL = "only the machine|nothing can tell here"

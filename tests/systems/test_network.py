@@ -1,6 +1,6 @@
 """Machines that share a network file system: manners of it that have broken locks before.
 
-The machines are processes with a library in front of the C library (filesystems/network.c):
+The machines are processes with a library in front of the C library (support/preloaded/network.c):
 another boot identity and kernel locks of their own for each, and an NFS client's answers.
 """
 
@@ -10,11 +10,11 @@ import os
 import re
 
 import pytest
+from test_exclusion import CODE as KILLED_ANYWHERE
 
-from file_system_support import Network, compiled
 from lockfile import LinkFileLock, LockFailed, MkdirFileLock, SQLiteFileLock
 from support import PATIENCE, in_thread, wait_until
-from test_exclusion import CODE as KILLED_ANYWHERE
+from support.network import Network
 
 # A short run each time; set this for a long one.
 SECONDS = float(os.environ.get("LOCKFILE_STRESS_SECONDS", "1"))
@@ -55,18 +55,10 @@ STAY = """
     """
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    try:
-        return compiled(tmp_path_factory.mktemp("library"))
-    except OSError as error:
-        pytest.skip(f"no C compiler: {error}")
-
-
 @pytest.fixture
-def network(library, tmp_path):
+def network(preloadable, tmp_path):
     """A directory that machines share; nothing of ours is left in it."""
-    network = Network(library, tmp_path)
+    network = Network(preloadable("network.c"), tmp_path)
     yield network
     assert network.names() == []
 

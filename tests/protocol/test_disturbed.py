@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from file_system_support import compiled
 from lockfile import (
     AlreadyLocked,
     FileLock,
@@ -20,12 +19,12 @@ from lockfile import (
     MkdirFileLock,
     UnlockError,
 )
-from protocol_support import (
+from support import PATIENCE, Child, also_preloaded, holder, in_thread, names, wait_until
+from support.protocol import (
     HOST,
     SteppedChild,
     plant,
 )
-from support import PATIENCE, Child, holder, in_thread, names, wait_until
 
 # A program that locks the directory, without waiting
 
@@ -417,22 +416,13 @@ def test_two_breakers_beside_a_look_that_does_not_end_make_one_owner(path, tmp_p
 # Kernel locks that exclude nobody
 
 
-@pytest.fixture(scope="module")
-def liar(tmp_path_factory):
-    try:
-        source = Path(__file__).parent / "filesystems" / "liar.c"
-        return compiled(tmp_path_factory.mktemp("library"), source)
-    except OSError as error:
-        pytest.skip(f"no C compiler: {error}")
-
-
 @pytest.mark.parametrize("device", [False, True], ids=["anybody's", "this machine's"])
 @pytest.mark.parametrize("way", ["by renaming", "in place"])
 def test_live_owner_is_not_taken_for_dead_where_kernel_locks_are_granted_to_all(
-    file_lock_class, path, tmp_path, liar, refusals, device, way, monkeypatch
+    file_lock_class, path, tmp_path, preloadable, refusals, device, way, monkeypatch
 ):
     """Its name says that it proves nothing; what excludes is link() and mkdir()."""
-    monkeypatch.setenv("LD_PRELOAD", f"{os.environ.get('LD_PRELOAD', '')} {liar}".strip())
+    monkeypatch.setenv("LD_PRELOAD", also_preloaded(preloadable("liar.c")))
     if device:
         monkeypatch.setenv("LIAR_DEVICE", "1")
     prelude = "refuse('rename', errno.EINVAL)\n" if way == "in place" else ""

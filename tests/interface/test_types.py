@@ -19,7 +19,6 @@ import weakref
 import pytest
 
 import lockfile
-import uses
 from lockfile import (
     AlreadyLocked,
     LinkFileLock,
@@ -30,8 +29,8 @@ from lockfile import (
     NotMyLock,
     SQLiteFileLock,
 )
-from support import PATIENCE, Child, OtherThread, holder, in_thread, names
-from uses import ATTRIBUTES
+from support import PATIENCE, Child, OtherThread, holder, in_thread, names, uses
+from support.uses import ATTRIBUTES
 
 METHODS = {
     "acquire": "(timeout=None)",

@@ -29,10 +29,10 @@ from hypothesis.stateful import (
 )
 
 import lockfile
-from actors import Here, Nursery, Owner, Shelf, Thread
 from lockfile import LinkFileLock, MkdirFileLock, SQLiteFileLock
-from protocol_support import DEAD, HOST, open_files, plant
 from support import PATIENCE, Child, names
+from support.actors import Here, Nursery, Owner, Shelf, Thread
+from support.protocol import DEAD, HOST, open_files, plant
 
 SETTINGS = settings(
     max_examples=int(os.environ.get("LOCKFILE_FUZZ_EXAMPLES", "40")),

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_sqlite import APPLICATION, TABLE, connected, fails, rows, writing
 
 from lockfile import AlreadyLocked, LockFailed, NotLocked, SQLiteFileLock, UnlockError
-from protocol_support import SteppedChild
 from support import Child, holder, names
-from test_sqlite import APPLICATION, TABLE, connected, fails, rows, writing
+from support.protocol import SteppedChild
 
 FOREIGN = "tables of somebody else.*database= wants the name of a database of locks alone"
 

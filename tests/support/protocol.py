@@ -324,10 +324,10 @@ class SteppedChild(support.Child):
             pytest.skip("the numbers of this machine's system calls are not known")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         prelude = f"""
-import protocol_support
+from support import protocol
 sys.stdout.reconfigure(write_through=False)  # one word, one call
 def be_stopped():
-    protocol_support.send_listener({theirs.fileno()}, {tuple(kinds)!r})
+    protocol.send_listener({theirs.fileno()}, {tuple(kinds)!r})
 """
         self.call = None
         self._listener = None

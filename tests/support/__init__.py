@@ -5,10 +5,12 @@ import json
 import os
 import platform
 import queue
+import shlex
 import sqlite3  # noqa: F401  (a child that has become another user may be too late)
 import struct
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 import time
@@ -23,9 +25,14 @@ PATIENCE = 100
 # Root is not stopped by modes; whoever is not root already is an ordinary user.
 ORDINARY_USER = 65534 if os.geteuid() == 0 else os.geteuid()
 
-CLOCK = Path(__file__).parent / "clock.c"
+# Libraries that a test puts in front of the C library, in C.
+PRELOADED = Path(__file__).parent / "preloaded"
 
-IMPORT_PATH = [str(Path(__file__).parent), str(Path(lockfile.__file__).parent.parent)]
+IMPORT_PATH = [
+    str(Path(__file__).parent.parent),
+    str(Path(__file__).parent.parent / "mechanisms"),
+    str(Path(lockfile.__file__).parent.parent),
+]
 
 
 def wait_until(condition, what="the condition"):
@@ -44,6 +51,24 @@ def is_databases(name):
 def names(directory):
     """The sorted names in a directory, but for those of the database."""
     return sorted(name for name in os.listdir(directory) if not is_databases(name))
+
+
+def compiled(directory, name):
+    """A library of PRELOADED, built by the compiler that builds the extension.
+
+    OSError: there is none.
+    """
+    library = (directory / name).with_suffix(".so")
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC"))
+    options = ["-std=c11", "-Wall", "-Wextra", "-O1", "-fPIC", "-shared", "-pthread"]
+    command = [*compiler, *options, "-o", str(library), str(PRELOADED / name), "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
+def also_preloaded(library):
+    """The value of LD_PRELOAD that adds a library to those there are."""
+    return f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()
 
 
 class OtherThread:

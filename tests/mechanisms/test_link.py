@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, NotLocked, NotMyLock, UnlockError
-from protocol_support import (
+from support import PATIENCE, Child, OtherThread, holder, in_thread, names, wait_until
+from support.protocol import (
     DEAD,
     HOST,
     SteppedChild,
@@ -29,7 +30,6 @@ from protocol_support import (
     stamp,
     swept_clean,
 )
-from support import PATIENCE, Child, OtherThread, holder, in_thread, names, wait_until
 
 STEPS = ("open", "flock", "link", "unlink", "close", "say")
 

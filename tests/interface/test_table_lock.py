@@ -11,7 +11,7 @@ import pytest
 from lockfile import AlreadyLocked, LockFailed, LockTimeout, NotLocked, NotMyLock
 from support import PATIENCE, OtherThread, in_thread, wait_until
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "table_lock.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "table_lock.py"
 TableLock = runpy.run_path(str(EXAMPLE))["TableLock"]
 
 

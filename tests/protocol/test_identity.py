@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, NotLocked, NotMyLock, UnlockError
-from protocol_support import SteppedChild, inode, is_proven_dead, sleeps_in, swept_clean
 from support import PATIENCE, Child, OtherThread, holder, in_thread, names, wait_until
+from support.protocol import SteppedChild, inode, is_proven_dead, sleeps_in, swept_clean
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def lock(lock_class, path):
 def child_of(lock_class, code, *arguments, **keywords):
     """A child whose code knows `lock_class`, and `path` as its first argument."""
     prelude = f"""
-from protocol_support import open_files
+from support.protocol import open_files
 sys.stdout.reconfigure(write_through=False)  # one word, one call: its children say something too
 lock_class = lockfile.{lock_class.__name__}
 path = sys.argv[1]
@@ -503,7 +503,7 @@ def test_fork_does_not_copy_a_beacon_in_the_making(path, tmp_path):
             child = os.fork()
             if child == 0:
                 directory = os.path.dirname(sys.argv[1])
-                say([name for name in protocol_support.open_files() if name.startswith(directory)])
+                say([name for name in protocol.open_files() if name.startswith(directory)])
                 os._exit(0)
             os.waitpid(child, 0)
             hear()

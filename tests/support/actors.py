@@ -157,7 +157,7 @@ class Nursery:
     """A program that forks one process after the other: sooner done than to start each anew."""
 
     CODE = """
-        from actors import Shelf
+        from support.actors import Shelf
 
         while pid := os.fork():
             _, status = os.waitpid(pid, 0)

@@ -23,8 +23,8 @@ from lockfile import (
     SQLiteFileLock,
     UnlockError,
 )
-from protocol_support import DEAD, HOST
 from support import OtherThread, in_thread, names
+from support.protocol import DEAD, HOST
 
 fuzzed = settings(
     max_examples=int(os.environ.get("LOCKFILE_FUZZ_EXAMPLES", "60")),

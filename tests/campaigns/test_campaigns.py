@@ -28,7 +28,7 @@ def test_faults_at_system_calls(class_name, kind):
 def test_failing_allocations(class_name, every):
     if "CS_GNU_LIBC_VERSION" not in os.confstr_names:
         pytest.skip("the failing allocator knows the GNU C library only")
-    program = Path(__file__).parent / "campaigns" / "memory.py"
+    program = Path(__file__).with_name("memory.py")
     done = subprocess.run(
         [sys.executable, program, class_name, "--every", str(every)],
         capture_output=True,

@@ -20,7 +20,6 @@ import pytest
 
 import lockfile
 import support
-from file_system_support import SOURCE, compiled
 from lockfile import (
     AlreadyLocked,
     LinkFileLock,
@@ -30,8 +29,8 @@ from lockfile import (
     SQLiteFileLock,
     UnlockError,
 )
-from protocol_support import has_settled, wake_ups
-from support import PATIENCE, Child, OtherThread, holder, in_thread, wait_until
+from support import PATIENCE, Child, OtherThread, also_preloaded, holder, in_thread, wait_until
+from support.protocol import has_settled, wake_ups
 
 TABLE = '"lockfile: locks"'
 APPLICATION = 1819239275
@@ -900,12 +899,8 @@ def test_file_system_that_is_not_known_to_be_local(mounted_directory):
         pass
 
 
-def test_beacon_that_is_granted_to_everybody_proves_nothing(mounted_directory, tmp_path):
-    try:
-        library = compiled(tmp_path, SOURCE.with_name("vain.c"))
-    except OSError as error:
-        pytest.skip(f"no C compiler: {error}")
-    before = os.environ.get("LD_PRELOAD", "")
+def test_beacon_that_is_granted_to_everybody_proves_nothing(mounted_directory, preloadable):
+    library = preloadable("vain.c")
     path = mounted_directory / "README"
     code = """
     os.environ["LD_PRELOAD"] = ""
@@ -917,7 +912,7 @@ def test_beacon_that_is_granted_to_everybody_proves_nothing(mounted_directory, t
     hear()
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LD_PRELOAD", f"{before} {library}".strip())
+        patch.setenv("LD_PRELOAD", also_preloaded(library))
         with Child(code, path) as owner:
             assert owner.hear() == "owned"
             [(_, name, file, _)] = rows(mounted_directory / ".lockfile.sqlite3")

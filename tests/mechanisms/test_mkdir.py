@@ -22,7 +22,17 @@ from lockfile import (
     NotMyLock,
     UnlockError,
 )
-from protocol_support import (
+from support import (
+    PATIENCE,
+    Child,
+    OtherThread,
+    holder,
+    in_thread,
+    names,
+    refuse,
+    wait_until,
+)
+from support.protocol import (
     DEAD,
     HOST,
     SteppedChild,
@@ -35,16 +45,6 @@ from protocol_support import (
     sleeps_in,
     stamp,
     swept_clean,
-)
-from support import (
-    PATIENCE,
-    Child,
-    OtherThread,
-    holder,
-    in_thread,
-    names,
-    refuse,
-    wait_until,
 )
 
 CLASSES = [MkdirFileLock, LinkFileLock]
