@@ -1,10 +1,7 @@
-import contextlib
 import functools
 import gc
 import os
 import shutil
-import socket
-import sqlite3
 import tempfile
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 
 import lockfile
 import support
+from support.leftovers import descriptors, left_behind
 
 # Every mechanism; a test that asks for `lock_class` runs once with each.
 LOCK_CLASSES = [lockfile.LinkFileLock, lockfile.MkdirFileLock, lockfile.SQLiteFileLock]
@@ -46,6 +44,12 @@ def file_lock_class(request):
 def path(tmp_path):
     """A fresh path that nobody has locked; there is no such file."""
     return str(tmp_path / "README")
+
+
+@pytest.fixture
+def lock(lock_class, path):
+    """A lock of each class; modules that are about one class have one of that class."""
+    return lock_class(path)
 
 
 @pytest.fixture
@@ -117,38 +121,3 @@ def nothing_is_left(request, tmp_path):
         assert descriptors() <= before, "a descriptor is left"
     if not request.node.get_closest_marker("leaves_files"):
         assert not left_behind(tmp_path), "a file is left"
-
-
-def descriptors():
-    """What this process has open, but for what it keeps for later."""
-    found = set()
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:
-            continue  # the descriptor that listed this directory
-        if target != "anon_inode:inotify" and not support.is_databases(target):
-            found.add((number, target))
-    return found
-
-
-def left_behind(directory):
-    """Lock files, unique files and rows anywhere below a directory."""
-    host = socket.gethostname().replace("/", "_")
-    found = []
-    for where, directories, files in os.walk(directory):
-        for name in directories + files:
-            if name.endswith(".lock") or name.startswith(host + "-"):
-                found.append(os.path.join(where, name))
-        if ".lockfile.sqlite3" in files:
-            found += rows_in(os.path.join(where, ".lockfile.sqlite3"))
-    return found
-
-
-def rows_in(database):
-    """The rows of locks in a database; none if it is not one."""
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        try:
-            return connection.execute('SELECT * FROM "lockfile: locks"').fetchall()
-        except sqlite3.Error:
-            return []

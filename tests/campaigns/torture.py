@@ -47,7 +47,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import lockfile
 from campaigns import witness, workers
 from campaigns.witness import COUNTS, INSIDE, SLOTS, THREADS, WAITING
-from conftest import left_behind
+from support.leftovers import left_behind
 from support.protocol import swept_clean
 
 HERE = Path(__file__).resolve().parent

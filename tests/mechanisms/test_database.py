@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_sqlite import APPLICATION, TABLE, connected, fails, rows, writing
 
 from lockfile import AlreadyLocked, LockFailed, NotLocked, SQLiteFileLock, UnlockError
 from support import Child, holder, names
+from support.databases import APPLICATION, TABLE, connected, fails, rows, writing
 from support.protocol import SteppedChild
 
 FOREIGN = "tables of somebody else.*database= wants the name of a database of locks alone"

@@ -1,4 +1,4 @@
-"""Races, each provoked: one process is stopped between two steps while another one acts.
+"""LinkFileLock: races, each provoked: one process is stopped between two steps, another acts.
 
 Most tests run their code once for each step: stopped before the first, the second, ... system call.
 """

@@ -15,13 +15,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import test_mkdir
 
 import lockfile
 import support
 from campaigns import faults, hostile
 from campaigns.hostile import ATTACKER, VICTIM, acting_as
-from support import Child, names
+from support import Child, lock_directories, names
 from support.protocol import (
     DEAD,
     HOST,
@@ -496,7 +495,7 @@ def test_sweep_leaves_a_file_that_was_linked_since_its_first_look(path, tmp_path
 def test_lock_directory_in_place_of_ours_is_not_ours(refusals, path):
     """Ours was broken when all was in it; that one has a single file in it, too."""
     code = """
-        test_mkdir.go("in place")
+        lock_directories.go("in place")
         lock = lockfile.MkdirFileLock(sys.argv[1])
         be_stopped()
         try:
@@ -507,14 +506,17 @@ def test_lock_directory_in_place_of_ours_is_not_ours(refusals, path):
             say("acquired")
         """
     lock = lockfile.MkdirFileLock(path)
-    with test_mkdir.Way("in place") as in_place, test_mkdir.Stepped(code, path) as child:
+    with (
+        lock_directories.Way("in place") as in_place,
+        lock_directories.Stepped(code, path) as child,
+    ):
         child.run_to("mkdir", "README.lock")
         child.run_to("flock")
         child.run_to("open", "README.lock")
         in_place.run(lock.break_lock)
         in_place.run(lock.acquire, timeout=0)
         assert child.run_on() == "held"
-        assert in_place.run(test_mkdir.is_intact, lock)
+        assert in_place.run(lock_directories.is_intact, lock)
         in_place.run(lock.release)
         child.finish()
 

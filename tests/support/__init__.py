@@ -28,11 +28,8 @@ ORDINARY_USER = 65534 if os.geteuid() == 0 else os.geteuid()
 # Libraries that a test puts in front of the C library, in C.
 PRELOADED = Path(__file__).parent / "preloaded"
 
-IMPORT_PATH = [
-    str(Path(__file__).parent.parent),
-    str(Path(__file__).parent.parent / "mechanisms"),
-    str(Path(lockfile.__file__).parent.parent),
-]
+TESTS = Path(__file__).parent.parent
+IMPORT_PATH = [str(TESTS), str(Path(lockfile.__file__).parent.parent)]
 
 
 def wait_until(condition, what="the condition"):
@@ -179,6 +176,17 @@ class Child:
         self._reader.join(PATIENCE)
         self.process.stdout.close()
         return code
+
+
+def child_of(lock_class, code, *arguments, **keywords):
+    """A child whose code knows `lock_class`, and `path` as its first argument."""
+    prelude = f"""
+from support.protocol import open_files
+sys.stdout.reconfigure(write_through=False)  # one word, one call: its children say something too
+lock_class = lockfile.{lock_class.__name__}
+path = sys.argv[1]
+"""
+    return Child(prelude + textwrap.dedent(code), *arguments, **keywords)
 
 
 def holder(lock_class, path, **keywords):

@@ -46,6 +46,23 @@ def inode(path):
     return status.st_dev, status.st_ino
 
 
+def unique_base(lock):
+    return os.path.basename(lock.unique_name)
+
+
+def contents(directory):
+    """All that is in there, by its inodes."""
+    return {
+        os.path.join(where, name): inode(os.path.join(where, name))
+        for where, directories, files in os.walk(directory)
+        for name in directories + files
+    }
+
+
+def make_file(name):
+    open(name, "x").close()
+
+
 def stamp(path):
     """What the package makes has the sticky bit."""
     os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | stat.S_ISVTX)

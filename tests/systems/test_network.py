@@ -10,10 +10,10 @@ import os
 import re
 
 import pytest
-from test_exclusion import CODE as KILLED_ANYWHERE
 
 from lockfile import LinkFileLock, LockFailed, MkdirFileLock, SQLiteFileLock
 from support import PATIENCE, in_thread, wait_until
+from support.killed_anywhere import KILLED_ANYWHERE
 from support.network import Network
 
 # A short run each time; set this for a long one.
