@@ -8,13 +8,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-import lockfile
 import support
 from support.leftovers import descriptors, left_behind
-
-# Every mechanism; a test that asks for `lock_class` runs once with each.
-LOCK_CLASSES = [lockfile.LinkFileLock, lockfile.MkdirFileLock, lockfile.SQLiteFileLock]
-
+from support.lock_classes import FILE_LOCK_CLASSES, LOCK_CLASSES
 
 # An example may take long, and so may making one: the machine has other things to do.
 hypothesis.settings.register_profile(
@@ -31,10 +27,11 @@ def pytest_configure(config):
 
 @pytest.fixture(params=LOCK_CLASSES, ids=lambda lock_class: lock_class.__name__)
 def lock_class(request):
+    """Every class: a test that asks for it runs once with each."""
     return request.param
 
 
-@pytest.fixture(params=LOCK_CLASSES[:2], ids=lambda lock_class: lock_class.__name__)
+@pytest.fixture(params=FILE_LOCK_CLASSES, ids=lambda lock_class: lock_class.__name__)
 def file_lock_class(request):
     """The mechanisms whose lock file is a file or a directory: for tests of just that."""
     return request.param

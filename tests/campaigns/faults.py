@@ -39,8 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import lockfile
 import support
 from support import protocol
-
-CLASSES = ("LinkFileLock", "MkdirFileLock", "SQLiteFileLock")
+from support.lock_classes import NAMES
 
 KINDS = [kind for kind in protocol.CALLS if kind not in ("hear", "say", "close")]
 
@@ -387,11 +386,11 @@ def campaign(kind, class_name, every=1, only=None):
 
 def main():
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("which", nargs="*", help=f"kill, fail; {', '.join(CLASSES)}")
+    parser.add_argument("which", nargs="*", help=f"kill, fail; {', '.join(NAMES)}")
     parser.add_argument("--every", type=int, default=1, help="only each so many-th point")
     arguments = parser.parse_args()
     kinds = [kind for kind in ("kill", "fail") if kind in arguments.which] or ["kill", "fail"]
-    classes = [name for name in CLASSES if name in arguments.which] or CLASSES
+    classes = [name for name in NAMES if name in arguments.which] or NAMES
     failed = 0
     for kind in kinds:
         for class_name in classes:

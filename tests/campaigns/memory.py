@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import support
 from campaigns import faults
+from support.lock_classes import NAMES
 
 LIBRARY = "LOCKFILE_FAILING_MALLOC"
 
@@ -135,7 +136,7 @@ def main():
     if LIBRARY not in os.environ:
         return preload()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("classes", nargs="*", default=faults.CLASSES, metavar="class")
+    parser.add_argument("classes", nargs="*", default=NAMES, metavar="class")
     parser.add_argument("--every", type=int, default=1, help="only each so many-th allocation")
     arguments = parser.parse_args()
     allocator = load()

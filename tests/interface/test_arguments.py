@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import lockfile
 from lockfile import AlreadyLocked, LockBase, LockTimeout, NotLocked
 from support import PATIENCE, OtherThread, in_thread, names
+from support.lock_classes import kind_of
 
 
 class PathOf:
@@ -154,7 +155,7 @@ def test_lock_file_lies_beside_the_absolute_path(lock_class, tmp_path, monkeypat
     lock = lock_class(given_path)
     assert lock.path == given_path
     assert lock.lock_file == os.path.abspath(given_path) + ".lock"
-    inside = lock_class is lockfile.MkdirFileLock
+    inside = kind_of(lock_class).is_directory
     place = lock.lock_file if inside else os.path.dirname(lock.lock_file)
     assert os.path.dirname(lock.unique_name) == place
 

@@ -104,9 +104,8 @@ def test_empty_file_becomes_ours(lock):
         assert tables == [(TABLE.strip('"'),)]
 
 
-def test_database_that_is_just_being_made_is_nobody_elses(lock):
-    """Wherever its maker is stopped, another waits, and then finds it ours."""
-    code = """
+# Who locks first in a directory makes the database.
+MAKE = """
     lock = lockfile.SQLiteFileLock(sys.argv[1])
     be_stopped()
     lock.acquire()
@@ -114,7 +113,11 @@ def test_database_that_is_just_being_made_is_nobody_elses(lock):
     hear()
     lock.release()
     """
-    with SteppedChild(code, lock.path, kinds=["node", "write", "say"]) as child:
+
+
+def test_database_that_is_just_being_made_is_nobody_elses(lock):
+    """Wherever its maker is stopped, another waits, and then finds it ours."""
+    with SteppedChild(MAKE, lock.path, kinds=["node", "write", "say"]) as child:
         child.run_to("node")
         while child.next_call().kind == "write":
             with pytest.raises(AlreadyLocked, match="another process is at work"):
@@ -128,16 +131,10 @@ def test_database_that_is_just_being_made_is_nobody_elses(lock):
 
 
 def test_maker_killed_at_any_write_hinders_nobody(tmp_path):
-    code = """
-    lock = lockfile.SQLiteFileLock(sys.argv[1])
-    be_stopped()
-    lock.acquire()
-    say("owns")
-    """
     for turn in range(100):
         path = tmp_path / str(turn) / "README"
         path.parent.mkdir()
-        with SteppedChild(code, path, kinds=["write", "say"]) as child:
+        with SteppedChild(MAKE, path, kinds=["write", "say"]) as child:
             ended = any(child.next_call().kind == "say" for _ in range(turn + 1))
             child.kill()
         with SQLiteFileLock(path):
@@ -177,12 +174,8 @@ def test_plain_close_between_statements_loses_nothing(lock, tmp_path):
     assert rows(lock.database) == []
 
 
-@pytest.mark.parametrize("method", ["acquire", "release"])
-def test_plain_close_in_the_moment_of_a_statement_lets_nobody_in(lock, tmp_path, method):
-    """Another thread closes the database, and with it goes what SQLite has locked."""
-    with lock:
-        pass
-    code = """
+# Another thread closes the database when it is told to, and with it goes what SQLite has locked.
+CLOSE_MEANWHILE = """
     def work():
         hear()
         with open(lock.database, "rb"):
@@ -195,15 +188,25 @@ def test_plain_close_in_the_moment_of_a_statement_lets_nobody_in(lock, tmp_path,
     threading.Thread(target=work).start()
     be_stopped()
     getattr(lock, sys.argv[2])()
-    say("done")
+    say(lock.i_am_locking())
     """
-    with SteppedChild(code, lock.path, method, kinds=["write", "say"]) as child:
-        child.run_to("write", where=lambda call: not call.file(child.pid).endswith("-journal"))
+
+
+def writes_the_database(child):
+    return lambda call: not call.file(child.pid).endswith("-journal")
+
+
+@pytest.mark.parametrize("method", ["acquire", "release"])
+def test_plain_close_in_the_moment_of_a_statement_lets_nobody_in(lock, tmp_path, method):
+    with lock:
+        pass
+    with SteppedChild(CLOSE_MEANWHILE, lock.path, method, kinds=["write", "say"]) as child:
+        child.run_to("write", where=writes_the_database(child))
         child.say("close")
         assert child.hear() == "closed"
         with pytest.raises(AlreadyLocked, match="another process is at work"):
             lock.acquire(timeout=0)
-        assert child.run_on() == "done"
+        assert child.run_on() is (method == "acquire")
         if method == "acquire":
             with pytest.raises(AlreadyLocked):
                 lock.acquire(timeout=0)
@@ -213,27 +216,13 @@ def test_plain_close_in_the_moment_of_a_statement_lets_nobody_in(lock, tmp_path,
 
 
 def test_statement_that_somebody_has_undone_is_no_lock(lock):
-    """Another thread closes the database in its moment, and somebody else's SQLite, which goes by
-    SQLite's locks alone, takes it for one of a process that is dead."""
+    """The database is closed in its moment, and somebody else's SQLite, which goes by SQLite's
+    locks alone, takes it for one of a process that is dead."""
     with lock:
         pass
-    code = """
-    def work():
-        hear()
-        with open(lock.database, "rb"):
-            pass
-        say("closed")
-
-    lock = lockfile.SQLiteFileLock(sys.argv[1])
-    threading.Thread(target=work).start()
-    be_stopped()
-    lock.acquire()
-    say(lock.i_am_locking())
-    """
-    with SteppedChild(code, lock.path, kinds=["write", "say"]) as child:
-        is_database = lambda call: not call.file(child.pid).endswith("-journal")  # noqa: E731
-        child.run_to("write", where=is_database)
-        child.run_to("write", where=is_database)
+    with SteppedChild(CLOSE_MEANWHILE, lock.path, "acquire", kinds=["write", "say"]) as child:
+        child.run_to("write", where=writes_the_database(child))
+        child.run_to("write", where=writes_the_database(child))
         child.run_to("write")
         child.say("close")
         assert child.hear() == "closed"
@@ -308,13 +297,7 @@ def test_what_the_program_did_to_sqlite3_is_nothing_to_locks(lock, code):
     lock = lockfile.SQLiteFileLock(sys.argv[1])
     lock.acquire()
     assert lock.i_am_locking()
-    child = os.fork()
-    if child == 0:
-        try:
-            lock.acquire(timeout=0)
-        except lockfile.AlreadyLocked:
-            os._exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert is_refused_to_a_child(lock)
     say(os.path.basename(lock.unique_name))
     hear()
     lock.release()

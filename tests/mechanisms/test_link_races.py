@@ -14,7 +14,7 @@ import pytest
 
 from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, NotLocked, NotMyLock
 from support import PATIENCE, Child, OtherThread, names, wait_until
-from support.protocol import SteppedChild, beacon, inode, parsed, plant, sleeps_in
+from support.protocol import SteppedChild, beacon, begin, inode, parsed, plant, sleeps_in
 
 STEPS = ("open", "flock", "link", "unlink", "stat", "close", "say")
 
@@ -83,12 +83,6 @@ def stopped_before_every_step(code, prepare, path):
         child.finish()
 
 
-def begin(child):
-    child.say("prepare")
-    assert child.run_on() == "ready"
-    child.say("go")
-
-
 def end(child):
     child.say("end")
     assert child.run_on() == "over"
@@ -99,17 +93,22 @@ def intact(lock):
     return lock.i_am_locking() and inode(lock.lock_file) == inode(lock.unique_name)
 
 
+def one_of_us_owns(child, lock):
+    """We try to acquire while it is stopped in a claim."""
+    try:
+        lock.acquire(timeout=0)
+    except AlreadyLocked:
+        assert child.run_on() is True
+    else:
+        assert child.run_on() is False
+        assert intact(lock)
+        lock.release()
+
+
 def test_claim_against_a_claim(path):
     lock = LinkFileLock(path)
     for child in stopped_before_every_step(CLAIM, lambda: None, path):
-        try:
-            lock.acquire(timeout=0)
-        except AlreadyLocked:
-            assert child.run_on() is True
-        else:
-            assert child.run_on() is False
-            assert intact(lock)
-            lock.release()
+        one_of_us_owns(child, lock)
 
 
 def test_claim_against_a_release(path):
@@ -131,27 +130,13 @@ def test_claim_and_release_against_a_claim(path):
     for child in stopped_before_every_step(CLAIM, lambda: lock.acquire(), path):
         if lock.i_am_locking():
             lock.release()
-        try:
-            lock.acquire(timeout=0)
-        except AlreadyLocked:
-            assert child.run_on() is True
-        else:
-            assert child.run_on() is False
-            assert intact(lock)
-            lock.release()
+        one_of_us_owns(child, lock)
 
 
 def test_breaker_against_a_breaker(path):
     lock = LinkFileLock(path)
     for child in stopped_before_every_step(CLAIM, lambda: plant(path), path):
-        try:
-            lock.acquire(timeout=0)
-        except AlreadyLocked:
-            assert child.run_on() is True
-        else:
-            assert child.run_on() is False
-            assert intact(lock)
-            lock.release()
+        one_of_us_owns(child, lock)
 
 
 def test_breaker_against_a_breaker_that_released_again(path):

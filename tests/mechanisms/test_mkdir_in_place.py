@@ -26,11 +26,11 @@ from support.lock_directories import (
     Stepped,
     Way,
     acquires,
-    begin,
     end,
     is_intact,
 )
 from support.protocol import (
+    begin,
     contents,
     inode,
     unique_base,

@@ -23,7 +23,6 @@ from support.lock_directories import (
     Stepped,
     Way,
     acquires,
-    begin,
     end,
     is_intact,
     leftover,
@@ -31,6 +30,7 @@ from support.lock_directories import (
     release_if_mine,
 )
 from support.protocol import (
+    begin,
     plant,
     sleeps_in,
 )

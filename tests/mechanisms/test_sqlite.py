@@ -355,13 +355,7 @@ def test_child_of_a_program_with_a_connection_of_its_own(made):
     own = sqlite3.connect(lock.database, isolation_level=None)
     own.execute("SELECT * FROM sqlite_master").fetchall()
     with lock:
-        child = os.fork()
-        if child == 0:
-            try:
-                lock.acquire(timeout=0)
-            except lockfile.AlreadyLocked:
-                os._exit(7)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert is_refused_to_a_child(lock)
     child = os.fork()
     if child == 0:
         with lock:

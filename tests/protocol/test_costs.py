@@ -11,6 +11,7 @@ import pytest
 
 from lockfile import LinkFileLock, MkdirFileLock, SQLiteFileLock
 from support import Child, wait_until
+from support.lock_classes import FILE_LOCK_CLASSES, KINDS
 from support.protocol import SteppedChild, has_settled, inotify_of, open_files
 
 STEPS = (
@@ -142,7 +143,7 @@ def test_system_calls_of_a_cycle_in_a_database(path):
 
 
 @pytest.mark.parametrize(
-    "lock_class, held", [(LinkFileLock, 2), (MkdirFileLock, 3), (SQLiteFileLock, 0)]
+    "lock_class, held", [(kind.lock_class, kind.descriptors) for kind in KINDS]
 )
 def test_descriptors_of_a_lock(lock_class, held, path, tmp_path):
     """While it is held; in a database, which stays open, only the first costs any."""
@@ -172,7 +173,7 @@ COUNT = """
     """
 
 
-@pytest.mark.parametrize("lock_class", [LinkFileLock, MkdirFileLock])
+@pytest.mark.parametrize("lock_class", FILE_LOCK_CLASSES)
 def test_allocations_of_a_cycle(lock_class, path, preloadable, monkeypatch):
     """One: the entry of the table."""
     monkeypatch.setenv("LD_PRELOAD", preloadable("failing_malloc.c"))
@@ -208,7 +209,7 @@ MANY = """
     """
 
 
-@pytest.mark.parametrize("lock_class", [LinkFileLock, MkdirFileLock])
+@pytest.mark.parametrize("lock_class", FILE_LOCK_CLASSES)
 def test_cycle_beside_many_other_locks_compares_few_names(
     lock_class, path, preloadable, monkeypatch
 ):

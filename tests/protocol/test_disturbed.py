@@ -20,6 +20,7 @@ from lockfile import (
     UnlockError,
 )
 from support import PATIENCE, Child, also_preloaded, holder, in_thread, names, wait_until
+from support.lock_classes import FILE_LOCK_CLASSES
 from support.protocol import (
     HOST,
     SteppedChild,
@@ -187,22 +188,34 @@ def test_process_out_of_descriptors_can_release(file_lock_class, path, tmp_path)
 
 # An inode number that is given out again
 
+OWN_AND_RELEASE = """
+    lock = lockfile.MkdirFileLock(sys.argv[1])
+    lock.acquire()
+    say(os.stat(lock.lock_file).st_ino)
+    if sys.argv[2] == "closing":
+        os.closerange(3, 1000)
+    hear()
+    say(lock.i_am_locking())
+    try:
+        lock.release()
+    except lockfile.Error as error:
+        say(type(error).__name__)
+    """
+
+
+def loses_its_lock(owner, lock):
+    """It finds that it owns nothing any more, and does no harm to us who own."""
+    owner.say("go on")
+    assert owner.hear() is False
+    assert owner.hear() == "NotMyLock"
+    assert lock.i_am_locking()
+    lock.release()
+
 
 def test_broken_lock_directory_is_not_taken_for_that_of_the_next_owner(path):
     """The owner keeps its own open, so nobody gets its number."""
-    code = """
-        lock = lockfile.MkdirFileLock(sys.argv[1])
-        lock.acquire()
-        say(os.stat(lock.lock_file).st_ino)
-        hear()
-        say(lock.i_am_locking())
-        try:
-            lock.release()
-        except lockfile.Error as error:
-            say(type(error).__name__)
-        """
     lock = MkdirFileLock(path)
-    with Child(code, path) as owner:
+    with Child(OWN_AND_RELEASE, path, "keeping") as owner:
         number = owner.hear()
         lock.break_lock()
         for _ in range(20):  # file systems give out again what was given back last
@@ -210,29 +223,13 @@ def test_broken_lock_directory_is_not_taken_for_that_of_the_next_owner(path):
             assert os.stat(lock.lock_file).st_ino != number
             lock.release()
         lock.acquire()
-        owner.say("go on")
-        assert owner.hear() is False
-        assert owner.hear() == "NotMyLock"
-        assert lock.i_am_locking()
-        lock.release()
+        loses_its_lock(owner, lock)
 
 
 def test_owner_that_lost_its_descriptors_is_not_fooled_by_a_number_that_was_given_out_again(path):
     """Nothing keeps it then; but our own unique file is not in the next owner's directory."""
-    code = """
-        lock = lockfile.MkdirFileLock(sys.argv[1])
-        lock.acquire()
-        say(os.stat(lock.lock_file).st_ino)
-        os.closerange(3, 1000)
-        hear()
-        say(lock.i_am_locking())
-        try:
-            lock.release()
-        except lockfile.Error as error:
-            say(type(error).__name__)
-        """
     lock = MkdirFileLock(path)
-    with Child(code, path) as owner:
+    with Child(OWN_AND_RELEASE, path, "closing") as owner:
         number = owner.hear()
         wait_until(lambda: not lock.is_locked(), "the descriptors to be closed")
         lock.break_lock()
@@ -243,11 +240,7 @@ def test_owner_that_lost_its_descriptors_is_not_fooled_by_a_number_that_was_give
             lock.release()
         else:
             pytest.skip("this file system does not give the number out again")
-        owner.say("go on")
-        assert owner.hear() is False
-        assert owner.hear() == "NotMyLock"
-        assert lock.i_am_locking()
-        lock.release()
+        loses_its_lock(owner, lock)
 
 
 # A rename that is refused
@@ -338,7 +331,7 @@ def test_what_clients_keep_of_a_removed_file_does_not_make_a_directory_foreign(p
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("owners", [LinkFileLock, MkdirFileLock])
+@pytest.mark.parametrize("owners", FILE_LOCK_CLASSES)
 @pytest.mark.parametrize("way", ["plain", "through a link to the directory"])
 def test_unique_name_is_the_real_one_through_any_object(file_lock_class, owners, way, tmp_path):
     directory = tmp_path / "real"
@@ -358,11 +351,9 @@ def test_unique_name_is_the_real_one_through_any_object(file_lock_class, owners,
 # A look that does not end
 
 
-@pytest.mark.parametrize("dead_owners_class", [LinkFileLock, MkdirFileLock])
-def test_process_stopped_in_a_look_keeps_nobody_from_recovering(
-    file_lock_class, dead_owners_class, path, tmp_path
-):
-    """Between taking and giving back a dead owner's beacon."""
+@contextlib.contextmanager
+def stopped_in_a_look(dead_owners_class, path):
+    """A process between taking and giving back a dead owner's beacon."""
     code = """
         lock = lockfile.FileLock(sys.argv[1])
         be_stopped()
@@ -372,6 +363,14 @@ def test_process_stopped_in_a_look_keeps_nobody_from_recovering(
         owner.kill()
     with SteppedChild(code, path, kinds=("flock", "say")) as looker:
         looker.run_to("flock", where=lambda call: call.arguments[1] & fcntl.LOCK_UN)
+        yield looker
+
+
+@pytest.mark.parametrize("dead_owners_class", FILE_LOCK_CLASSES)
+def test_process_stopped_in_a_look_keeps_nobody_from_recovering(
+    file_lock_class, dead_owners_class, path, tmp_path
+):
+    with stopped_in_a_look(dead_owners_class, path) as looker:
         lock = file_lock_class(path)
         lock.acquire(timeout=PATIENCE)
         assert lock.i_am_locking()
@@ -383,11 +382,6 @@ def test_process_stopped_in_a_look_keeps_nobody_from_recovering(
 
 
 def test_two_breakers_beside_a_look_that_does_not_end_make_one_owner(path, tmp_path):
-    code = """
-        lock = lockfile.FileLock(sys.argv[1])
-        be_stopped()
-        say(lock.is_locked())
-        """
     turn = """
         lock = lockfile.FileLock(sys.argv[1])
         lock.acquire(timeout=PATIENCE)
@@ -395,10 +389,7 @@ def test_two_breakers_beside_a_look_that_does_not_end_make_one_owner(path, tmp_p
         hear()
         lock.release()
         """
-    with holder(LinkFileLock, path) as owner:
-        owner.kill()
-    with SteppedChild(code, path, kinds=("flock", "say")) as looker:
-        looker.run_to("flock", where=lambda call: call.arguments[1] & fcntl.LOCK_UN)
+    with stopped_in_a_look(LinkFileLock, path) as looker:
         with Child(turn, path) as one, Child(turn, path) as two:
             wait_until(lambda: FileLock(path).is_locked(), "one of them to own")
             owner = FileLock(path).owner().pid

@@ -21,6 +21,7 @@ import support
 from campaigns import faults, hostile
 from campaigns.hostile import ATTACKER, VICTIM, acting_as
 from support import Child, lock_directories, names
+from support.lock_classes import KINDS
 from support.protocol import (
     DEAD,
     HOST,
@@ -55,7 +56,7 @@ def home(monkeypatch):
 
 @pytest.mark.parametrize(
     ("class_name", "every", "least"),
-    [("LinkFileLock", 83, 80), ("MkdirFileLock", 83, 80), ("SQLiteFileLock", 13, 30)],
+    [(kind.name, *((13, 30) if kind.is_row else (83, 80))) for kind in KINDS],
 )
 def test_things_in_the_way_at_system_calls(class_name, every, least, other_user):
     """Nothing is followed, truncated, written into, or given another mode."""

@@ -32,6 +32,7 @@ import lockfile
 from lockfile import LinkFileLock, MkdirFileLock, SQLiteFileLock
 from support import PATIENCE, Child, names
 from support.actors import Here, Nursery, Owner, Shelf, Thread
+from support.lock_classes import FILE_LOCK_CLASSES, LOCK_CLASSES
 from support.protocol import DEAD, HOST, open_files, plant
 
 SETTINGS = settings(
@@ -620,7 +621,7 @@ def own_files():
 
 @pytest.mark.parametrize(
     "lock_classes",
-    [[LinkFileLock], [MkdirFileLock], [SQLiteFileLock], [LinkFileLock, MkdirFileLock]],
+    [*([lock_class] for lock_class in LOCK_CLASSES), FILE_LOCK_CLASSES],
     ids=lambda classes: "-".join(lock_class.__name__ for lock_class in classes),
 )
 def test_any_sequence_of_operations(lock_classes, tmp_path):

@@ -11,7 +11,7 @@ from support.protocol import (
     make_file,
     watches,
 )
-from support.waiters import settle, waiter
+from support.waiters import WAIT_AND_OWN, settle, waiter
 
 # The eldest watch, the others nap
 
@@ -181,14 +181,8 @@ def test_who_released_lets_a_waiting_thread_in_before_it_claims_again(clock, loc
 
 
 def test_stopped_contender_does_not_keep_the_owner_from_its_lock(lock_class, path):
-    code = """
-    say("waiting")
-    lock.acquire()
-    say("owns")
-    hear()
-    """
     lock = lock_class(path)
-    with waiter(lock_class, path, code) as child:
+    with waiter(lock_class, path, WAIT_AND_OWN) as child:
         lock.acquire()
         assert child.hear() == "waiting"
         settle(child)

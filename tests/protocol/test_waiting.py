@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-import lockfile
 from lockfile import LockTimeout
 from support import PATIENCE, OtherThread, in_thread, names, wait_until
+from support.lock_classes import FILE_LOCK_CLASSES
 from support.protocol import (
     SteppedChild,
     inotify_descriptors,
@@ -18,7 +18,7 @@ from support.protocol import (
     planned_pause,
     plant_unique,
 )
-from support.waiters import WAITER, asleep, settle, waiter
+from support.waiters import WAIT_AND_OWN, WAITER, asleep, settle, waiter
 
 # It takes some to meet a waiter at each of its steps.
 TURNS = 20
@@ -89,9 +89,6 @@ def replace_by_a_dead_owners(name):
     os.rename(name + "-link", name)
 
 
-FILE_CLASSES = [lockfile.LinkFileLock, lockfile.MkdirFileLock]
-
-
 REMOVALS = {
     "deleted": (make_file, os.unlink),
     "renamed": (make_file, rename),
@@ -100,7 +97,7 @@ REMOVALS = {
 }
 
 
-@pytest.mark.parametrize("lock_class", FILE_CLASSES, indirect=True)
+@pytest.mark.parametrize("lock_class", FILE_LOCK_CLASSES, indirect=True)
 @pytest.mark.parametrize(("make", "remove"), REMOVALS.values(), ids=REMOVALS.keys())
 def test_waiter_wakes_when_a_foreign_lock_is(lock_class, path, tmp_path, taker, how, make, remove):
     for _ in range(TURNS):
@@ -134,15 +131,9 @@ def test_threads_of_one_process_wake_each_other(no_second_look, lock_class, path
 
 
 def test_every_one_of_many_waiters_gets_its_turn(lock_class, path, tmp_path):
-    code = """
-    say("waiting")
-    lock.acquire()
-    say("owns")
-    hear()
-    """
     lock = lock_class(path)
     lock.acquire()
-    waiters = [waiter(lock_class, path, code) for _ in range(5)]
+    waiters = [waiter(lock_class, path, WAIT_AND_OWN) for _ in range(5)]
     try:
         for child in waiters:
             assert child.hear() == "waiting"

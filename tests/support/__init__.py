@@ -228,6 +228,19 @@ def clock():
     return library
 
 
+def is_refused_to_a_child(lock):
+    """Is a forked child kept out of what its parent owns?"""
+    child = os.fork()
+    if child == 0:
+        try:
+            lock.acquire(timeout=0)
+        except lockfile.AlreadyLocked:
+            os._exit(7)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
 def become(user):
     """Be an ordinary user from now on (imports may stop working: do them before)."""
     if os.geteuid() == user:

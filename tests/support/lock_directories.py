@@ -153,12 +153,6 @@ BREAK = TURN.format(
 )
 
 
-def begin(child):
-    child.say("prepare")
-    assert child.run_on() == "ready"
-    child.say("go")
-
-
 def end(child):
     """Let it release what it has; had it something?"""
     child.say("end")

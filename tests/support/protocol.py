@@ -15,8 +15,8 @@ import time
 
 import pytest
 
-import lockfile
 import support
+from support.lock_classes import kind_of
 
 HOST = socket.gethostname().replace("/", "_")
 
@@ -88,7 +88,7 @@ def swept_clean(lock_class, path):
     """Does the recovery of a stale lock leave nothing in its directory?"""
     with lock_class(path):
         pass
-    if lock_class is not lockfile.SQLiteFileLock:
+    if not kind_of(lock_class).is_row:
         plant(path, name=DEAD + ".9")
         with lock_class(path):
             pass
@@ -433,3 +433,10 @@ def be_stopped():
             os.close(self._listener)
             self._listener = None
         return super()._end()
+
+
+def begin(child):
+    """Let it prepare its next round: it is stopped before the first step of that then."""
+    child.say("prepare")
+    assert child.run_on() == "ready"
+    child.say("go")

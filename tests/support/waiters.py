@@ -14,6 +14,15 @@ WAITER = """
     """
 
 
+# For a waiter that keeps what it gets until it hears something.
+WAIT_AND_OWN = """
+    say("waiting")
+    lock.acquire()
+    say("owns")
+    hear()
+    """
+
+
 def waiter(lock_class, path, code, how="events"):
     return Child(WAITER + code, lock_class.__name__, path, how)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, MkdirFileLock, SQLiteFileLock
+from lockfile import AlreadyLocked, LinkFileLock, LockTimeout, SQLiteFileLock
 from support import PATIENCE, Child, holder, names, wait_until
+from support.lock_classes import FILE_LOCK_CLASSES
 from support.protocol import inotify_descriptors
 
 MEGABYTE = 1 << 20
@@ -210,18 +211,17 @@ def test_dead_owner_is_recovered_after_a_new_mount_where_only_this_machine_can_h
 ):
     """Its name carries no K, which the new mount or the next run of the kernel would not have."""
     work = tmp_path_factory.mktemp("device")
-    classes = (LinkFileLock, MkdirFileLock)
     try:
         with mounted("FUSE on a device", mount_on_device, work) as directory:
             device = os.stat(directory).st_dev
-            for lock_class in classes:
+            for lock_class in FILE_LOCK_CLASSES:
                 killed_owner(lock_class, directory / lock_class.__name__)
         (work / "mounted").rmdir()
         release_devices(work)
         again = functools.partial(mount_on_device, before=1)
         with mounted("FUSE on a device", again, work) as directory:
             assert os.stat(directory).st_dev != device
-            for lock_class in classes:
+            for lock_class in FILE_LOCK_CLASSES:
                 with lock_class(directory / lock_class.__name__, timeout=PATIENCE):
                     pass
             assert names(directory) == []

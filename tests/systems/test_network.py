@@ -14,6 +14,7 @@ import pytest
 from lockfile import LinkFileLock, LockFailed, MkdirFileLock, SQLiteFileLock
 from support import PATIENCE, in_thread, wait_until
 from support.killed_anywhere import KILLED_ANYWHERE
+from support.lock_classes import kind_of
 from support.network import Network
 
 # A short run each time; set this for a long one.
@@ -178,11 +179,11 @@ def test_lock_directories_exclude_machines_though_owners_are_killed(network, man
 def test_owner_killed_elsewhere_is_never_taken_for_dead(network, lock_class, flock):
     here, there = network.machine(1, flock), network.machine(2, flock)
     with there.holder(lock_class, network.path) as owner:
-        if lock_class is not SQLiteFileLock:
+        if not kind_of(lock_class).is_row:
             assert re.search(r"-\d+\.[0-9a-f]{16}$", owner.unique_name)
         error, alive = tried(here, lock_class, network.path)
         assert error.startswith("LockTimeout")
-        assert alive is (None if flock == "machine" and lock_class is not SQLiteFileLock else True)
+        assert alive is (True if flock == "server" or kind_of(lock_class).is_row else None)
     error, alive = tried(here, lock_class, network.path)
     assert error.startswith("LockTimeout") and ONLY_THERE in error
     assert alive is None
@@ -394,7 +395,7 @@ def test_owner_without_a_beacon_promises_none_and_is_held_for_ever(network, file
         assert told(child, "lock.break_lock()") is None
         assert told(child, "lock.acquire(timeout=0)") is None
         assert told(child, "lock.release()") is None
-    if file_lock_class is LinkFileLock:
+    if not kind_of(file_lock_class).is_directory:
         os.unlink(owner.unique_name)  # nobody can prove it abandoned
 
 
