@@ -1,4 +1,17 @@
-"""What several test modules share: other threads, other processes, and system calls that fail."""
+"""What tests share. Here: other threads, other processes, and system calls that fail.
+
+lock_classes      the table of lock classes
+protocol          names on disk, planted locks, a process that is stopped before its system calls
+lock_directories  the same for lock directories
+databases         locks in a database
+waiters           processes that wait
+network           machines that share a network file system
+actors            owners that do what a test tells them
+uses              what programs do with a lock
+killed_anywhere   a program that is killed at random
+leftovers         what a test may have left
+preloaded/        libraries in front of the C library, in C
+"""
 
 import ctypes
 import json
