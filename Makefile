@@ -8,12 +8,13 @@ python := $(programs)/python
 
 compiled := $(environment)/.compiled
 c_files := $(sort $(shell find csrc tests benchmarks -name "*.[ch]"))
+pages := $(sort $(wildcard csrc/*.rst docs/*.rst docs/*/*.rst))
 
 SECONDS ?= 600
 RESULTS ?= results.json
 EXAMPLES ?= 2000
 
-.PHONY: help build demo test lint format faults torture fuzz core sanitize references model bench report dist check-dist clean
+.PHONY: help build demo test lint lint-python lint-types lint-c lint-pages format faults torture fuzz core sanitize references model bench report dist check-dist clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -26,13 +27,21 @@ demo: $(compiled)  ## see the lock at work
 test: $(compiled) $(environment)/.group-test  ## run the tests and the examples of the documentation (ARGS="-k fork" for some)
 	$(python) -m pytest -n 3 $(ARGS)  # most of them wait, most of the time
 
-lint: $(compiled) $(environment)/.group-lint  ## check style, types, stubs and the markup of the documentation
+lint: lint-python lint-types lint-c lint-pages  ## check style, types, stubs and the markup of the documentation
+
+lint-python: $(environment)/.group-lint
 	$(programs)/ruff check
 	$(programs)/ruff format --check
+
+lint-types: $(compiled) $(environment)/.group-lint
 	$(programs)/mypy
 	$(python) -m mypy.stubtest lockfile
+
+lint-c: $(environment)/.group-lint
 	$(programs)/clang-format --dry-run -Werror $(c_files)
-	for page in docs/*.rst docs/*/*.rst csrc/*.rst; do $(python) -m docutils --halt=warning $$page /dev/null || exit; done
+
+lint-pages: $(environment)/.group-lint
+	for page in $(pages); do $(python) -m docutils --halt=warning $$page /dev/null || exit; done
 
 format: $(environment)/.group-lint  ## bring Python and C into shape
 	$(programs)/ruff check --fix
@@ -48,7 +57,7 @@ torture: $(compiled) $(environment)/.group-test  ## stop, kill, interrupt and fo
 	$(python) tests/campaigns/torture.py --seconds $(SECONDS) $(ARGS)
 
 fuzz: $(compiled) $(environment)/.group-test  ## any sequence of operations, any path (EXAMPLES=2000 for each class)
-	LOCKFILE_FUZZ_EXAMPLES=$(EXAMPLES) $(python) -m pytest -o timeout=0 tests/test_model.py tests/test_paths.py
+	LOCKFILE_FUZZ_EXAMPLES=$(EXAMPLES) $(python) -m pytest -o timeout=0 tests/protocol/test_model.py tests/interface/test_paths.py
 
 core: $(environment)/.made  ## the part that knows no Python, under sanitizers (ARGS="--seconds 60 thread")
 	$(python) tests/core/run.py $(ARGS)

@@ -1,22 +1,16 @@
-import contextlib
+import functools
 import gc
 import os
 import shutil
-import socket
-import sqlite3
 import tempfile
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-import lockfile
 import support
-from file_system_support import compiled
-
-# Every mechanism; a test that asks for `lock_class` runs once with each.
-LOCK_CLASSES = [lockfile.LinkFileLock, lockfile.MkdirFileLock, lockfile.SQLiteFileLock]
-
+from support.leftovers import descriptors, left_behind
+from support.lock_classes import FILE_LOCK_CLASSES, LOCK_CLASSES
 
 # An example may take long, and so may making one: the machine has other things to do.
 hypothesis.settings.register_profile(
@@ -33,10 +27,11 @@ def pytest_configure(config):
 
 @pytest.fixture(params=LOCK_CLASSES, ids=lambda lock_class: lock_class.__name__)
 def lock_class(request):
+    """Every class: a test that asks for it runs once with each."""
     return request.param
 
 
-@pytest.fixture(params=LOCK_CLASSES[:2], ids=lambda lock_class: lock_class.__name__)
+@pytest.fixture(params=FILE_LOCK_CLASSES, ids=lambda lock_class: lock_class.__name__)
 def file_lock_class(request):
     """The mechanisms whose lock file is a file or a directory: for tests of just that."""
     return request.param
@@ -46,6 +41,12 @@ def file_lock_class(request):
 def path(tmp_path):
     """A fresh path that nobody has locked; there is no such file."""
     return str(tmp_path / "README")
+
+
+@pytest.fixture
+def lock(lock_class, path):
+    """A lock of each class; modules that are about one class have one of that class."""
+    return lock_class(path)
 
 
 @pytest.fixture
@@ -79,19 +80,26 @@ def refusals():
 
 
 @pytest.fixture(scope="session")
-def library_of_clock(tmp_path_factory):
-    try:
-        return str(compiled(tmp_path_factory.mktemp("clock"), support.CLOCK))
-    except OSError as error:
-        pytest.skip(f"no C compiler: {error}")
+def preloadable(tmp_path_factory):
+    """Where a library of support/preloaded is, once it has been compiled."""
+    directory = tmp_path_factory.mktemp("preloaded")
+
+    @functools.cache
+    def build(name):
+        try:
+            return str(support.compiled(directory, name))
+        except OSError as error:
+            pytest.skip(f"no C compiler: {error}")
+
+    return build
 
 
 @pytest.fixture
-def clock(library_of_clock, monkeypatch):
-    """Children may stop their clock: `clock().stop_clock(None)`; see clock.c."""
-    preloaded = os.environ.get("LD_PRELOAD", "")
-    monkeypatch.setenv("LD_PRELOAD", f"{preloaded} {library_of_clock}".strip())
-    monkeypatch.setenv("LOCKFILE_CLOCK", library_of_clock)
+def clock(preloadable, monkeypatch):
+    """Children may stop their clock: `clock().stop_clock(None)`; see preloaded/clock.c."""
+    library = preloadable("clock.c")
+    monkeypatch.setenv("LD_PRELOAD", support.also_preloaded(library))
+    monkeypatch.setenv("LOCKFILE_CLOCK", library)
 
 
 @pytest.fixture
@@ -110,38 +118,3 @@ def nothing_is_left(request, tmp_path):
         assert descriptors() <= before, "a descriptor is left"
     if not request.node.get_closest_marker("leaves_files"):
         assert not left_behind(tmp_path), "a file is left"
-
-
-def descriptors():
-    """What this process has open, but for what it keeps for later."""
-    found = set()
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            target = os.readlink(f"/proc/self/fd/{number}")
-        except FileNotFoundError:
-            continue  # the descriptor that listed this directory
-        if target != "anon_inode:inotify" and not support.is_databases(target):
-            found.add((number, target))
-    return found
-
-
-def left_behind(directory):
-    """Lock files, unique files and rows anywhere below a directory."""
-    host = socket.gethostname().replace("/", "_")
-    found = []
-    for where, directories, files in os.walk(directory):
-        for name in directories + files:
-            if name.endswith(".lock") or name.startswith(host + "-"):
-                found.append(os.path.join(where, name))
-        if ".lockfile.sqlite3" in files:
-            found += rows_in(os.path.join(where, ".lockfile.sqlite3"))
-    return found
-
-
-def rows_in(database):
-    """The rows of locks in a database; none if it is not one."""
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        try:
-            return connection.execute('SELECT * FROM "lockfile: locks"').fetchall()
-        except sqlite3.Error:
-            return []

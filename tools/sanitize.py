@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SANITIZERS = "-fsanitize=address,undefined -fno-omit-frame-pointer"
 # With assertions. gcc takes the tests that the sanitizer inserts for a use of null.
 COMPILATION = {"CFLAGS": f"-g -O1 -UNDEBUG -Wno-nonnull {SANITIZERS}", "LDFLAGS": SANITIZERS}
-ALLOCATIONS = "tests/test_costs.py::test_allocations_of_a_cycle"
+ALLOCATIONS = "tests/protocol/test_costs.py::test_allocations_of_a_cycle"
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:abort_on_error=1",
@@ -35,7 +35,7 @@ def main() -> int:
     build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--force"]
     subprocess.run(build, check=True, cwd=ROOT, env=os.environ | COMPILATION)
     preloaded = " ".join(map(library, ("libasan.so", "libubsan.so")))
-    left_out = ["--ignore=tests/test_campaigns.py", f"--deselect={ALLOCATIONS}"]
+    left_out = ["--ignore=tests/campaigns", f"--deselect={ALLOCATIONS}"]
     tests = [sys.executable, "-m", "pytest", *left_out, *sys.argv[1:]]
     environment = os.environ | OPTIONS | {"LD_PRELOAD": preloaded}
     return subprocess.run(tests, check=False, cwd=ROOT, env=environment).returncode

@@ -37,12 +37,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import lockfile
-import protocol_support
 import support
+from support import protocol
+from support.lock_classes import NAMES
 
-CLASSES = ("LinkFileLock", "MkdirFileLock", "SQLiteFileLock")
-
-KINDS = [kind for kind in protocol_support.CALLS if kind not in ("hear", "say", "close")]
+KINDS = [kind for kind in protocol.CALLS if kind not in ("hear", "say", "close")]
 
 # The errors that each may have. (Those of close() come after it has closed; asking an open file
 # for its signal has none; and SQLite's own locks are SQLite's matter.)
@@ -199,7 +198,7 @@ class Case:
         """In the forked process."""
 
         def begin():
-            protocol_support.send_listener(os.dup(channel.fileno()), KINDS)
+            protocol.send_listener(os.dup(channel.fileno()), KINDS)
 
         subject(lock, self.operation, channel, begin, lambda: channel.send(b"over"))
 
@@ -248,17 +247,17 @@ class Case:
     def receive(self, listener):
         notification = bytearray(80)
         try:
-            fcntl.ioctl(listener, protocol_support.RECEIVE, notification)
+            fcntl.ioctl(listener, protocol.RECEIVE, notification)
         except OSError:
             return None  # it was killed meanwhile
-        return protocol_support.Call(notification)
+        return protocol.Call(notification)
 
     def answer(self, listener, call, error):
-        flags = 0 if error else protocol_support.GO_ON
+        flags = 0 if error else protocol.GO_ON
         with contextlib.suppress(FileNotFoundError):
             fcntl.ioctl(
                 listener,
-                protocol_support.SEND,
+                protocol.SEND,
                 struct.pack("=QqiI", call.identity, 0, -error, flags),
             )
 
@@ -387,11 +386,11 @@ def campaign(kind, class_name, every=1, only=None):
 
 def main():
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("which", nargs="*", help=f"kill, fail; {', '.join(CLASSES)}")
+    parser.add_argument("which", nargs="*", help=f"kill, fail; {', '.join(NAMES)}")
     parser.add_argument("--every", type=int, default=1, help="only each so many-th point")
     arguments = parser.parse_args()
     kinds = [kind for kind in ("kill", "fail") if kind in arguments.which] or ["kill", "fail"]
-    classes = [name for name in CLASSES if name in arguments.which] or CLASSES
+    classes = [name for name in NAMES if name in arguments.which] or NAMES
     failed = 0
     for kind in kinds:
         for class_name in classes:

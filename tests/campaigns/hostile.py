@@ -36,22 +36,23 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import lockfile
-import protocol_support
 import support
 from campaigns import faults
-from campaigns.faults import CLASSES, Defect, demand
+from campaigns.faults import Defect, demand
+from support import protocol
+from support.lock_classes import NAMES, kind_of
 
 VICTIM, ATTACKER = support.ORDINARY_USER, support.ORDINARY_USER - 1
 
 # Calls that read names, beside those that the other campaign stops at.
-protocol_support.CALLS.update(
+protocol.CALLS.update(
     {
         "x86_64": {"ask": (21, 269, 439), "remove": (84, 87, 263)},
         "aarch64": {"ask": (48, 439)},
     }.get(os.uname().machine, {})
 )
 NAMING = "open link unlink stat mkdir rename node watch list ask remove"
-KINDS = [kind for kind in (*NAMING.split(), "link text") if kind in protocol_support.CALLS]
+KINDS = [kind for kind in (*NAMING.split(), "link text") if kind in protocol.CALLS]
 
 # fstat(), which glibc spells newfstatat() of an empty name.
 STATUS_OF_OPEN_FILE = {"x86_64": (5,), "aarch64": (80,)}.get(os.uname().machine, ())
@@ -232,7 +233,7 @@ PLANTS = {
 def targets(class_name, path, unique_name):
     """The names under which an attacker may put something."""
     directory, unique = os.path.split(path)[0], os.path.basename(unique_name)
-    if class_name == "SQLiteFileLock":
+    if kind_of(class_name).is_row:
         database = os.path.join(directory, ".lockfile.sqlite3")
         return {
             "the database": database,
@@ -241,12 +242,12 @@ def targets(class_name, path, unique_name):
             "the log's index": database + "-shm",
             "the journal": database + "-journal",
         }
-    inside = path + ".lock" if class_name == "MkdirFileLock" else directory
+    inside = path + ".lock" if kind_of(class_name).is_directory else directory
     return {
         "the lock file": path + ".lock",
         "the unique name": os.path.join(directory, unique),
         "the next unique name": os.path.join(directory, unique + ".1"),
-        "the attacker's unique name": os.path.join(inside, protocol_support.DEAD),
+        "the attacker's unique name": os.path.join(inside, protocol.DEAD),
     }
 
 
@@ -300,11 +301,11 @@ def is_open_to_attack(name):
 def leave_unbreakable(class_name, path):
     """A lock of the attacker's whose owner is dead."""
     with acting_as(ATTACKER):
-        if class_name == "MkdirFileLock":
+        if kind_of(class_name).is_directory:
             make_directory(path + ".lock", 0o777)
-            make_file(os.path.join(path + ".lock", protocol_support.DEAD), 0o644)
+            make_file(os.path.join(path + ".lock", protocol.DEAD), 0o644)
         else:
-            os.chmod(protocol_support.plant(path), 0o644)
+            os.chmod(protocol.plant(path), 0o644)
 
 
 class Home:
@@ -356,7 +357,7 @@ class Campaign:
     def begin_anew(self):
         self.home = Home()
         os.environ["HOSTILE_HOME"] = str(self.home.path)
-        self.child = protocol_support.SteppedChild(VICTIM_CODE, kinds=(*KINDS, "say"))
+        self.child = protocol.SteppedChild(VICTIM_CODE, kinds=(*KINDS, "say"))
         self.rival = support.Child(RIVAL_CODE)
 
     def end(self):
@@ -421,7 +422,7 @@ class Campaign:
         if report["mine"] or (operation.owns and report["error"] is None):
             demand(self.ask_rival("acquire", path) is not None, "two own")
         released = self.release()
-        if self.class_name != "SQLiteFileLock":
+        if not kind_of(self.class_name).is_row:
             demand(released is None, f"cannot release: {released}")
         self.home.check()
         self.wipe(os.path.dirname(path))
@@ -443,7 +444,7 @@ class Campaign:
 
     def check_report(self, operation, path, report):
         error, text = report["error"], report.get("text", "")
-        on_files = self.class_name != "SQLiteFileLock"
+        on_files = not kind_of(self.class_name).is_row
         demand(error is None or report["documented"], f"{error}: {text}")
         demand(not text.endswith((path, "already locked")), f"no reason: {text}")
         self.messages.add(f"{error}: {text.replace(path, 'README')}")
@@ -472,7 +473,7 @@ class Campaign:
     def attacks(self):
         """All that can be tried."""
         for name, operation in OPERATIONS.items():
-            if operation.attacked and self.class_name == "SQLiteFileLock":
+            if operation.attacked and kind_of(self.class_name).is_row:
                 continue
             for number, target in self.survey(name):
                 for what in PLANTS:
@@ -513,12 +514,12 @@ def campaign(class_name, every=1):
 
 def main():
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("which", nargs="*", help=", ".join(CLASSES))
+    parser.add_argument("which", nargs="*", help=", ".join(NAMES))
     parser.add_argument("--every", type=int, default=1, help="only each so many-th attack")
     parser.add_argument("--messages", action="store_true", help="show what the victim was told")
     arguments = parser.parse_args()
     failed = 0
-    for class_name in arguments.which or CLASSES:
+    for class_name in arguments.which or NAMES:
         start = time.monotonic()
         found = campaign(class_name, arguments.every)
         failed += len(found.defects)

@@ -6,7 +6,7 @@
 
 The operations are those of faults.py, and so is what must hold afterwards; MemoryError is a
 documented end as well. In the case number N the N-th allocation of the operation fails, alone or
-with the nine that follow. Allocations are counted by failing_malloc.c, which is preloaded;
+with the nine that follow. Allocations are counted by preloaded/failing_malloc.c of tests/support;
 PYTHONMALLOC=malloc leads Python's own to it.
 """
 
@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import support
 from campaigns import faults
+from support.lock_classes import NAMES
 
 LIBRARY = "LOCKFILE_FAILING_MALLOC"
 
@@ -108,7 +109,7 @@ def preload():
     """Start this program again with the failing allocator."""
     with tempfile.TemporaryDirectory() as directory:
         library = os.path.join(directory, "failing_malloc.so")
-        source = Path(__file__).with_name("failing_malloc.c")
+        source = support.PRELOADED / "failing_malloc.c"
         compiler = os.environ.get("CC", "cc").split()
         subprocess.run(
             [*compiler, "-std=c11", "-O1", "-fPIC", "-shared", "-o", library, source], check=True
@@ -135,7 +136,7 @@ def main():
     if LIBRARY not in os.environ:
         return preload()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("classes", nargs="*", default=faults.CLASSES, metavar="class")
+    parser.add_argument("classes", nargs="*", default=NAMES, metavar="class")
     parser.add_argument("--every", type=int, default=1, help="only each so many-th allocation")
     arguments = parser.parse_args()
     allocator = load()

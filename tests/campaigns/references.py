@@ -24,18 +24,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import lockfile
 import support
-import uses
 from campaigns import faults, memory
+from support import uses
+from support.lock_classes import NAMES, kind_of
 
-# How often each is done. Python's sqlite3 remembers up to 200 cursors that are gone.
-TIMES = {"LinkFileLock": 50, "MkdirFileLock": 50, "SQLiteFileLock": 600}
-EVERY = {"LinkFileLock": 1, "MkdirFileLock": 1, "SQLiteFileLock": 13}
 GIVEN_UP = (0, 0)
 
 
 def growth(lock_class, function):
     """How many references and blocks a call leaves."""
-    times = TIMES[lock_class.__name__]
+    # Python's sqlite3 remembers up to 200 cursors that are gone.
+    times = 600 if kind_of(lock_class).is_row else 50
     marks = []
     for count in (times // 10, times):  # the first fills the caches
         for _ in range(count):
@@ -125,7 +124,7 @@ def failing_allocations(lock_class, directory):
             if not more:
                 break
             yield f"{name}, allocation {number}", left
-            number += EVERY[lock_class.__name__]
+            number += 13 if kind_of(lock_class).has_many_steps else 1
         if operation.held:
             with contextlib.suppress(lockfile.NotLocked):
                 holder.release()
@@ -137,7 +136,7 @@ def main():
     if memory.LIBRARY not in os.environ:
         return memory.preload()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("classes", nargs="*", default=faults.CLASSES, metavar="class")
+    parser.add_argument("classes", nargs="*", default=NAMES, metavar="class")
     failed = 0
     for class_name in parser.parse_args().classes:
         for part in (all_that_is_public, refused_system_calls, failing_allocations):

@@ -47,12 +47,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import lockfile
 from campaigns import witness, workers
 from campaigns.witness import COUNTS, INSIDE, SLOTS, THREADS, WAITING
-from conftest import left_behind
-from protocol_support import swept_clean
+from support.leftovers import left_behind
+from support.lock_classes import NAMES, kind_of
+from support.protocol import swept_clean
 
 HERE = Path(__file__).resolve().parent
-CLASSES = ("LinkFileLock", "MkdirFileLock", "SQLiteFileLock")
-CLASSIC_CLASSES = CLASSES[:2]
 CLASSIC = "lockfile==0.12.2"
 CLASSIC_ENVIRONMENT = HERE.parent.parent / ".venv-classic"
 
@@ -365,7 +364,7 @@ class Phase:
                 pass
         swept_clean(self.lock_class, self.world.paths[0])
         left = os.listdir(self.directory)
-        if self.lock_class is lockfile.SQLiteFileLock:
+        if kind_of(self.lock_class).is_row:
             left = left_behind(self.directory)
         if left:
             self.defect(f"left behind: {left}")
@@ -470,7 +469,7 @@ class BesideClassic(Phase):
 
     def is_classic(self, lock_file, names):
         """Is what is there now a lock that one of the dead has left? Nobody else makes such."""
-        if self.class_name == "LinkFileLock":
+        if kind_of(self.class_name).needs_hard_links:
             left = [os.lstat(name).st_ino for name in names if os.path.exists(name)]
             with contextlib.suppress(FileNotFoundError):
                 status = os.lstat(lock_file)
@@ -582,7 +581,7 @@ def phases(class_name, seed, environment):
     """The phases of one class, or sentences that say why not."""
     yield Mixed(class_name, random.Random(f"{seed} mixed"))
     yield Breaking(class_name, random.Random(f"{seed} break_lock"))
-    if class_name not in CLASSIC_CLASSES:
+    if not kind_of(class_name).excludes_classic:
         yield "skipped: the classic SQLite lock does not exclude other processes"
     elif (python := classic_python(environment)) is None:
         yield f"skipped: {CLASSIC} cannot be installed from the package index"
@@ -609,12 +608,12 @@ def campaign(class_name, seconds, seed, environment):
 
 def main():
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("classes", nargs="*", metavar="CLASS", help=", ".join(CLASSES))
+    parser.add_argument("classes", nargs="*", metavar="CLASS", help=", ".join(NAMES))
     parser.add_argument("--seconds", type=float, default=600, help="for each class")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--classic", type=Path, default=CLASSIC_ENVIRONMENT, metavar="DIRECTORY")
     arguments = parser.parse_args()
-    unknown = [name for name in arguments.classes if name not in CLASSES]
+    unknown = [name for name in arguments.classes if name not in NAMES]
     if unknown:
         parser.error(f"no such class: {', '.join(unknown)}")
     seed = arguments.seed if arguments.seed is not None else random.randrange(2**32)
@@ -626,7 +625,7 @@ def main():
         print(f"the detector does not work here: {wrong}")
         return 1
     failed = 0
-    for class_name in arguments.classes or CLASSES:
+    for class_name in arguments.classes or NAMES:
         failed += campaign(class_name, arguments.seconds, seed, arguments.classic)
     return 1 if failed else 0
 

@@ -23,7 +23,7 @@ import warnings
 import lockfile
 import support
 from campaigns.witness import THREADS, WAITING, WORKERS, CommonWitness, Witness
-from protocol_support import UNIQUE_NAME
+from support.protocol import UNIQUE_NAME
 
 LEFT_WHILE_INSIDE = 7  # a process's exit code
 BREAK_AFTER = 0.3

@@ -1,0 +1,136 @@
+"""The memory that locks take: cycles are collected, and nothing grows."""
+
+import ctypes
+import functools
+import gc
+import math
+import sys
+import tracemalloc
+import weakref
+
+import pytest
+
+import lockfile
+from lockfile import (
+    LockBase,
+)
+from support import OtherThread, uses
+
+
+def test_cycle_through_a_lock_is_collected(lock_class, path):
+    lock = lock_class(path)
+    assert gc.is_tracked(lock)
+    lock.myself = lock
+    reference = weakref.ref(lock)
+    del lock
+    gc.collect()
+    assert reference() is None
+
+
+def test_cycle_through_a_type_is_collected(lock_class):
+    class Passing(lock_class):
+        pass
+
+    Passing.example = Passing("README")
+    reference = weakref.ref(Passing)
+    del Passing
+    gc.collect()
+    assert reference() is None
+
+
+def test_finaliser_of_a_subclass_runs(lock_class):
+    finished = []
+
+    class Passing(lock_class):
+        def __del__(self):
+            finished.append(self.path)
+
+    Passing("README")
+    gc.collect()
+    assert finished == ["README"]
+
+
+def test_object_that_goes_away_releases_nothing(lock_class, path):
+    lock = lock_class(path)
+    lock.acquire()
+    del lock
+    gc.collect()
+    assert lock_class(path).i_am_locking()
+    lock_class(path).release()
+
+
+LEAK = 8
+
+
+every_use = pytest.mark.parametrize("use", uses.ALL, ids=lambda function: function.__name__)
+
+
+def growth(function, allocated):
+    """The bytes that a call leaves: a leak (16 at least) shows in every round, whatever else is
+    allocated in some of them."""
+    rounds, times = 20, 200
+    least, before = math.inf, None
+    while rounds > 0 and least >= LEAK:
+        for _ in range(times):
+            function()
+        gc.collect()
+        after = allocated()
+        least = least if before is None else min(least, (after - before) / times)
+        rounds, before = rounds - 1, after
+    return least
+
+
+@pytest.fixture
+def allocated_by_python():
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+
+@pytest.fixture
+def allocated_by_c():
+    class Statistics(ctypes.Structure):
+        names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+        _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+    try:
+        statistics = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        pytest.skip("this C library does not count its memory")
+    statistics.restype = Statistics
+    return lambda: statistics().uordblks
+
+
+@pytest.fixture(params=["allocated_by_python", "allocated_by_c"])
+def allocated(request):
+    return request.getfixturevalue(request.param)
+
+
+@every_use
+def test_memory_does_not_grow(lock_class, path, allocated, use):
+    assert growth(functools.partial(use, lock_class, path), allocated) < LEAK
+
+
+def test_memory_does_not_grow_by_contention(lock_class, path, allocated):
+    with OtherThread() as thread:
+        lock = lock_class(path)
+        thread.run(lock.acquire)
+        assert growth(functools.partial(uses.contend, lock_class, path, lock), allocated) < LEAK
+        thread.run(lock.release)
+
+
+@every_use
+def test_references_do_not_leak(lock_class, path, use):
+    def counts():
+        gc.collect()
+        watched = [lock_class, LockBase, lockfile.Owner, lockfile.Error, path]
+        if sys.version_info < (3, 12):  # later ones do not count who refers to these
+            watched += [None, True, False]
+        return [sys.getrefcount(value) for value in watched]
+
+    use(lock_class, path)
+    before = counts()
+    for _ in range(500):
+        use(lock_class, path)
+    for count_before, count_after in zip(before, counts(), strict=True):
+        assert abs(count_after - count_before) < 100
