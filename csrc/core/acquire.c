@@ -16,9 +16,9 @@ static enum outcome
 look(struct attempt *attempt)
 {
     const struct mechanism *mechanism = attempt->lock->mechanism;
-    bool watched = !wait_is_over(&attempt->wait);
+    bool will_wait = !wait_is_over(&attempt->wait);
     wait_begin_look(&attempt->wait);
-    enum outcome outcome = mechanism->look(attempt, watched);
+    enum outcome outcome = mechanism->look(attempt, will_wait);
     wait_end_look(&attempt->wait);
     if (outcome == LOCK_STALE) {
         outcome = mechanism->break_stale(attempt);

@@ -23,9 +23,9 @@ struct mechanism {
      * removed meanwhile, so open the place anew. */
     enum outcome (*claim)(struct attempt *attempt);
 
-    /* Judges what is there: OWNED, FREE, STALE, HELD, FAILED, WAITING. Watched: sets the
+    /* Judges what is there: OWNED, FREE, STALE, HELD, FAILED, WAITING. will_wait: sets the
      * watch first, and lets the owner know that somebody waits. */
-    enum outcome (*look)(struct attempt *attempt, bool watched);
+    enum outcome (*look)(struct attempt *attempt, bool will_wait);
 
     /* Is there a lock at all? Cheaper than a look. */
     bool (*is_there)(struct attempt *attempt);

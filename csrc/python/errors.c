@@ -268,7 +268,7 @@ raise_not_acquired(const struct errors *errors, const struct attempt *attempt, e
         return raise_detailed(errors->LockFailed, attempt, "failed to create %U: %U",
                               attempt->lock->lock_file, describe_failure(attempt));
     }
-    bool waited = attempt->wait.deadline > 0;
+    bool waited = wait_is_wanted(&attempt->wait);
     return raise_detailed(waited ? errors->LockTimeout : errors->AlreadyLocked, attempt,
                           waited ? "Timeout waiting to acquire lock for %U: %U"
                                  : "%U is already locked: %U",

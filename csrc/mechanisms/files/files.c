@@ -36,14 +36,14 @@ files_close(struct attempt *attempt)
 /* ---- Look ---- */
 
 static enum outcome
-files_look(struct attempt *attempt, bool watched)
+files_look(struct attempt *attempt, bool will_wait)
 {
     struct files_place *place = place_of(attempt);
     struct os_status status;
     if (place->is_emptied) {
         return LOCK_STALE; /* its removal goes on */
     }
-    enum outcome outcome = place_find(attempt, watched, &status);
+    enum outcome outcome = place_find(attempt, will_wait, &status);
     if (outcome != LOCK_FOUND) {
         return outcome;
     }

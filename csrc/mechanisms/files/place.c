@@ -109,7 +109,7 @@ wait_for_found(struct attempt *attempt, const struct os_status *status)
 /* Opens the lock file, watches it, and makes sure that the path still names what
  * was opened: from then on no change goes unnoticed. */
 static int
-open_lock_file(struct attempt *attempt, bool watched, struct os_status *status)
+open_lock_file(struct attempt *attempt, bool will_wait, struct os_status *status)
 {
     const char *file = attempt->lock->file;
     struct files_place *place = place_of(attempt);
@@ -122,7 +122,7 @@ open_lock_file(struct attempt *attempt, bool watched, struct os_status *status)
             return error;
         }
         attempt->found = place_identity(&place->directory, place->found.inode);
-        if (watched) {
+        if (will_wait) {
             wait_for_found(attempt, status);
         }
         error = entry_check(&place->directory, file, place->found.inode);
@@ -131,10 +131,10 @@ open_lock_file(struct attempt *attempt, bool watched, struct os_status *status)
 }
 
 enum outcome
-place_find(struct attempt *attempt, bool watched, struct os_status *status)
+place_find(struct attempt *attempt, bool will_wait, struct os_status *status)
 {
     attempt->report = (struct report){0};
-    int error = open_lock_file(attempt, watched, status);
+    int error = open_lock_file(attempt, will_wait, status);
     return error == 0 ? LOCK_FOUND : cannot_open(attempt, error);
 }
 

@@ -63,9 +63,9 @@ void place_begin(struct attempt *attempt);
 int place_open(struct attempt *attempt);
 void place_close(struct attempt *attempt); /* what is condemned or backs off is ended before */
 
-/* Opens what is at the lock file's name; watched: and watches it. FOUND: it is open,
+/* Opens what is at the lock file's name; will_wait: and watches it. FOUND: it is open,
  * to be judged further; FREE, HELD, FAILED: that is the judgement. */
-enum outcome place_find(struct attempt *attempt, bool watched, struct os_status *status);
+enum outcome place_find(struct attempt *attempt, bool will_wait, struct os_status *status);
 
 struct identity place_recognise(struct attempt *attempt);
 

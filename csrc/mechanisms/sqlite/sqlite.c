@@ -124,7 +124,7 @@ sqlite_claim(struct attempt *attempt)
 
 /* Opens the file that the beacon is in, and watches it. 0, or why it proves nothing. */
 static int
-open_beacon(struct attempt *attempt, const struct spot *spot, const struct row *row, bool watched)
+open_beacon(struct attempt *attempt, const struct spot *spot, const struct row *row, bool will_wait)
 {
     struct os_status status;
     struct os_file *found = &place_of(attempt)->found;
@@ -136,7 +136,7 @@ open_beacon(struct attempt *attempt, const struct spot *spot, const struct row *
     if (error == 0 && (status.kind != OS_REGULAR || status.inode.number != row->beacon.file)) {
         error = ENOENT;
     }
-    if (error == 0 && watched && attempt->ground.local &&
+    if (error == 0 && will_wait && attempt->ground.local &&
         wait_in_queue(&attempt->wait, found, beacon_queue(row->beacon))) {
         /* It is one file for all claims: one watch serves for them all. */
         struct identity file = {.claim = {status.inode.device, status.inode.number}};
@@ -184,9 +184,9 @@ find_again(struct attempt *attempt, struct spot *spot)
 
 /* STALE, OWNED, HELD, FAILED, WAITING; FREE: the row has changed. */
 static enum outcome
-judge_row(struct attempt *attempt, struct spot *spot, const struct row *row, bool watched)
+judge_row(struct attempt *attempt, struct spot *spot, const struct row *row, bool will_wait)
 {
-    int error = open_beacon(attempt, spot, row, watched);
+    int error = open_beacon(attempt, spot, row, will_wait);
     enum outcome in_table = judge_by_table(attempt);
     if (in_table == LOCK_OWNED) {
         return LOCK_OWNED;
@@ -202,7 +202,7 @@ judge_row(struct attempt *attempt, struct spot *spot, const struct row *row, boo
 }
 
 static enum outcome
-sqlite_look(struct attempt *attempt, bool watched)
+sqlite_look(struct attempt *attempt, bool will_wait)
 {
     struct spot spot;
     struct row row;
@@ -215,10 +215,10 @@ sqlite_look(struct attempt *attempt, bool watched)
             return outcome;
         }
         attempt->found = rows_identity(spot.place.inode, row.beacon);
-        if (watched) {
+        if (will_wait) {
             wait_meet(&attempt->wait, attempt->found);
         }
-        outcome = judge_row(attempt, &spot, &row, watched);
+        outcome = judge_row(attempt, &spot, &row, will_wait);
     }
     return outcome;
 }
