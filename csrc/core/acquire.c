@@ -172,6 +172,7 @@ go_on_acquiring(struct attempt *attempt)
 enum outcome
 lock_acquire(struct attempt *attempt)
 {
+    attempt_begin_step(attempt);
     if (wait_goes_on(&attempt->wait)) {
         return LOCK_WAITING;
     }

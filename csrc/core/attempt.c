@@ -3,6 +3,7 @@
 #include "core/mechanism.h"
 #include "core/vain.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,9 +63,11 @@ lock_drop(struct lock *lock)
 void
 attempt_begin(struct attempt *attempt, struct lock *lock, struct owner owner, int64_t deadline)
 {
+    assert(owner.caller != 0); /* it would look like nobody */
     memset(attempt, 0, sizeof *attempt);
     attempt->lock = lock;
     attempt->owner = owner;
+    attempt->generation = os_generation();
     attempt->call_patience = FIRST_PATIENCE;
     wait_begin(&attempt->wait, deadline);
     if (lock != NULL && lock->mechanism != NULL) {
@@ -72,12 +75,39 @@ attempt_begin(struct attempt *attempt, struct lock *lock, struct owner owner, in
     }
 }
 
+/* The descriptors were closed by the fork, and the claims are discarded with the table. */
+static void
+leave_to_parent(struct attempt *attempt)
+{
+    attempt->generation = os_generation();
+    attempt->reached = false;
+    attempt->releasing = NULL;
+    attempt->condemned = 0;
+    attempt->place = (union place){.bytes = {0}};
+    if (attempt->lock != NULL && attempt->lock->mechanism != NULL) {
+        attempt->lock->mechanism->begin(attempt);
+    }
+}
+
+void
+attempt_begin_step(struct attempt *attempt)
+{
+    attempt->was_patient = false;
+    if (attempt->generation != os_generation()) {
+        leave_to_parent(attempt);
+    }
+    if (!attempt->runs) {
+        attempt->reached = false; /* the program may have closed it since */
+    }
+}
+
 void
 attempt_end(struct attempt *attempt)
 {
+    attempt_begin_step(attempt);
     wait_end(&attempt->wait);
     if (attempt->releasing != NULL) {
-        table_keep(attempt->releasing);
+        attempt->releasing->mechanism->stop_release(attempt->releasing);
         attempt->releasing = NULL;
     }
     if (attempt->lock != NULL && attempt->lock->mechanism != NULL) {
@@ -133,22 +163,29 @@ attempt_is_patient(struct attempt *attempt, int64_t patience, int64_t pause)
 {
     int64_t now = os_now();
     int64_t limit = attempt->patience_limit;
-    if (attempt->patience_until == 0) {
-        attempt->patience_until = now + patience;
+    if (attempt->patient_since == 0) {
+        attempt->patient_since = now;
     }
-    int64_t until = attempt->patience_until;
+    int64_t until = attempt->patient_since + patience;
     if (now >= until || (limit != 0 && now >= limit)) {
         return false;
     }
     wait_for_moment(&attempt->wait, pause);
+    attempt->was_patient = true;
     return true;
+}
+
+void
+attempt_renew_patience(struct attempt *attempt)
+{
+    attempt->patient_since = 0;
 }
 
 enum outcome
 attempt_end_step(struct attempt *attempt, enum outcome outcome)
 {
-    if (outcome != LOCK_WAITING || attempt->wait.kind != WAIT_FOR_MOMENT) {
-        attempt->patience_until = 0;
+    if (!attempt->was_patient) {
+        attempt_renew_patience(attempt);
     }
     return outcome;
 }

@@ -98,6 +98,8 @@ struct attempt {
 
     /* From one step to the next. */
     enum stage stage;
+    uint64_t generation;      /* the process that the place and the claims are of */
+    bool runs;                /* lock_run() calls the steps: no code of the program in between */
     bool reached;             /* the place is open */
     bool yielded;             /* courtesy was asked for ... */
     int64_t yield_until;      /* ... and is paid until then */
@@ -105,13 +107,17 @@ struct attempt {
     int64_t call_patience;    /* how long to wait for another call of the owner, next time, */
     int64_t call_until;       /* until when it does just now; 0: it does not, */
     int64_t call_waited;      /* and how long it has */
-    int64_t patience_until;   /* until when others' short work is waited for; 0: it is not */
-    int64_t patience_limit;   /* the same, for all of the call; 0: none */
+    bool was_patient;         /* this step waits for others' short work ... */
+    int64_t patient_since;    /* ... since when steps have; 0: they have not */
+    int64_t patience_limit;   /* until when they may, in all of the call; 0: for ever */
     int64_t unanswered_since; /* since when nobody could even be asked; 0: somebody could */
     bool has_met;             /* the lock was held, and the caller would wait ... */
     struct identity met;      /* ... and this is what for, at first */
     struct claim *releasing;  /* what this call has begun to release */
-    bool broken;              /* release() has found that the owner owns nothing */
+    uint64_t condemned;       /* the serial of what this process had of a lock that was broken */
+    int64_t condemned_until;  /* until when another call is waited for that uses that claim */
+    bool broken;              /* release() has found that the owner owns nothing; break_lock() is
+                               * done with what was there */
 
     /* What the mechanism has found. */
     struct identity found; /* which claim, when last looked at */
@@ -138,8 +144,12 @@ enum outcome attempt_reach_to_look(struct attempt *attempt);
  * long. */
 bool attempt_is_patient(struct attempt *attempt, int64_t patience, int64_t pause);
 
-/* At the end of each step, whose outcome it passes on: patience begins anew when a step has not
- * asked for it. */
+/* Others' work is over, and what comes next has its patience for itself. */
+void attempt_renew_patience(struct attempt *attempt);
+
+/* Around each step. In a forked child what the attempt had is its parent's. Patience begins anew
+ * when a step has not asked for it. The end passes the outcome on. */
+void attempt_begin_step(struct attempt *attempt);
 enum outcome attempt_end_step(struct attempt *attempt, enum outcome outcome);
 
 #endif

@@ -12,8 +12,10 @@ enum outcome
 lock_run(struct attempt *attempt, lock_operation *operation)
 {
     enum outcome outcome;
+    attempt->runs = true;
     while ((outcome = operation(attempt)) == LOCK_WAITING && wait_sleep(&attempt->wait) == 0) {
     }
+    attempt->runs = false;
     wait_admit_signals(&attempt->wait);
     return outcome == LOCK_WAITING ? LOCK_INTERRUPTED : outcome;
 }
@@ -38,6 +40,7 @@ look_around(struct attempt *attempt)
 enum outcome
 lock_look(struct attempt *attempt)
 {
+    attempt_begin_step(attempt);
     return attempt_end_step(attempt, look_around(attempt));
 }
 
@@ -56,6 +59,7 @@ identify(struct attempt *attempt)
 enum outcome
 lock_identify(struct attempt *attempt)
 {
+    attempt_begin_step(attempt);
     return attempt_end_step(attempt, identify(attempt));
 }
 
@@ -145,15 +149,22 @@ tell_broken(struct attempt *attempt)
     return outcome == LOCK_STALE ? LOCK_FREE : outcome == LOCK_OWNED ? LOCK_HELD : outcome;
 }
 
+/* RELEASED, FAILED, WAITING; FREE, BROKEN: the owner has nothing, or had what was broken. */
+static enum outcome
+release_own(struct attempt *attempt)
+{
+    enum outcome outcome = attempt->releasing != NULL ? LOCK_OWNED : begin_release(attempt);
+    return outcome == LOCK_OWNED ? go_on_releasing(attempt) : outcome;
+}
+
+/* What was claimed by this path may have been broken, and the lock claimed again by another. But
+ * a block ends with its own claim, not with another's. */
 static enum outcome
 release(struct attempt *attempt)
 {
-    if (attempt->broken) {
-        return tell_broken(attempt);
-    }
-    enum outcome outcome = attempt->releasing != NULL ? LOCK_OWNED : begin_release(attempt);
-    if (outcome == LOCK_OWNED) {
-        outcome = go_on_releasing(attempt);
+    enum outcome outcome = attempt->broken ? LOCK_FREE : release_own(attempt);
+    if (outcome == LOCK_BROKEN && !attempt->leaving) {
+        outcome = release_own(attempt);
     }
     return outcome == LOCK_FREE || outcome == LOCK_BROKEN ? tell_broken(attempt) : outcome;
 }
@@ -161,13 +172,41 @@ release(struct attempt *attempt)
 enum outcome
 lock_release(struct attempt *attempt)
 {
+    attempt_begin_step(attempt);
     return attempt_end_step(attempt, release(attempt));
 }
 
 /* ---- Break ---- */
 
-enum outcome
-lock_break(struct attempt *attempt)
+/* How long to wait for another call that uses a claim on what was broken. */
+#define CONDEMNED_PATIENCE (50 * OS_MILLISECOND)
+
+/* Drops what this process had of it: by its serial, since identities are reused. FREE, WAITING. */
+static enum outcome
+drop_condemned(struct attempt *attempt)
+{
+    struct claim *claim;
+    uint64_t changes;
+    int64_t now = os_now();
+    enum table_answer answer =
+        table_take_serial(attempt->condemned, attempt->owner, &claim, &changes);
+    if (answer == TABLE_TAKEN) {
+        claim->mechanism->discard(claim);
+    }
+    if (attempt->condemned_until == 0) {
+        attempt->condemned_until = now + CONDEMNED_PATIENCE;
+    }
+    bool busy = answer == TABLE_BUSY || answer == TABLE_RELEASING;
+    if (busy && now < attempt->condemned_until) {
+        wait_for_call(&attempt->wait, changes, attempt->condemned_until);
+        return LOCK_WAITING;
+    }
+    attempt->condemned = 0; /* or that call finds out, or the next one of its owner */
+    return LOCK_FREE;
+}
+
+static enum outcome
+break_whatever_is_there(struct attempt *attempt)
 {
     struct identity waited_for;
     bool waited = vain_recall(attempt, &waited_for);
@@ -178,6 +217,18 @@ lock_break(struct attempt *attempt)
     if (outcome == LOCK_FREE) {
         vain_forget(attempt);
     }
+    return outcome;
+}
+
+enum outcome
+lock_break(struct attempt *attempt)
+{
+    attempt_begin_step(attempt);
+    enum outcome outcome = attempt->broken ? LOCK_FREE : break_whatever_is_there(attempt);
+    attempt->broken = outcome == LOCK_FREE;
+    if (attempt->broken && attempt->condemned != 0) {
+        outcome = drop_condemned(attempt);
+    }
     return attempt_end_step(attempt, outcome);
 }
 
@@ -186,6 +237,7 @@ lock_break(struct attempt *attempt)
 enum outcome
 lock_enter(struct attempt *attempt)
 {
+    attempt_begin_step(attempt);
     struct claim *claim;
     enum outcome outcome = take_own(attempt, &claim);
     if (outcome == LOCK_OWNED) {
@@ -206,6 +258,7 @@ lock_end_block(struct attempt *attempt)
 enum outcome
 lock_leave(struct attempt *attempt)
 {
+    attempt_begin_step(attempt);
     struct claim *claim;
     enum outcome outcome = take_own(attempt, &claim);
     if (outcome == LOCK_OWNED) {
@@ -221,6 +274,7 @@ lock_leave(struct attempt *attempt)
 static enum outcome
 find_own(struct attempt *attempt)
 {
+    attempt_begin_step(attempt);
     attempt->reached = false;
     enum outcome outcome = attempt_reach_to_look(attempt);
     if (outcome == LOCK_FOUND) {

@@ -14,7 +14,8 @@
  *
  * An operation is a step, and a step never sleeps: LOCK_WAITING asks to be called again when
  * attempt.wait is over. lock_run() does that, and sleeps in between. Whoever has other things to do
- * meanwhile calls the steps himself, as wait.h says.
+ * meanwhile calls the steps himself, as wait.h says: soon, since lock_break() keeps off others from
+ * one step to the next. An attempt is not moved while it is one.
  *
  * None of this knows Python, and none needs the GIL. lock_run() returns LOCK_INTERRUPTED when a
  * signal came, or may have come, while it slept. Nothing is held then, so handlers may run and may

@@ -1,8 +1,10 @@
 /* What a scheme of locks offers. The core puts these together, once for all of them, to what a lock
  * does (lock.h).
  *
- * None of these functions sleeps. Each may return LOCK_WAITING, after it has said what for: then
- * nothing is held but what close() gives up, and it is called again.
+ * None of these functions sleeps, but for one that must wait for another thread of its own
+ * (SQLite's, for a connection that is in use). An outcome may be LOCK_WAITING: then the function
+ * has said what for, and is called again. What it keeps until then in the place, close() gives up;
+ * what in the claim that is being released, stop_release().
  */
 #ifndef LOCKFILE_MECHANISM_H
 #define LOCKFILE_MECHANISM_H
@@ -27,7 +29,7 @@ struct mechanism {
      * watch first, and lets the owner know that somebody waits. */
     enum outcome (*look)(struct attempt *attempt, bool will_wait);
 
-    /* Is there a lock at all? Cheaper than a look. */
+    /* Is there a lock at all? Cheaper than a look; false, if that could not be seen just now. */
     bool (*is_there)(struct attempt *attempt);
 
     /* Says all that can be known about who holds what was looked at, for messages. */
@@ -43,18 +45,21 @@ struct mechanism {
      * lock's path leads to another place by now. */
     enum outcome (*confirm)(struct attempt *attempt, struct claim *claim);
 
-    /* Drops a claim that is not true any more, and what is left of it. */
+    /* Drops a claim that is not true any more, and what is left of it, if that can be reached. */
     void (*discard)(struct claim *claim);
 
     /* RELEASED, BROKEN: the claim is gone; WAITING; FAILED: if the report says owned, it is still
      * there, and in use. has_waiters: whether others wait for it. */
     enum outcome (*release)(struct attempt *attempt, struct claim *claim, bool *has_waiters);
 
+    /* A release in course is given up: keeps the claim, unless it is not owned any more. */
+    void (*stop_release)(struct claim *claim);
+
     /* Drops a claim without a word: to others, its owner is dead. */
     void (*abandon)(struct claim *claim);
 
     /* Removes the lock whoever owns it: the one that was waited for, else the one there now. FREE,
-     * FAILED, WAITING. */
+     * FAILED, WAITING. attempt->condemned: what this process had of it; 0: nothing. */
     enum outcome (*condemn)(struct attempt *attempt, const struct identity *waited_for);
 };
 

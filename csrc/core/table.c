@@ -269,13 +269,10 @@ table_take_key(struct table_key key, struct owner owner, struct claim **claim, u
     return take(&(struct query){.key = &key, .owner = &owner}, owner.caller, claim, changes);
 }
 
-struct claim *
-table_take_serial(uint64_t serial, struct owner owner)
+enum table_answer
+table_take_serial(uint64_t serial, struct owner owner, struct claim **claim, uint64_t *changes)
 {
-    struct claim *claim = NULL;
-    uint64_t changes;
-    take(&(struct query){.serial = serial, .idle = true}, owner.caller, &claim, &changes);
-    return claim;
+    return take(&(struct query){.serial = serial}, owner.caller, claim, changes);
 }
 
 struct claim *

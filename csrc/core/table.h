@@ -115,9 +115,9 @@ enum table_answer table_take_key(struct table_key key, struct owner owner, struc
 bool table_has_changed(uint64_t changes);
 bool table_await_change(uint64_t changes, int64_t time);
 
-/* The same for anybody's; NULL: it is gone, or another call uses it, and finds out for itself
- * what has become of the lock. */
-struct claim *table_take_serial(uint64_t serial, struct owner owner);
+/* Whoever's it is: NONE, TAKEN, BUSY. */
+enum table_answer table_take_serial(uint64_t serial, struct owner owner, struct claim **claim,
+                                    uint64_t *changes);
 
 /* Counts one with block less, whoever uses the claim. */
 void table_end_block(struct table_name name, struct owner owner);

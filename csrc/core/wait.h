@@ -18,7 +18,8 @@
  *
  * Calling sequence. A step that cannot go on says what for, by one of the wait_for_ functions, and
  * returns. Then either wait_sleep() sleeps, or the caller does so in its own way: until
- * wait_descriptor() is readable, or it is wait_until(). The next step asks wait_goes_on() first.
+ * wait_descriptor() is readable, or it is wait_until(). lock_acquire() asks wait_goes_on() first;
+ * the other steps do not wait for changes, and try again when they are called.
  */
 #ifndef LOCKFILE_WAIT_H
 #define LOCKFILE_WAIT_H

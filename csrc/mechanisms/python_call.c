@@ -1,25 +1,23 @@
 #include "mechanisms/python_call.h"
 
-static _Thread_local struct python_call *current;
+static _Thread_local struct python_call *offered;
 
 void
-python_call_begin(struct python_call *call, void *resource)
+python_call_offer(struct python_call *call)
 {
-    *call = (struct python_call){.resource = resource, .outer = current};
-    current = call;
+    offered = call;
 }
 
 void
-python_call_end(struct python_call *call)
+python_call_withdraw(void)
 {
-    current = call->outer;
-    Py_CLEAR(call->error);
+    offered = NULL;
 }
 
 struct python_call *
-python_call_current(void)
+python_call_offered(void)
 {
-    return current;
+    return offered;
 }
 
 void

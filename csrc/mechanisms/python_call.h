@@ -1,6 +1,5 @@
 /* The GIL, for mechanisms that call Python. A method of a lock gives the GIL up around all that the
- * core does; a mechanism takes it back around what Python does, and finds the call that it serves
- * as that of the calling thread. */
+ * core does; a mechanism takes it back around what Python does. */
 #ifndef LOCKFILE_PYTHON_CALL_H
 #define LOCKFILE_PYTHON_CALL_H
 
@@ -8,18 +7,17 @@
 
 /* One call of a method, as far as it concerns Python. */
 struct python_call {
-    PyThreadState *thread;     /* while the GIL is given up */
-    void *resource;            /* what the interpreter keeps for the class of the lock; or NULL */
-    PyObject *error;           /* what Python code has raised last inside of it; or NULL */
-    struct python_call *outer; /* of the same thread, which runs the Python code that calls */
+    PyThreadState *thread; /* while the GIL is given up */
+    void *resource;        /* what the interpreter keeps for the class of the lock; or NULL */
+    PyObject *error;       /* what Python code has raised last inside of it; or NULL */
 };
 
-/* Is the calling thread's from here to the end. With the GIL; it ends last that begins first. */
-void python_call_begin(struct python_call *call, void *resource);
-void python_call_end(struct python_call *call);
-
-/* NULL: Python does not call, and cannot be called. */
-struct python_call *python_call_current(void);
+/* While an attempt begins, its mechanism finds the call here. Not for longer: greenlets change
+ * places on a thread whenever Python code runs. With the GIL. */
+void python_call_offer(struct python_call *call);
+void python_call_withdraw(void);
+struct python_call *
+python_call_offered(void); /* NULL: Python does not call, and cannot be called */
 
 /* Gives up the GIL, and takes it back. */
 void python_call_leave(struct python_call *call);

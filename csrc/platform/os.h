@@ -223,7 +223,7 @@ int os_mark(const struct os_file *file, enum os_mark mark);
 void os_unmark(const struct os_file *file, enum os_mark mark);
 int os_find_mark(const struct os_file *file, enum os_mark mark); /* EWOULDBLOCK: there is one */
 
-/* Who waits marks, on the open file, since when, by os_now(): by the place of the byte in a
+/* Who waits marks, on the open file, since when, by os_date(): by the place of the byte in a
  * queue, which is a range of OS_QUEUE_SIZE bytes from the one given. So others can tell how
  * many have waited for longer; how many of them, up to most. */
 #define OS_FILE_QUEUE ((UINT64_C(1) << 61) + 64)

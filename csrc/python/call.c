@@ -43,8 +43,10 @@ call_begin_any(PyObject *self, struct call *call, int64_t deadline)
         return false;
     }
     PyObject *resource = state_resource(state_of(self), lock->mechanism);
-    python_call_begin(&call->python, pointer_in(resource));
+    call->python = (struct python_call){.resource = pointer_in(resource)};
+    python_call_offer(&call->python);
     attempt_begin(&call->attempt, lock, owner_calling(lock->threaded), deadline);
+    python_call_withdraw();
     return true;
 }
 
@@ -69,7 +71,7 @@ call_end(struct call *call, PyObject *result)
     if (result == NULL && error != NULL && !PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
         PyErr_SetObject((PyObject *)Py_TYPE(error), error); /* KeyboardInterrupt is no failure */
     }
-    python_call_end(&call->python);
+    Py_CLEAR(call->python.error);
     lock_drop(call->attempt.lock);
     return result;
 }

@@ -15,12 +15,7 @@
 #include <Python.h>
 
 #include "core/lock.h"
-#include "mechanisms/python_call.h"
-
-struct call {
-    struct attempt attempt;
-    struct python_call python;
-};
+#include "python/errors.h"
 
 /* The object's lock, to be dropped. NULL with an exception: __init__() was not called. */
 struct lock *share_lock(PyObject *self);

@@ -1,7 +1,5 @@
 #include "python/errors.h"
 
-#include "mechanisms/python_call.h"
-
 #include "python/text.h"
 
 #include <string.h>
@@ -102,23 +100,24 @@ describe_owner(const struct holder *holder)
 
 /* What the system, or a module of Python's, said; "" if nothing is wrong. */
 static PyObject *
-describe_error(const struct report *report)
+describe_error(const struct call *call)
 {
     char buffer[256];
-    return report->raised       ? PyObject_Str(python_call_current()->error)
+    const struct report *report = &call->attempt.report;
+    return report->raised       ? PyObject_Str(call->python.error)
            : report->error != 0 ? decode(os_message(report->error, buffer, sizeof buffer))
                                 : decode("");
 }
 
 /* Who holds, why nobody can tell better, and what might help. */
 static PyObject *
-describe_holder(const struct attempt *attempt)
+describe_holder(const struct call *call)
 {
-    const struct holder *holder = &attempt->report.holder;
-    const char *reason = attempt->report.reason;
-    int error = attempt->report.error;
+    const struct holder *holder = &call->attempt.report.holder;
+    const char *reason = call->attempt.report.reason;
+    int error = call->attempt.report.error;
     PyObject *owner = describe_owner(holder);
-    PyObject *why = owner != NULL ? describe_error(&attempt->report) : NULL;
+    PyObject *why = owner != NULL ? describe_error(call) : NULL;
     if (why == NULL) {
         Py_XDECREF(owner);
         return NULL;
@@ -144,11 +143,11 @@ subject_of(const struct lock *lock)
 /* "could not create the unique file: No space left on device"
  * "could not read the database (/tmp/locks): disk I/O error" */
 static PyObject *
-describe_failure(const struct attempt *attempt)
+describe_failure(const struct call *call)
 {
-    const struct report *report = &attempt->report;
-    const char *reason = report->reason, *store = attempt->lock->store;
-    PyObject *message = describe_error(report);
+    const struct report *report = &call->attempt.report;
+    const char *reason = report->reason, *store = call->attempt.lock->store;
+    PyObject *message = describe_error(call);
     PyObject *where = message == NULL ? NULL : decode(store);
     PyObject *text =
         where == NULL
@@ -162,15 +161,15 @@ describe_failure(const struct attempt *attempt)
 }
 
 static PyObject *
-cause_of(const struct attempt *attempt)
+cause_of(const struct call *call)
 {
     char buffer[256];
-    int error = attempt->report.error;
-    if (attempt->report.raised) {
-        return Py_NewRef(python_call_current()->error);
+    int error = call->attempt.report.error;
+    if (call->attempt.report.raised) {
+        return Py_NewRef(call->python.error);
     }
     PyObject *message = decode(os_message(error, buffer, sizeof buffer));
-    PyObject *file = decode(subject_of(attempt->lock));
+    PyObject *file = decode(subject_of(call->attempt.lock));
     PyObject *exception = NULL;
     if (message != NULL && file != NULL) {
         exception = PyObject_CallFunction(PyExc_OSError, "iOO", error, message, file);
@@ -184,7 +183,7 @@ cause_of(const struct attempt *attempt)
  * module of Python's had raised. Takes
  * the text, which may be NULL, over. Always returns NULL. */
 static PyObject *
-raise_text(PyObject *type, const struct attempt *attempt, PyObject *text)
+raise_text(PyObject *type, const struct call *call, PyObject *text)
 {
     if (text == NULL) {
         return NULL;
@@ -194,8 +193,8 @@ raise_text(PyObject *type, const struct attempt *attempt, PyObject *text)
     if (exception == NULL) {
         return NULL;
     }
-    if (attempt->report.error != 0) {
-        PyObject *cause = cause_of(attempt);
+    if (call->attempt.report.error != 0) {
+        PyObject *cause = cause_of(call);
         if (cause == NULL) {
             Py_DECREF(exception);
             return NULL;
@@ -210,67 +209,67 @@ raise_text(PyObject *type, const struct attempt *attempt, PyObject *text)
 /* A classic message, which programs match on, and then what we know more: format
  * takes the path and the details. Takes the details, which may be NULL, over. */
 static PyObject *
-raise_detailed(PyObject *type, const struct attempt *attempt, const char *format,
-               const char *subject, PyObject *details)
+raise_detailed(PyObject *type, const struct call *call, const char *format, const char *subject,
+               PyObject *details)
 {
     PyObject *name = decode(subject);
     PyObject *text =
         name != NULL && details != NULL ? PyUnicode_FromFormat(format, name, details) : NULL;
     Py_XDECREF(name);
     Py_XDECREF(details);
-    return raise_text(type, attempt, text);
+    return raise_text(type, call, text);
 }
 
 PyObject *
-raise_not_locked(const struct errors *errors, const struct attempt *attempt)
+raise_not_locked(const struct errors *errors, const struct call *call)
 {
-    PyObject *path = decode(attempt->lock->path);
+    PyObject *path = decode(call->attempt.lock->path);
     PyObject *text = path != NULL ? PyUnicode_FromFormat("%U is not locked", path) : NULL;
     Py_XDECREF(path);
-    return raise_text(errors->NotLocked, attempt, text);
+    return raise_text(errors->NotLocked, call, text);
 }
 
 PyObject *
-raise_not_mine(const struct errors *errors, const struct attempt *attempt)
+raise_not_mine(const struct errors *errors, const struct call *call)
 {
-    return raise_detailed(errors->NotMyLock, attempt, "%U is locked, but not by me: %U",
-                          attempt->lock->path, describe_holder(attempt));
+    return raise_detailed(errors->NotMyLock, call, "%U is locked, but not by me: %U",
+                          call->attempt.lock->path, describe_holder(call));
 }
 
 PyObject *
-raise_failed_look(const struct errors *errors, const struct attempt *attempt)
+raise_failed_look(const struct errors *errors, const struct call *call)
 {
-    return raise_detailed(errors->UnlockError, attempt, "cannot tell whether %U is locked: %U",
-                          attempt->lock->path, describe_failure(attempt));
+    return raise_detailed(errors->UnlockError, call, "cannot tell whether %U is locked: %U",
+                          call->attempt.lock->path, describe_failure(call));
 }
 
 PyObject *
-raise_failed_release(const struct errors *errors, const struct attempt *attempt)
+raise_failed_release(const struct errors *errors, const struct call *call)
 {
-    return raise_detailed(errors->UnlockError, attempt,
-                          attempt->report.owned
+    return raise_detailed(errors->UnlockError, call,
+                          call->attempt.report.owned
                               ? "%U could not be unlocked and is still locked by me: %U"
                               : "%U is not locked by me any more, but something is left behind: %U",
-                          attempt->lock->path, describe_failure(attempt));
+                          call->attempt.lock->path, describe_failure(call));
 }
 
 PyObject *
-raise_failed_break(const struct errors *errors, const struct attempt *attempt)
+raise_failed_break(const struct errors *errors, const struct call *call)
 {
-    return raise_detailed(errors->UnlockError, attempt, "the lock of %U could not be broken: %U",
-                          attempt->lock->path, describe_failure(attempt));
+    return raise_detailed(errors->UnlockError, call, "the lock of %U could not be broken: %U",
+                          call->attempt.lock->path, describe_failure(call));
 }
 
 PyObject *
-raise_not_acquired(const struct errors *errors, const struct attempt *attempt, enum outcome outcome)
+raise_not_acquired(const struct errors *errors, const struct call *call, enum outcome outcome)
 {
     if (outcome == LOCK_FAILED) {
-        return raise_detailed(errors->LockFailed, attempt, "failed to create %U: %U",
-                              attempt->lock->lock_file, describe_failure(attempt));
+        return raise_detailed(errors->LockFailed, call, "failed to create %U: %U",
+                              call->attempt.lock->lock_file, describe_failure(call));
     }
-    bool waited = wait_is_wanted(&attempt->wait);
-    return raise_detailed(waited ? errors->LockTimeout : errors->AlreadyLocked, attempt,
+    bool waited = wait_is_wanted(&call->attempt.wait);
+    return raise_detailed(waited ? errors->LockTimeout : errors->AlreadyLocked, call,
                           waited ? "Timeout waiting to acquire lock for %U: %U"
                                  : "%U is already locked: %U",
-                          attempt->lock->path, describe_holder(attempt));
+                          call->attempt.lock->path, describe_holder(call));
 }

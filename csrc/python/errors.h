@@ -12,6 +12,13 @@
 #include <Python.h>
 
 #include "core/lock.h"
+#include "mechanisms/python_call.h"
+
+/* One call of a method: what there is to tell. */
+struct call {
+    struct attempt attempt;
+    struct python_call python;
+};
 
 struct errors {
     PyObject *Error, *LockError, *LockTimeout, *AlreadyLocked, *LockFailed;
@@ -24,12 +31,12 @@ int errors_traverse(const struct errors *errors, visitproc visit, void *arg);
 void errors_clear(struct errors *errors);
 
 /* acquire(): HELD, FAILED. */
-PyObject *raise_not_acquired(const struct errors *errors, const struct attempt *attempt,
+PyObject *raise_not_acquired(const struct errors *errors, const struct call *call,
                              enum outcome outcome);
-PyObject *raise_not_locked(const struct errors *errors, const struct attempt *attempt);
-PyObject *raise_not_mine(const struct errors *errors, const struct attempt *attempt);
-PyObject *raise_failed_look(const struct errors *errors, const struct attempt *attempt);
-PyObject *raise_failed_release(const struct errors *errors, const struct attempt *attempt);
-PyObject *raise_failed_break(const struct errors *errors, const struct attempt *attempt);
+PyObject *raise_not_locked(const struct errors *errors, const struct call *call);
+PyObject *raise_not_mine(const struct errors *errors, const struct call *call);
+PyObject *raise_failed_look(const struct errors *errors, const struct call *call);
+PyObject *raise_failed_release(const struct errors *errors, const struct call *call);
+PyObject *raise_failed_break(const struct errors *errors, const struct call *call);
 
 #endif

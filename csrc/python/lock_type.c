@@ -128,7 +128,7 @@ base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     return call_end(&call, outcome == LOCK_INTERRUPTED
                                ? NULL
-                               : raise_not_acquired(errors_of(self), &call.attempt, outcome));
+                               : raise_not_acquired(errors_of(self), &call, outcome));
 }
 
 PyDoc_STRVAR(release_doc,
@@ -157,13 +157,13 @@ base_release(PyObject *self, PyObject *Py_UNUSED(ignored))
     case LOCK_RELEASED:
         return call_end(&call, Py_NewRef(Py_None));
     case LOCK_FREE:
-        return call_end(&call, raise_not_locked(errors_of(self), &call.attempt));
+        return call_end(&call, raise_not_locked(errors_of(self), &call));
     case LOCK_FAILED:
         return call_end(&call, call.attempt.report.releasing
-                                   ? raise_failed_release(errors_of(self), &call.attempt)
-                                   : raise_failed_look(errors_of(self), &call.attempt));
+                                   ? raise_failed_release(errors_of(self), &call)
+                                   : raise_failed_look(errors_of(self), &call));
     default:
-        return call_end(&call, raise_not_mine(errors_of(self), &call.attempt));
+        return call_end(&call, raise_not_mine(errors_of(self), &call));
     }
 }
 
@@ -193,7 +193,7 @@ look(PyObject *self, const char *method, bool mine)
         return call_end(&call, NULL);
     }
     if (outcome == LOCK_FAILED) {
-        return call_end(&call, raise_failed_look(errors_of(self), &call.attempt));
+        return call_end(&call, raise_failed_look(errors_of(self), &call));
     }
     bool answer = outcome == LOCK_OWNED || (!mine && outcome == LOCK_HELD);
     return call_end(&call, PyBool_FromLong(answer));
@@ -229,10 +229,12 @@ base_break_lock(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (!call_begin(self, &call, "break_lock", 0)) {
         return NULL;
     }
-    if (call_run(&call, lock_break) == LOCK_FREE) {
+    enum outcome outcome = call_run(&call, lock_break);
+    if (outcome == LOCK_FREE) {
         return call_end(&call, Py_NewRef(Py_None));
     }
-    return call_end(&call, raise_failed_break(errors_of(self), &call.attempt));
+    return call_end(
+        &call, outcome == LOCK_INTERRUPTED ? NULL : raise_failed_break(errors_of(self), &call));
 }
 
 PyDoc_STRVAR(owner_doc, "owner($self, /)\n--\n\n"
@@ -254,7 +256,7 @@ base_owner(PyObject *self, PyObject *Py_UNUSED(ignored))
     case LOCK_FREE:
         return call_end(&call, Py_NewRef(Py_None));
     case LOCK_FAILED:
-        return call_end(&call, raise_failed_look(errors_of(self), &call.attempt));
+        return call_end(&call, raise_failed_look(errors_of(self), &call));
     default:
         return call_end(&call, owner_new(state_of(self)->Owner, &call.attempt.report.holder));
     }
@@ -281,14 +283,14 @@ base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     case LOCK_OWNED: {
         int descriptor = call_descriptor(&call);
         return call_end(&call, descriptor >= 0 ? PyLong_FromLong(descriptor)
-                                               : raise_not_locked(errors_of(self), &call.attempt));
+                                               : raise_not_locked(errors_of(self), &call));
     }
     case LOCK_FAILED:
-        return call_end(&call, raise_failed_look(errors_of(self), &call.attempt));
+        return call_end(&call, raise_failed_look(errors_of(self), &call));
     case LOCK_HELD:
-        return call_end(&call, raise_not_mine(errors_of(self), &call.attempt));
+        return call_end(&call, raise_not_mine(errors_of(self), &call));
     default:
-        return call_end(&call, raise_not_locked(errors_of(self), &call.attempt));
+        return call_end(&call, raise_not_locked(errors_of(self), &call));
     }
 }
 

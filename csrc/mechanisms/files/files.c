@@ -25,9 +25,21 @@ end_condemning(struct attempt *attempt)
     }
 }
 
+/* The last try, for who is not called again. */
+static void
+finish_emptied(struct attempt *attempt)
+{
+    struct files_place *place = place_of(attempt);
+    if (place->is_emptied && os_is_open(&place->directory)) {
+        place->shape->finish(&place->directory, attempt->lock->file, &place->found);
+    }
+    place->is_emptied = false;
+}
+
 static void
 files_close(struct attempt *attempt)
 {
+    finish_emptied(attempt);
     end_condemning(attempt);
     mkdir_end_backing_off(attempt);
     place_close(attempt);
@@ -161,6 +173,9 @@ remove_stale(struct attempt *attempt, struct os_file *beacon)
                                      entry_remove_dead, &freed);
     }
     removals_end(directory, local);
+    if (freed) {
+        attempt_renew_patience(attempt);
+    }
     return freed ? finish_stale(attempt, error) : cannot_remove_stale(attempt, error);
 }
 
@@ -236,11 +251,11 @@ files_confirm(struct attempt *attempt, struct claim *base)
 {
     struct files_claim *claim = files_claim_of(base);
     int error = mend(claim);
-    if (error == 0) {
-        error = check_own(claim);
-    }
     if (place_is_patient(attempt, error)) {
         return LOCK_WAITING;
+    }
+    if (error == 0) {
+        error = check_own(claim);
     }
     if (error == 0 && !place_is_there(claim)) {
         return LOCK_FREE;
@@ -255,8 +270,22 @@ static void
 files_discard(struct claim *base)
 {
     struct files_claim *claim = files_claim_of(base);
+    mend(claim);
     entry_remove(&claim->directory, base->unique_name, base->beacon.inode);
     place_drop(claim);
+}
+
+/* What is emptied is not owned: once more, then. */
+static void
+files_stop_release(struct claim *base)
+{
+    struct files_claim *claim = files_claim_of(base);
+    if (claim->is_emptied) {
+        claim->shape->finish(&claim->directory, base->file, &claim->inside);
+        place_drop(claim);
+    } else {
+        table_keep(base);
+    }
 }
 
 static void
@@ -277,18 +306,12 @@ still_owned(struct report *report, int error, const char *doing)
     return judge_failed(report, error, doing);
 }
 
-/* Keeps off break_lock(), and makes sure that the lock file is ours still. */
+/* Keeps off break_lock(). */
 static int
 begin_removing_own(struct files_claim *claim)
 {
     int error = mend(claim);
-    if (error == 0) {
-        error = removals_begin(&claim->directory, claim->local);
-    }
-    if (error == 0 && (error = check_own(claim)) != 0) {
-        removals_end(&claim->directory, claim->local);
-    }
-    return error;
+    return error != 0 ? error : removals_begin(&claim->directory, claim->local);
 }
 
 /* Where waiters leave their marks: the lock file. */
@@ -336,6 +359,7 @@ remove_own(struct attempt *attempt, struct files_claim *claim, bool *has_waiters
         removals_end(&claim->directory, claim->local);
     }
     if (freed) {
+        attempt_renew_patience(attempt);
         return finish_release(attempt, claim, error);
     }
     if (error == ENOENT) {
@@ -355,11 +379,14 @@ files_release(struct attempt *attempt, struct claim *base, bool *has_waiters)
         return go_on_releasing(attempt, claim);
     }
     int error = begin_removing_own(claim);
-    if (error == 0) {
-        return remove_own(attempt, claim, has_waiters);
-    }
     if (place_is_patient(attempt, error)) {
         return LOCK_WAITING;
+    }
+    if (error == 0 && (error = check_own(claim)) != 0) {
+        removals_end(&claim->directory, claim->local);
+    }
+    if (error == 0) {
+        return remove_own(attempt, claim, has_waiters);
     }
     if (error == ENOENT) {
         files_discard(base);
@@ -384,21 +411,22 @@ begin_condemning(struct attempt *attempt)
         place->is_condemning = true;
         place->condemns_until = os_now() + REMOVALS_TIME;
     }
-    if (!place->is_marked || !removals_are_seen(&place->directory)) {
-        return 0;
-    }
-    if (os_now() < place->condemns_until) {
+    int error = place->is_marked ? removals_find(&place->directory) : 0;
+    if (os_is_refused(error) && os_now() < place->condemns_until) {
         return EAGAIN;
     }
-    end_condemning(attempt);
-    return EWOULDBLOCK;
+    if (error != 0) {
+        end_condemning(attempt);
+    }
+    return error;
 }
 
-/* Removes what is there if it is what was waited for. */
+/* Removes what is there if it is what was waited for. EAGAIN: it is emptied. */
 static int
-condemn(struct attempt *attempt, const struct identity *waited_for, uint64_t *serial)
+condemn(struct attempt *attempt, const struct identity *waited_for)
 {
-    const struct os_file *directory = &place_of(attempt)->directory;
+    struct files_place *place = place_of(attempt);
+    const struct os_file *directory = &place->directory;
     const char *file = attempt->lock->file;
     struct os_identity there;
     struct os_status status;
@@ -415,21 +443,13 @@ condemn(struct attempt *attempt, const struct identity *waited_for, uint64_t *se
     if (waited_for != NULL && !identity_is_same(key.identity, *waited_for)) {
         return 0;
     }
-    if (!table_find(key, &owner, serial)) {
-        *serial = 0;
+    if (!table_find(key, &owner, &attempt->condemned)) {
+        attempt->condemned = 0;
     }
-    return shape_of(status.kind)->condemn(directory, file);
-}
-
-/* What this process owned of it: by its serial, since the number may be reused by now. */
-static void
-drop_condemned(struct attempt *attempt, uint64_t serial)
-{
-    struct claim *claim = serial != 0 ? table_take_serial(serial, attempt->owner) : NULL;
-    if (claim != NULL) {
-        mend(files_claim_of(claim));
-        files_discard(claim);
-    }
+    place->shape = shape_of(status.kind);
+    error = place->shape->condemn(directory, file, &place->found);
+    place->is_emptied = error == EAGAIN && place->shape->finish != NULL;
+    return error;
 }
 
 static enum outcome
@@ -447,34 +467,40 @@ cannot_condemn(struct attempt *attempt, int error)
 static enum outcome
 files_condemn(struct attempt *attempt, const struct identity *waited_for)
 {
-    uint64_t serial = 0;
+    struct files_place *place = place_of(attempt);
     int error = begin_condemning(attempt);
     if (error != 0) {
         return cannot_condemn(attempt, error);
     }
-    error = condemn(attempt, waited_for, &serial);
+    if (place->is_emptied) {
+        error = place->shape->finish(&place->directory, attempt->lock->file, &place->found);
+    } else {
+        error = condemn(attempt, waited_for);
+        attempt_renew_patience(attempt);
+    }
     if (error == EAGAIN && place_is_patient(attempt, error)) {
         return LOCK_WAITING;
     }
+    place->is_emptied = false;
     end_condemning(attempt);
     error = error == EAGAIN ? ENOTEMPTY : error;
     if (error != 0 && !os_is_absent(error)) {
         return judge_failed(&attempt->report, error, "remove the lock file");
     }
     if (error == 0) {
-        drop_condemned(attempt, serial);
-        sweep_all(&place_of(attempt)->directory, attempt->ground);
+        sweep_all(&place->directory, attempt->ground);
     }
     return LOCK_FREE;
 }
 
 /* ---- The mechanisms ---- */
 
-#define FILES_OPERATIONS                                                                  \
-    .begin = place_begin, .open = place_open, .close = files_close, .look = files_look,   \
-    .is_there = files_is_there, .identify = files_identify, .recognise = place_recognise, \
-    .break_stale = files_break_stale, .confirm = files_confirm, .discard = files_discard, \
-    .release = files_release, .abandon = files_abandon, .condemn = files_condemn
+#define FILES_OPERATIONS                                                                    \
+    .begin = place_begin, .open = place_open, .close = files_close, .look = files_look,     \
+    .is_there = files_is_there, .identify = files_identify, .recognise = place_recognise,   \
+    .break_stale = files_break_stale, .confirm = files_confirm, .discard = files_discard,   \
+    .release = files_release, .stop_release = files_stop_release, .abandon = files_abandon, \
+    .condemn = files_condemn
 
 const struct mechanism link_mechanism = {FILES_OPERATIONS, .claim = link_claim};
 const struct mechanism mkdir_mechanism = {

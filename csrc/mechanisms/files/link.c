@@ -10,13 +10,9 @@
 
 /* ---- Claim ---- */
 
-/* withdrawn: nothing is left of the claim. */
 static enum outcome
-refuse_link(struct attempt *attempt, int error, bool withdrawn)
+refuse_link(struct attempt *attempt, int error)
 {
-    if (withdrawn && place_is_patient(attempt, error)) {
-        return LOCK_WAITING; /* a break_lock() is at work */
-    }
     /* EACCES is a policy of the system, since in this directory a file could be made. */
     if (os_link_is_unsupported(error)) {
         attempt->report.reason = "hard links are refused here; MkdirFileLock needs none";
@@ -53,22 +49,14 @@ unpublish_if_numbered_apart(struct attempt *attempt, const struct files_claim *c
 }
 
 static int
-link_carefully(struct attempt *attempt, const struct files_claim *claim)
+link_and_check(struct attempt *attempt, const struct files_claim *claim)
 {
     const struct os_file *directory = &place_of(attempt)->directory;
     if (attempt->ground.local) {
         return os_link(directory, claim->claim.unique_name, claim->claim.file);
     }
-    int error = removals_begin(directory, false);
-    if (error != 0) {
-        return error;
-    }
-    error = os_link(directory, claim->claim.unique_name, claim->claim.file);
-    if (error == 0) {
-        error = unpublish_if_numbered_apart(attempt, claim);
-    }
-    removals_end(directory, false);
-    return error;
+    int error = os_link(directory, claim->claim.unique_name, claim->claim.file);
+    return error != 0 ? error : unpublish_if_numbered_apart(attempt, claim);
 }
 
 /* Links the unique file, and believes the directory rather than the answer: a
@@ -77,7 +65,7 @@ link_carefully(struct attempt *attempt, const struct files_claim *claim)
 static int
 publish(struct attempt *attempt, const struct files_claim *claim)
 {
-    int refused = link_carefully(attempt, claim);
+    int refused = link_and_check(attempt, claim);
     if (refused == 0) {
         return 0;
     }
@@ -88,40 +76,70 @@ publish(struct attempt *attempt, const struct files_claim *claim)
 
 /* A contender leaves nothing, even when it is killed while it waits. If we could
  * not see whether the link was made, the unique file stays: without it nobody
- * could tell whose lock file that is. False: it does. */
-static bool
+ * could tell whose lock file that is. */
+static void
 withdraw(struct attempt *attempt, struct files_claim *claim)
 {
     const struct claim *base = &claim->claim;
-    bool withdrawn = check_published(attempt, claim) == ENOENT;
-    if (withdrawn) {
+    if (check_published(attempt, claim) == ENOENT) {
         entry_remove(&place_of(attempt)->directory, base->unique_name, base->beacon.inode);
     }
     place_drop(claim);
-    return withdrawn;
 }
 
-enum outcome
-link_claim(struct attempt *attempt)
+/* Where a link is checked once it is made, no break_lock() shall come in between. */
+static int
+begin_linking(struct attempt *attempt)
 {
-    struct files_claim *claim = place_new_claim(attempt, &link_shape);
-    if (claim == NULL) {
-        return LOCK_FAILED;
+    return attempt->ground.local ? 0 : removals_begin(&place_of(attempt)->directory, false);
+}
+
+static void
+end_linking(struct attempt *attempt)
+{
+    if (!attempt->ground.local) {
+        removals_end(&place_of(attempt)->directory, false);
     }
+}
+
+static enum outcome
+make_claim(struct attempt *attempt, struct files_claim *claim)
+{
     struct claim *base = &claim->claim;
     struct unique_want want = {&place_of(attempt)->directory, attempt->lock->host, attempt->owner,
                                attempt->ground};
     int error = unique_make(want, &unique_file, &base->beacon, base->unique_name);
     if (error != 0) {
+        end_linking(attempt);
         place_drop(claim);
         judge_failed(&attempt->report, error, "create the unique file");
         return error == ENOENT ? LOCK_FREE : LOCK_FAILED;
     }
     error = place_enter(attempt, claim, base->beacon.inode) ? publish(attempt, claim) : ECANCELED;
+    end_linking(attempt);
     if (error == 0) {
         return place_own(attempt, claim);
     }
-    return refuse_link(attempt, error, withdraw(attempt, claim));
+    withdraw(attempt, claim);
+    return refuse_link(attempt, error);
+}
+
+enum outcome
+link_claim(struct attempt *attempt)
+{
+    int error = begin_linking(attempt);
+    if (place_is_patient(attempt, error)) {
+        return LOCK_WAITING;
+    }
+    if (error != 0) {
+        return refuse_link(attempt, error);
+    }
+    struct files_claim *claim = place_new_claim(attempt, &link_shape);
+    if (claim == NULL) {
+        end_linking(attempt);
+        return LOCK_FAILED;
+    }
+    return make_claim(attempt, claim);
 }
 
 /* ---- Judge ---- */
@@ -235,10 +253,17 @@ link_mend(struct files_claim *claim)
     return is_open ? 0 : place_relight(claim, &claim->directory);
 }
 
+static int
+link_condemn(const struct os_file *directory, const char *file, struct os_file *emptied)
+{
+    (void)emptied;
+    return os_unlink(directory, file);
+}
+
 const struct shape link_shape = {
     .judge = link_judge,
     .take_beacon = link_take_beacon,
     .remove = link_remove,
     .mend = link_mend,
-    .condemn = os_unlink,
+    .condemn = link_condemn,
 };

@@ -307,7 +307,7 @@ remove_condemned(const struct os_file *directory, const char *file, const struct
 
 /* A directory with anything but empty files in it is no lock, and is left alone. */
 static int
-mkdir_condemn(const struct os_file *directory, const char *file)
+mkdir_condemn(const struct os_file *directory, const char *file, struct os_file *emptied)
 {
     struct os_file inside;
     struct os_status status;
@@ -319,7 +319,12 @@ mkdir_condemn(const struct os_file *directory, const char *file)
     if (error == 0) {
         error = remove_condemned(directory, file, &inside, &status);
     }
-    os_close(&inside);
+    if (error == EAGAIN) {
+        os_close(emptied);
+        *emptied = inside;
+    } else {
+        os_close(&inside);
+    }
     return error;
 }
 

@@ -56,9 +56,12 @@ int
 place_open(struct attempt *attempt)
 {
     struct files_place *place = place_of(attempt);
-    if (place->is_emptied || place->backing_off != NULL) {
+    bool is_busy = place->is_emptied || place->is_condemning || place->backing_off != NULL;
+    if (is_busy && os_is_open(&place->directory)) {
         return 0; /* it has something to do here yet */
     }
+    place->is_emptied = false; /* or it was lost, with the marks on it */
+    place->is_condemning = false;
     os_close(&place->beacon);
     os_close(&place->found);
     if (is_still_there(attempt)) {
@@ -72,7 +75,7 @@ place_open(struct attempt *attempt)
 static enum outcome
 cannot_open(struct attempt *attempt, int error)
 {
-    if (os_is_absent(error)) {
+    if (os_is_absent(error) && error != ENOTDIR) {
         return LOCK_FREE;
     }
     if (os_is_link(error)) {

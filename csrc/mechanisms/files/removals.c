@@ -80,8 +80,8 @@ removals_admit(const struct os_file *directory, bool local)
     os_flock(directory, OS_UNLOCK);
 }
 
-bool
-removals_are_seen(const struct os_file *directory)
+int
+removals_find(const struct os_file *directory)
 {
-    return os_is_refused(os_find_mark(directory, OS_REMOVER));
+    return os_find_mark(directory, OS_REMOVER);
 }

@@ -19,7 +19,7 @@ void removals_end(const struct os_file *directory, bool local);
 /* Keeps off new ones; marked: those that have begun can be seen, and are to be waited for, */
 int removals_exclude(const struct os_file *directory, bool local, bool *marked);
 void removals_admit(const struct os_file *directory, bool local);
-bool removals_are_seen(const struct os_file *directory);
+int removals_find(const struct os_file *directory); /* EWOULDBLOCK: there is one */
 
 /* but no longer than this: the process that is at it may be stopped, and the others must not wait
  * for that. */

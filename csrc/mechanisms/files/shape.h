@@ -19,7 +19,7 @@ struct shape {
     /* Removes a lock file, which was checked, and its unique file, by remove_unique().
      * inside: the lock file opened, where it is a directory. Freed: the lock is, whatever is left
      * of the rest. May have to close the beacon. EAGAIN: then the emptied lock file is there yet,
-     * for a moment, and is removed by finish(). */
+     * for a moment, and is removed by finish(), which is NULL where that cannot be. */
     int (*remove)(const struct os_file *directory, const char *file, const struct os_file *inside,
                   const char *unique_name, struct os_file *beacon, entry_remover *remove_unique,
                   bool *freed);
@@ -28,8 +28,9 @@ struct shape {
     /* Opens again what was lost of the descriptors of what is owned, and lights the beacon. */
     int (*mend)(struct files_claim *claim);
 
-    /* Removes whatever is at the lock file's name. EAGAIN: once more, in a moment. */
-    int (*condemn)(const struct os_file *directory, const char *file);
+    /* Removes whatever is at the lock file's name. EAGAIN: it is emptied and opened, and is to be
+     * removed by finish(). */
+    int (*condemn)(const struct os_file *directory, const char *file, struct os_file *emptied);
 };
 
 extern const struct shape link_shape;

@@ -33,7 +33,9 @@ release_at_exit(struct python_call *call, struct claim *claim, int64_t limit)
         sqlite_mechanism.abandon(claim);
         return true;
     }
+    python_call_offer(call);
     attempt_begin(&attempt, lock, claim->owner, 0);
+    python_call_withdraw();
     attempt.patience_limit = limit;
     python_call_leave(call);
     bool goes_on = true;
@@ -50,12 +52,11 @@ release_at_exit(struct python_call *call, struct claim *claim, int64_t limit)
 static void
 release_all(void *resource)
 {
-    struct python_call call;
+    struct python_call call = {.resource = resource};
     struct claim *claim;
     int64_t limit = os_now() + PATIENCE;
     bool goes_on = true;
     table_close();
-    python_call_begin(&call, resource);
     while ((claim = table_take_last(&sqlite_mechanism)) != NULL) {
         if (goes_on && os_now() < limit) {
             goes_on = release_at_exit(&call, claim, limit) && PyErr_CheckSignals() == 0;
@@ -64,7 +65,7 @@ release_all(void *resource)
             sqlite_mechanism.abandon(claim);
         }
     }
-    python_call_end(&call);
+    Py_CLEAR(call.error);
 }
 
 /* ---- The interpreter ---- */

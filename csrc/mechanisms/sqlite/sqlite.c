@@ -38,7 +38,7 @@ static void
 sqlite_begin(struct attempt *attempt)
 {
     struct sqlite_place *place = place_of(attempt);
-    place->request.python = python_call_current();
+    place->request.python = python_call_offered();
     place->request.pool = place->request.python != NULL ? place->request.python->resource : NULL;
     place->found = OS_NO_FILE;
 }
@@ -226,7 +226,8 @@ sqlite_look(struct attempt *attempt, bool will_wait)
 static bool
 sqlite_is_there(struct attempt *attempt)
 {
-    return sqlite_look(attempt, false) != LOCK_FREE;
+    enum outcome outcome = sqlite_look(attempt, false);
+    return outcome != LOCK_FREE && outcome != LOCK_WAITING;
 }
 
 /* The row has said it already. */
@@ -236,11 +237,28 @@ sqlite_identify(struct attempt *attempt)
     (void)attempt;
 }
 
-/* As the last look has found it. */
+/* What the last look could not see is asked for in passing. */
+static struct identity
+ask_in_passing(struct attempt *attempt)
+{
+    struct spot spot;
+    struct row row;
+    struct identity there = {.born = 0};
+    struct python_call *python = request_of(attempt)->python;
+    PyObject *error = python->error;
+    python->error = NULL;
+    if (spot_find(&spot, attempt->lock) == 0 &&
+        database_select(request_of(attempt), spot.place, &row) == 0) {
+        there = rows_identity(spot.place.inode, row.beacon);
+    }
+    python_call_restore_error(python, error);
+    return there;
+}
+
 static struct identity
 sqlite_recognise(struct attempt *attempt)
 {
-    return attempt->found;
+    return attempt->unanswered_since == 0 ? attempt->found : ask_in_passing(attempt);
 }
 
 /* ---- Break ---- */
@@ -374,14 +392,15 @@ wake_waiters(const struct spot *spot)
     }
 }
 
-/* What this process owned of it. */
-static void
-drop_condemned(struct attempt *attempt, uint64_t serial)
+/* The lock that was waited for, or else the first one that this call has met: while the database
+ * was busy, another may have taken its place. */
+static bool
+is_meant(struct attempt *attempt, struct identity there, const struct identity *waited_for)
 {
-    struct claim *claim = serial != 0 ? table_take_serial(serial, attempt->owner) : NULL;
-    if (claim != NULL) {
-        claims_drop(claim);
+    if (waited_for == NULL && identity_is_none(attempt->found)) {
+        attempt->found = there;
     }
+    return identity_is_same(there, waited_for != NULL ? *waited_for : attempt->found);
 }
 
 static enum outcome
@@ -390,15 +409,15 @@ sqlite_condemn(struct attempt *attempt, const struct identity *waited_for)
     struct spot spot;
     struct row row;
     struct owner owner;
-    uint64_t serial = 0;
     enum outcome outcome = rows_find(attempt, &spot, &row);
     if (outcome != LOCK_FOUND) {
         return outcome;
     }
     struct table_key key = {rows_identity(spot.place.inode, row.beacon), attempt->lock->file};
-    if (waited_for != NULL && !identity_is_same(key.identity, *waited_for)) {
+    if (!is_meant(attempt, key.identity, waited_for)) {
         return LOCK_FREE;
     }
+    uint64_t serial;
     if (!table_find(key, &owner, &serial)) {
         serial = 0;
     }
@@ -409,7 +428,7 @@ sqlite_condemn(struct attempt *attempt, const struct identity *waited_for)
     if (error != 0 && error != ENOENT && error != DATABASE_MOVED) {
         return rows_cannot_ask(attempt, error, "remove the row from the database");
     }
-    drop_condemned(attempt, serial);
+    attempt->condemned = serial;
     wake_waiters(&spot);
     return LOCK_FREE;
 }
@@ -427,6 +446,7 @@ const struct mechanism sqlite_mechanism = {
     .confirm = sqlite_confirm,
     .discard = claims_drop,
     .release = sqlite_release,
+    .stop_release = table_keep,
     .abandon = claims_drop,
     .condemn = sqlite_condemn,
 };

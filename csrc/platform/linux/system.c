@@ -251,6 +251,7 @@ system_find_lock(int descriptor, uint64_t from, uint64_t to, uint64_t *found)
 {
     struct flock range = range_of(F_WRLCK, from, to);
     int error = range_command(descriptor, F_OFD_GETLK, &range);
+    *found = from;
     if (error == 0 && range.l_type != F_UNLCK) {
         *found = (uint64_t)range.l_start;
         error = EWOULDBLOCK;

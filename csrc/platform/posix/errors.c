@@ -1,4 +1,5 @@
 /* What an error means. */
+#undef _GNU_SOURCE /* strerror_r() is to be that of POSIX */
 #define _XOPEN_SOURCE 700
 #include "platform/os.h"
 
