@@ -83,9 +83,8 @@ leave_to_parent(struct attempt *attempt)
     attempt->reached = false;
     attempt->releasing = NULL;
     attempt->condemned = 0;
-    attempt->place = (union place){.bytes = {0}};
     if (attempt->lock != NULL && attempt->lock->mechanism != NULL) {
-        attempt->lock->mechanism->begin(attempt);
+        attempt->lock->mechanism->leave_to_parent(attempt);
     }
 }
 

@@ -229,6 +229,9 @@ lock_break(struct attempt *attempt)
     if (attempt->broken && attempt->condemned != 0) {
         outcome = drop_condemned(attempt);
     }
+    if (outcome == LOCK_FREE) {
+        attempt->lock->mechanism->tidy(attempt);
+    }
     return attempt_end_step(attempt, outcome);
 }
 

@@ -17,6 +17,9 @@ struct mechanism {
     /* Prepares attempt->place, which holds zeros. */
     void (*begin)(struct attempt *attempt);
 
+    /* In a forked child: what the place holds is the parent's, and its descriptors are closed. */
+    void (*leave_to_parent)(struct attempt *attempt);
+
     /* Reaches the place where the lock is, and leaves it. 0 or an errno value. */
     int (*open)(struct attempt *attempt);
     void (*close)(struct attempt *attempt);
@@ -59,8 +62,10 @@ struct mechanism {
     void (*abandon)(struct claim *claim);
 
     /* Removes the lock whoever owns it: the one that was waited for, else the one there now. FREE,
-     * FAILED, WAITING. attempt->condemned: what this process had of it; 0: nothing. */
+     * FAILED, WAITING. attempt->condemned: what this process had of it, which is discarded next; 0:
+     * nothing. Then tidies up. */
     enum outcome (*condemn)(struct attempt *attempt, const struct identity *waited_for);
+    void (*tidy)(struct attempt *attempt);
 };
 
 #endif

@@ -487,20 +487,29 @@ files_condemn(struct attempt *attempt, const struct identity *waited_for)
     if (error != 0 && !os_is_absent(error)) {
         return judge_failed(&attempt->report, error, "remove the lock file");
     }
-    if (error == 0) {
+    place->must_sweep = error == 0;
+    return LOCK_FREE;
+}
+
+static void
+files_tidy(struct attempt *attempt)
+{
+    struct files_place *place = place_of(attempt);
+    if (place->must_sweep) {
+        place->must_sweep = false;
         sweep_all(&place->directory, attempt->ground);
     }
-    return LOCK_FREE;
 }
 
 /* ---- The mechanisms ---- */
 
-#define FILES_OPERATIONS                                                                    \
-    .begin = place_begin, .open = place_open, .close = files_close, .look = files_look,     \
-    .is_there = files_is_there, .identify = files_identify, .recognise = place_recognise,   \
-    .break_stale = files_break_stale, .confirm = files_confirm, .discard = files_discard,   \
-    .release = files_release, .stop_release = files_stop_release, .abandon = files_abandon, \
-    .condemn = files_condemn
+#define FILES_OPERATIONS                                                                        \
+    .begin = place_begin, .leave_to_parent = place_leave_to_parent, .open = place_open,         \
+    .close = files_close, .look = files_look, .is_there = files_is_there,                       \
+    .identify = files_identify, .recognise = place_recognise, .break_stale = files_break_stale, \
+    .confirm = files_confirm, .discard = files_discard, .release = files_release,               \
+    .stop_release = files_stop_release, .abandon = files_abandon, .condemn = files_condemn,     \
+    .tidy = files_tidy
 
 const struct mechanism link_mechanism = {FILES_OPERATIONS, .claim = link_claim};
 const struct mechanism mkdir_mechanism = {

@@ -32,6 +32,13 @@ place_begin(struct attempt *attempt)
 }
 
 void
+place_leave_to_parent(struct attempt *attempt)
+{
+    attempt->place = (union place){.bytes = {0}};
+    place_begin(attempt);
+}
+
+void
 place_close(struct attempt *attempt)
 {
     struct files_place *place = place_of(attempt);

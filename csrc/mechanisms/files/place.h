@@ -21,6 +21,7 @@ struct files_place {
     bool is_condemning;              /* a break_lock() keeps removals off ... */
     bool is_marked;                  /* ... by its mark, too ... */
     int64_t condemns_until;          /* ... for so long at most */
+    bool must_sweep;                 /* it has removed something */
 };
 
 _Static_assert(sizeof(struct files_place) <= sizeof(union place), "it must fit");
@@ -60,6 +61,7 @@ place_identity(const struct os_file *directory, struct os_inode inode)
 /* ---- What is there ---- */
 
 void place_begin(struct attempt *attempt);
+void place_leave_to_parent(struct attempt *attempt);
 int place_open(struct attempt *attempt);
 void place_close(struct attempt *attempt); /* what is condemned or backs off is ended before */
 

@@ -433,8 +433,15 @@ sqlite_condemn(struct attempt *attempt, const struct identity *waited_for)
     return LOCK_FREE;
 }
 
+static void
+sqlite_tidy(struct attempt *attempt)
+{
+    (void)attempt;
+}
+
 const struct mechanism sqlite_mechanism = {
     .begin = sqlite_begin,
+    .leave_to_parent = sqlite_close,
     .open = sqlite_open,
     .close = sqlite_close,
     .claim = sqlite_claim,
@@ -449,4 +456,5 @@ const struct mechanism sqlite_mechanism = {
     .stop_release = table_keep,
     .abandon = claims_drop,
     .condemn = sqlite_condemn,
+    .tidy = sqlite_tidy,
 };
