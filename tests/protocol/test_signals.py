@@ -132,6 +132,40 @@ def test_handler_may_release_at_any_moment(lock_class, path, tmp_path):
     assert names(tmp_path) == []
 
 
+# To each look it is free, since the path leads elsewhere by now; to each claim it is there.
+MOVED = """
+    def interrupt(*arguments):
+        raise InterruptedError
+
+    signal.signal(signal.SIGALRM, interrupt)
+    directory, name = os.path.split(sys.argv[2])
+    os.mkdir(directory)
+    lock.acquire()
+    os.rename(directory, directory + ".moved")
+    moved = type(lock)(os.path.join(directory + ".moved", name))
+    say("waiting")
+    try:
+        moved.acquire()
+    except InterruptedError:
+        say("interrupted")
+    hear()
+    lock.release()
+    say(os.listdir(directory + ".moved"))
+    """
+
+
+def test_owner_of_a_moved_lock_sleeps_and_hears_signals(file_lock_class, tmp_path, how):
+    """It waits for its own lock, by the path that this has now."""
+    with waiter(file_lock_class, tmp_path / "directory" / "README", MOVED, how) as child:
+        assert child.hear() == "waiting"
+        asleep(child, how)
+        os.kill(child.pid, signal.SIGALRM)
+        assert child.hear() == "interrupted"
+        child.say("release")
+        assert child.hear() == []
+        child.finish()
+
+
 TAKEN = """
     import signal
 
