@@ -19,8 +19,9 @@ from lockfile import (
     SQLiteFileLock,
     UnlockError,
 )
-from support import Child, OtherThread, in_thread
-from support.databases import APPLICATION, TABLE, connected, fails, writing
+from support import Child, OtherThread, holder, in_thread
+from support.databases import APPLICATION, TABLE, connected, fails, rows, writing
+from support.protocol import SteppedChild
 
 
 @pytest.fixture
@@ -244,6 +245,78 @@ def test_release_during_a_long_transaction_leaves_a_row_that_proves_nothing(made
         with made:
             assert made.i_am_locking()
     assert not made.is_locked()
+
+
+# Another program writes for a moment: rows can be read then, but not removed.
+BREAK = """
+    lock = lockfile.SQLiteFileLock(sys.argv[1])
+    assert lock.is_locked()
+    be_stopped()
+    lock.break_lock()
+    say("broken")
+    hear()
+    lock.break_lock()
+    say("broken")
+    """
+
+
+def somebody(number):
+    """The row of another program; no two have one beacon."""
+    return (b"README.lock", b"somebody", 0, number)
+
+
+def test_break_in_the_moment_of_a_transaction_spares_the_lock_that_comes_with_it(made):
+    with connected(made.database) as connection:
+        insert = f"INSERT INTO {TABLE} VALUES (?, ?, ?, ?)"
+        connection.execute(insert, somebody(1))
+        with SteppedChild(BREAK, made.path, kinds=["sleep", "say"]) as child:
+            connection.execute("BEGIN IMMEDIATE")
+            child.run_to("sleep")
+            connection.execute(f"DELETE FROM {TABLE}")
+            connection.execute(insert, somebody(2))
+            connection.execute("COMMIT")
+            assert child.run_on() == "broken"
+            assert rows(made.database) == [somebody(2)]
+            child.say("break")
+            assert child.run_on() == "broken"
+            assert rows(made.database) == []
+            child.finish()
+
+
+WAIT_IN_VAIN = """
+    lock = lockfile.SQLiteFileLock(sys.argv[1])
+    assert lock.is_locked()
+    clock().stop_clock(None)  # time passes while it sleeps, and only then
+    be_stopped()
+    try:
+        lock.acquire(timeout=0.1)
+    except lockfile.LockTimeout:
+        say("in vain")
+    hear()
+    lock.break_lock()
+    say(lock.is_locked())
+    """
+
+
+@pytest.mark.parametrize("committed", ["while it waits", "later"])
+def test_break_after_a_wait_that_began_in_the_moment_of_a_transaction(clock, made, committed):
+    """It is for the lock that was there all the time."""
+    with (
+        holder(SQLiteFileLock, made.path) as owner,
+        connected(made.database) as connection,
+        SteppedChild(WAIT_IN_VAIN, made.path, kinds=["sleep", "say"]) as child,
+    ):
+        connection.execute("BEGIN IMMEDIATE")
+        child.run_to("sleep")
+        if committed == "while it waits":
+            connection.execute("COMMIT")
+        assert child.run_on() == "in vain"
+        if committed == "later":
+            connection.execute("COMMIT")
+        child.say("break")
+        assert child.run_on() is False
+        child.finish()
+        owner.kill()
 
 
 def test_timeout_while_nobody_may_even_read(made):
