@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -22,6 +23,7 @@ from lockfile import (
 from support import Child, OtherThread, holder, in_thread
 from support.databases import APPLICATION, TABLE, connected, fails, rows, writing
 from support.protocol import SteppedChild
+from support.waiters import settle
 
 
 @pytest.fixture
@@ -351,6 +353,58 @@ def test_interrupt_inside_the_call_stays_one(path):
     with Child(code, path) as child:
         assert child.hear() == "KeyboardInterrupt"
         assert child.hear() == "owns"
+        child.finish()
+
+
+# A handler goes on with another greenlet, as those of gevent may, and the two change places in the
+# middle of their calls.
+GREENLETS = """
+    import greenlet, signal
+
+    def wait(lock):
+        try:
+            with lock:
+                say("owned")
+        except lockfile.LockFailed as error:
+            say(str(error))
+
+    locks = [lockfile.SQLiteFileLock(path) for path in sys.argv[1:]]
+    first, second = greenlet.greenlet(wait), greenlet.greenlet(wait)
+    switches = [lambda: second.switch(locks[1]), first.switch]
+
+    def handler(*arguments):
+        say("switches")
+        switches.pop(0)()
+
+    signal.signal(signal.SIGUSR1, handler)
+    say("waits")
+    first.switch(locks[0])
+    hear()
+    second.switch()
+    """
+
+
+@pytest.mark.leaves_files
+def test_failure_is_told_as_that_of_the_greenlet_that_it_is_in(tmp_path):
+    paths = [tmp_path / "first" / "README", tmp_path / "second" / "README"]
+    for path in paths:
+        path.parent.mkdir()
+    with (
+        holder(SQLiteFileLock, paths[0]) as owner,
+        holder(SQLiteFileLock, paths[1]),
+        Child(GREENLETS, *paths) as child,
+    ):
+        assert child.hear() == "waits"
+        for _ in range(2):
+            settle(child)
+            os.kill(child.pid, signal.SIGUSR1)
+            assert child.hear() == "switches"
+        owner.say("release")
+        assert child.hear() == "owned"
+        with connected(paths[1].parent / ".lockfile.sqlite3") as connection:
+            connection.execute(f"ALTER TABLE {TABLE} RENAME COLUMN lock TO other")
+        child.say("go on")
+        assert "no such column: lock" in child.hear()
         child.finish()
 
 
