@@ -58,7 +58,6 @@ class Claim:
 
     owner: Owner | None  # None: another program
     alive: bool | None = True
-    lock_file: str | None = None  # by which of its names it was made
     unbreakable: bool = False
     depth: int = 0
 
@@ -246,7 +245,7 @@ class Locks(RuleBasedStateMachine):
             return "LockTimeout"
         if not place.is_locked:
             self.sweep(place)
-            place.claim = Claim(me, lock_file=handle.lock_file)
+            place.claim = Claim(me)
         return None
 
     def sweep(self, place):
@@ -376,14 +375,14 @@ class Locks(RuleBasedStateMachine):
         assert actor.do("calls", *calls) == expected
 
     def check_unique_name(self, handle, actor, mine):
-        """The real file of who owns by this name of the lock file; else how it would be called."""
+        """The real file of who owns, by whichever path; else how it would be called."""
         unique_name = actor.do("call", handle.number, "unique_name")
         me = actor.owner(handle.threaded)
         name = f"{HOST}-{me.thread:x}-{me.pid}" if me.thread else f"{HOST}--{me.pid}"
-        if not mine or handle.place.claim.lock_file != handle.lock_file:
+        if not mine:
             assert os.path.basename(unique_name) == name
             return
-        assert os.path.basename(unique_name).startswith(name)
+        assert f"{os.path.basename(unique_name)}.".startswith(f"{name}.")
         if self.lock_classes == [LinkFileLock]:
             assert os.path.samefile(unique_name, handle.lock_file)
         elif self.lock_classes == [MkdirFileLock]:
@@ -484,20 +483,11 @@ class Locks(RuleBasedStateMachine):
             place.lose()
 
     def remove_lock_file(self, place):
-        lock_file = f"{place.path}.lock"
-        if self.in_database:
-            name = os.fsencode(os.path.basename(lock_file))
-            self.execute(f"DELETE FROM {TABLE} WHERE lock = ?", (name,))
-        elif os.path.isdir(lock_file):
-            shutil.rmtree(lock_file)
-        else:
-            os.unlink(lock_file)
+        remove_lock_file(self.lock_classes[0](place.path))
 
     def execute(self, statement, values=()):
         """Tell the database something, or ask it."""
-        database = self.inside("real", ".lockfile.sqlite3")
-        with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
-            return connection.execute(statement, values).fetchall()
+        return execute(self.inside("real", ".lockfile.sqlite3"), statement, values)
 
     # Waiting
 
@@ -515,7 +505,7 @@ class Locks(RuleBasedStateMachine):
         assert wait() is None
         self.waited.pop((handle, waiter), None)
         self.sweep(place)
-        place.claim = Claim(me, lock_file=handle.lock_file)
+        place.claim = Claim(me)
 
     def way_to_free(self, place, who, how):
         """How this claim can be made to end while `who` waits; None: not so."""
@@ -613,6 +603,22 @@ class Locks(RuleBasedStateMachine):
             self.actors[name].end()
 
 
+def execute(database, statement, values=()):
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def remove_lock_file(lock):
+    """Behind its owner's back."""
+    if isinstance(lock, SQLiteFileLock):
+        name = os.fsencode(os.path.basename(lock.lock_file))
+        execute(lock.database, f"DELETE FROM {TABLE} WHERE lock = ?", (name,))
+    elif os.path.isdir(lock.lock_file):
+        shutil.rmtree(lock.lock_file)
+    else:
+        os.unlink(lock.lock_file)
+
+
 def own_files():
     """What this process has open, but for watches, kept for later, and the pipes to the other."""
     kept = ("anon_inode:inotify", "pipe:")
@@ -634,10 +640,40 @@ def test_any_sequence_of_operations(lock_classes, tmp_path):
 # Sequences that have failed
 
 
-def test_descriptor_through_a_linked_directory(lock_class, tmp_path):
-    """fileno() of an object whose directory has another name is the same, and leaves none open."""
+@pytest.fixture
+def two_paths(tmp_path):
+    """To the same file, as its directory has another name."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
+    return tmp_path / "real" / "README", tmp_path / "link" / "README"
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_release_by_a_path_whose_claim_was_lost_is_of_the_one_by_another(
+    lock_class, two_paths, threaded
+):
+    path, linked = two_paths
+    lost = lock_class(path, threaded)
+    lost.acquire()
+    remove_lock_file(lost)
+    lock_class(linked, threaded).acquire()
+    lock_class(path, threaded).release()
+    assert not lost.is_locked()
+    assert names(path.parent) == []
+
+
+def test_unique_name_by_another_path_is_the_real_one(lock_class, two_paths):
+    """It has a suffix, as the same owner has another lock in that directory."""
+    path, linked = two_paths
+    with lock_class(path.with_name("other")), lock_class(linked) as owner:
+        real, told = owner.unique_name, lock_class(path).unique_name
+        assert os.path.basename(told) == os.path.basename(real)
+        if lock_class is not SQLiteFileLock:
+            assert os.path.samefile(told, real)
+
+
+def test_descriptor_through_a_linked_directory(lock_class, two_paths):
+    """fileno() of an object whose directory has another name is the same, and leaves none open."""
     with Child(
         """
         lock, linked = (getattr(lockfile, sys.argv[1])(path) for path in sys.argv[2:])
@@ -648,8 +684,7 @@ def test_descriptor_through_a_linked_directory(lock_class, tmp_path):
             say(os.listdir("/proc/self/fd") == before)
         """,
         lock_class.__name__,
-        tmp_path / "real" / "README",
-        tmp_path / "link" / "README",
+        *two_paths,
     ) as child:
         assert child.hear() is True
         assert child.hear() is True
