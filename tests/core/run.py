@@ -49,6 +49,7 @@ APART_FROM_FORKS = (
     *("opendir", "fdopendir", "closedir"),
 )
 SLEEPS = ("os_pause", "os_wait", "os_mutex_wait_until", "os_signals_hold")
+NETWORK = ("os_rename", "os_unlink")
 MEANWHILE = ("os_remove_directory", "unique_take_beacon", "os_flock")
 ALLOCATING = ("malloc", "calloc", "realloc", "fdopendir", "mmap")
 FREEING = ("free", "closedir")
@@ -178,7 +179,7 @@ class Campaign:
         """The driver, for as long as was asked; then what it leaves out."""
         driver = self.build("driver", sanitizers, *flags, sources=("support", "forks"), **how)
         entries = self.build("entries", sanitizers, *wrap(*MEANWHILE), **how)
-        steps = self.build("steps", sanitizers, *wrap(*SLEEPS), **how)
+        steps = self.build("steps", sanitizers, *wrap(*SLEEPS, *NETWORK), **how)
         arguments = [self.place(), self.seconds, self.seed, child_threads]
         told = [self.run([*under, driver, *arguments], self.seconds).splitlines()[-1]]
         told += [self.run([*under, program, self.place()]).strip() for program in (entries, steps)]
