@@ -179,13 +179,15 @@ expect(struct attempt *attempt, lock_operation *operation, enum outcome expected
     checks++;
 }
 
+/* For that, once it has waited for nothing and for moments. */
 static void
 expect_waiting(struct attempt *attempt, lock_operation *operation, enum wait_kind kind)
 {
     enum outcome outcome;
-    do {
-        outcome = step(attempt, operation);
-    } while (outcome == LOCK_WAITING && attempt->wait.kind == WAIT_FOR_NOTHING);
+    while ((outcome = step(attempt, operation)) == LOCK_WAITING && attempt->wait.kind != kind &&
+           attempt->wait.kind <= WAIT_FOR_MOMENT) {
+        sleep_in_its_own_way(&attempt->wait);
+    }
     DEMAND(outcome == LOCK_WAITING && attempt->wait.kind == kind, "%s, for %d, not %d",
            outcome_name(outcome), attempt->wait.kind, kind);
     checks++;

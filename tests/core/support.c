@@ -119,7 +119,10 @@ is_kept_for_later(const char *number)
     char name[OS_PATH_SIZE] = "", target[OS_PATH_SIZE] = "";
     snprintf(name, sizeof name, "/proc/self/fd/%s", number);
     ssize_t length = readlink(name, target, sizeof target - 1);
-    const char *end = target + (length > 0 ? length : 0);
+    if (length < 0) {
+        return true; /* the thread that closes idle watches has just closed it */
+    }
+    const char *end = target + length;
     return strcmp(target, "anon_inode:inotify") == 0 ||
            (end - target > 8 && strcmp(end - 8, "-beacons") == 0);
 }
