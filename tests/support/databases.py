@@ -1,13 +1,13 @@
 """What the tests of locks in a database share."""
 
 import contextlib
+import os
+import shutil
 import sqlite3
 
 import pytest
 
-from lockfile import (
-    LockFailed,
-)
+from lockfile import LockFailed, SQLiteFileLock
 
 TABLE = '"lockfile: locks"'
 
@@ -20,9 +20,25 @@ def connected(database):
     return contextlib.closing(sqlite3.connect(database, isolation_level=None))
 
 
-def rows(database):
+def execute(database, statement, values=()):
+    """Tell the database something, or ask it."""
     with connected(database) as connection:
-        return connection.execute(f"SELECT * FROM {TABLE}").fetchall()
+        return connection.execute(statement, values).fetchall()
+
+
+def remove_lock_file(lock):
+    """Behind its owner's back; or its row."""
+    if isinstance(lock, SQLiteFileLock):
+        name = os.fsencode(os.path.basename(lock.lock_file))
+        execute(lock.database, f"DELETE FROM {TABLE} WHERE lock = ?", (name,))
+    elif os.path.isdir(lock.lock_file):
+        shutil.rmtree(lock.lock_file)
+    else:
+        os.unlink(lock.lock_file)
+
+
+def rows(database):
+    return execute(database, f"SELECT * FROM {TABLE}")
 
 
 def fails(lock, reason, cause=sqlite3.Error):
