@@ -18,35 +18,41 @@
 /* ---- The classes of locks ---- */
 
 PyDoc_STRVAR(link_doc,
-             "LinkFileLock(path, threaded=True, timeout=None)\n--\n\n"
+             "LinkFileLock(path, threaded=True, timeout=None, *, lock_file=None)\n--\n\n"
              "A lock on path whose lock file is a hard link to a file of its owner's.\n"
              "\n"
-             "path: what to protect (str, bytes or os.PathLike); it need not exist, but its\n"
-             "directory must, and must be readable and writable.\n"
+             "path: what to protect (str, bytes or os.PathLike); it need not exist, but the lock\n"
+             "file's directory must, and must be readable and writable.\n"
              "threaded: whether each thread is an owner of its own, or the process is one.\n"
              "timeout: seconds that acquire() and with wait by default; None: for ever.\n"
+             "lock_file: the lock file's own name, for paths beside which none can be made (str,\n"
+             "bytes or os.PathLike); None: abspath(path) + '.lock'.\n"
              "\n"
              "Making one touches no file. Excludes whatever uses the same lock file, on\n"
              "network file systems too. A lock whose owner has died is recovered.");
 
 PyDoc_STRVAR(mkdir_doc,
-             "MkdirFileLock(path, threaded=True, timeout=None)\n--\n\n"
+             "MkdirFileLock(path, threaded=True, timeout=None, *, lock_file=None)\n--\n\n"
              "A lock on path whose lock file is a directory with a file of its owner's in it.\n"
              "\n"
              "The arguments are those of LinkFileLock. For file systems that have no hard\n"
-             "links. It and LinkFileLock exclude each other on one path.");
+             "links. It and LinkFileLock exclude each other on one lock file.");
 
-PyDoc_STRVAR(sqlite_doc,
-             "SQLiteFileLock(path, threaded=True, timeout=None, *, database=None)\n--\n\n"
-             "A lock on path that is a row in an SQLite database.\n"
-             "\n"
-             "The first three arguments are those of LinkFileLock. It does not exclude that\n"
-             "or MkdirFileLock: those know nothing of the database.\n"
-             "\n"
-             "database: where the row is (str, bytes or os.PathLike); None: .lockfile.sqlite3\n"
-             "in path's directory. A database of locks alone, made if it is not there; one with\n"
-             "tables of anybody else is refused. Locks with different databases do not exclude\n"
-             "each other.");
+PyDoc_STRVAR(
+    sqlite_doc,
+    "SQLiteFileLock(path, threaded=True, timeout=None, *, lock_file=None, "
+    "database=None)\n--\n\n"
+    "A lock on path that is a row in an SQLite database.\n"
+    "\n"
+    "The first three arguments are those of LinkFileLock. It does not exclude that\n"
+    "or MkdirFileLock: those know nothing of the database.\n"
+    "\n"
+    "lock_file: the row's name, and the directory that it counts from; no such file is\n"
+    "made. None: abspath(path) + '.lock'.\n"
+    "database: where the row is (str, bytes or os.PathLike); None: .lockfile.sqlite3\n"
+    "in the directory of lock_file. A database of locks alone, made if it is not there; one with\n"
+    "tables of anybody else is refused. Locks with different databases do not exclude\n"
+    "each other.");
 
 static bool
 prepare_pool(PyObject *pool)
@@ -100,8 +106,7 @@ add_type(PyObject *module, PyTypeObject **place, PyType_Spec *spec, PyTypeObject
 static bool
 add_types(PyObject *module, State *state)
 {
-    state->Owner = owner_type_new();
-    bool added = state->Owner != NULL && PyModule_AddType(module, state->Owner) == 0 &&
+    bool added = PyModule_AddType(module, state->Owner) == 0 &&
                  add_type(module, &state->LockBase, &base_spec, NULL);
     for (int i = 0; added && i < CLASS_COUNT; i++) {
         PyType_Spec spec = {
@@ -168,9 +173,12 @@ module_exec(PyObject *module)
     state->abspath = path != NULL ? PyObject_GetAttrString(path, "abspath") : NULL;
     Py_XDECREF(path);
     state->timeout = PyUnicode_InternFromString("timeout");
+    state->acquire = PyUnicode_InternFromString("acquire");
     state->remake = PyObject_GetAttrString(module, "_remake");
-    if (state->abspath == NULL || state->timeout == NULL || state->remake == NULL ||
-        !errors_add(module, &state->errors) || !add_types(module, state) ||
+    state->Owner = owner_type_new();
+    if (state->abspath == NULL || state->timeout == NULL || state->acquire == NULL ||
+        state->remake == NULL || state->Owner == NULL ||
+        !errors_add(module, &state->errors, state->Owner) || !add_types(module, state) ||
         !make_resources(state)) {
         return -1;
     }

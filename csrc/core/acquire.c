@@ -128,7 +128,9 @@ give_up(struct attempt *attempt)
     if (attempt->unanswered_since != 0 && os_now() - attempt->unanswered_since >= BUSY_TIME) {
         return LOCK_FAILED;
     }
-    mechanism->identify(attempt);
+    if (!attempt->incurious) {
+        mechanism->identify(attempt);
+    }
     return vain_remember(attempt, mechanism->recognise(attempt));
 }
 

@@ -146,13 +146,22 @@ attempt_cannot_reach(struct attempt *attempt, int error)
     return LOCK_FAILED;
 }
 
+bool
+attempt_is_beyond_paths(const struct attempt *attempt)
+{
+    const struct lock *lock = attempt->lock;
+    return strlen(lock->directory) >= OS_PATH_SIZE || strlen(lock->store) >= OS_PATH_SIZE;
+}
+
 enum outcome
 attempt_reach_to_look(struct attempt *attempt)
 {
     int error = attempt_reach(attempt);
-    return error == 0            ? LOCK_FOUND
-           : os_is_absent(error) ? LOCK_FREE
-                                 : attempt_cannot_reach(attempt, error);
+    if (error == 0) {
+        return LOCK_FOUND;
+    }
+    bool absent = os_is_absent(error) && !attempt_is_beyond_paths(attempt);
+    return absent ? LOCK_FREE : attempt_cannot_reach(attempt, error);
 }
 
 /* ---- Patience ---- */

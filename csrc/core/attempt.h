@@ -93,8 +93,9 @@ struct attempt {
     struct owner owner;
     struct waiter wait;
     struct report report;
-    bool claiming; /* it is acquire(): it waits for the lock, or not at all */
-    bool leaving;  /* it is release(), for the end of a with block */
+    bool claiming;  /* it is acquire(): it waits for the lock, or not at all */
+    bool leaving;   /* it is release(), for the end of a with block */
+    bool incurious; /* it does not want to know who holds the lock that it does not get */
 
     /* From one step to the next. */
     enum stage stage;
@@ -134,6 +135,10 @@ struct table_key attempt_key(const struct attempt *attempt); /* of what was foun
 int attempt_reach(struct attempt *attempt);
 void attempt_leave_place(struct attempt *attempt);
 enum outcome attempt_cannot_reach(struct attempt *attempt, int error); /* FAILED */
+
+/* Is a path of the lock's longer than the system takes? What it leads to may be there all the same,
+ * for who has a shorter one. */
+bool attempt_is_beyond_paths(const struct attempt *attempt);
 
 /* FOUND: there may be a lock. To whoever does not want to make a lock file, a missing directory
  * holds none: FREE; FAILED. */

@@ -207,8 +207,8 @@ get_pid(PyObject *self, void *closure)
 PyGetSetDef base_attributes[] = {
     {"path", get_path, NULL, "What is protected, as given to the constructor; a str.", NULL},
     {"lock_file", get_lock_file, NULL,
-     "The lock file: abspath(path) + '.lock', fixed when the "
-     "lock object was made.",
+     "The lock file, absolute: as given to the constructor, or abspath(path) + '.lock'; fixed "
+     "when the lock object was made.",
      NULL},
     {"unique_name", get_unique_name, assign,
      "The caller's own file beside the lock file, absolute: HOSTNAME-THREADID-PID.", "unique_name"},

@@ -30,7 +30,7 @@ make_absolute(const State *state, PyObject *encoded)
 
 /* abspath(path) + ".lock" as bytes. */
 static PyObject *
-make_lock_file(const State *state, PyObject *encoded)
+make_usual_lock_file(const State *state, PyObject *encoded)
 {
     PyObject *absolute = make_absolute(state, encoded);
     if (absolute == NULL) {
@@ -39,6 +39,59 @@ make_lock_file(const State *state, PyObject *encoded)
     PyObject *lock_file = PyBytes_FromFormat("%s.lock", PyBytes_AsString(absolute));
     Py_DECREF(absolute);
     return lock_file;
+}
+
+/* Does a path end with the name of a file, as far as can be told without a look? */
+static bool
+names_file(const char *path)
+{
+    const char *name = os_last_name(path);
+    return strcmp(name, "") != 0 && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+/* Releasing and breaking remove the lock file: it must not be what is protected. False with an
+ * exception. */
+static bool
+is_another(const State *state, const char *lock_file, PyObject *path)
+{
+    PyObject *absolute = make_absolute(state, path);
+    bool another = absolute != NULL && strcmp(PyBytes_AsString(absolute), lock_file) != 0;
+    if (absolute != NULL && !another) {
+        PyErr_SetString(PyExc_ValueError, "lock_file must be another file than path, since the "
+                                          "lock file is removed again");
+    }
+    Py_XDECREF(absolute);
+    return another;
+}
+
+/* The name is the lock file's own: nothing is added to it. */
+static PyObject *
+make_named_lock_file(const State *state, const struct lock_class *class, PyObject *given,
+                     PyObject *path)
+{
+    PyObject *encoded = encode_path(given, "lock_file");
+    if (encoded == NULL) {
+        return NULL;
+    }
+    PyObject *lock_file = NULL;
+    if (names_file(PyBytes_AsString(encoded))) {
+        lock_file = make_absolute(state, encoded);
+    } else {
+        PyErr_Format(PyExc_ValueError, "lock_file must end with the name of a file: %R", given);
+    }
+    Py_DECREF(encoded);
+    bool is_made = class != NULL && class->store == NULL;
+    if (lock_file != NULL && is_made && !is_another(state, PyBytes_AsString(lock_file), path)) {
+        Py_CLEAR(lock_file);
+    }
+    return lock_file;
+}
+
+static PyObject *
+make_lock_file(const State *state, const struct lock_class *class, PyObject *given, PyObject *path)
+{
+    return given == Py_None ? make_usual_lock_file(state, path)
+                            : make_named_lock_file(state, class, given, path);
 }
 
 /* Where the lock is: what was named, absolute, or the usual file beside the lock file. */
@@ -121,7 +174,7 @@ initialise(PyObject *self, const struct settings *settings)
 /* ---- The constructor ---- */
 
 struct arguments {
-    PyObject *path, *threaded, *timeout, *store;
+    PyObject *path, *threaded, *timeout, *lock_file, *store;
 };
 
 static int
@@ -133,7 +186,9 @@ construct(PyObject *self, const struct lock_class *class, const struct arguments
     int result = -1;
     settings.threaded = truth > 0;
     settings.path = truth < 0 ? NULL : encode_path(arguments->path, "path");
-    settings.lock_file = settings.path == NULL ? NULL : make_lock_file(state, settings.path);
+    settings.lock_file = settings.path == NULL
+                             ? NULL
+                             : make_lock_file(state, class, arguments->lock_file, settings.path);
     if (class != NULL && class->store != NULL && settings.lock_file != NULL) {
         settings.store = make_store(class, arguments->store, settings.lock_file, state);
     }
@@ -151,10 +206,13 @@ base_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     const struct lock_class *class = class_of(self);
     bool has_store = class != NULL && class->store != NULL;
-    char *names[] = {"path", "threaded", "timeout", has_store ? (char *)class->store : NULL, NULL};
-    struct arguments given = {.threaded = Py_True, .timeout = Py_None, .store = Py_None};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, has_store ? "O|OO$O" : "O|OO", names,
-                                     &given.path, &given.threaded, &given.timeout, &given.store)) {
+    char *names[] = {
+        "path", "threaded", "timeout", "lock_file", has_store ? (char *)class->store : NULL, NULL};
+    struct arguments given = {
+        .threaded = Py_True, .timeout = Py_None, .lock_file = Py_None, .store = Py_None};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, has_store ? "O|OO$OO" : "O|OO$O", names,
+                                     &given.path, &given.threaded, &given.timeout, &given.lock_file,
+                                     &given.store)) {
         return -1;
     }
     return construct(self, class, &given);

@@ -1,7 +1,10 @@
 #include "python/errors.h"
 
+#include "core/own.h"
+#include "python/owner_type.h"
 #include "python/text.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* ---- The tree ---- */
@@ -17,11 +20,35 @@ add_exception(PyObject *module, PyObject **place, const char *name, const char *
     return *place;
 }
 
-bool
-errors_add(PyObject *module, struct errors *errors)
+PyDoc_STRVAR(error_doc,
+             "What this package raises.\n"
+             "\n"
+             "path, owner, timeout: the path of the lock, who held it (an Owner), and the\n"
+             "seconds that were to be waited. Each is None where there is nothing to say.");
+
+/* The base of them all. What programs raise themselves has the attributes, too. */
+static bool
+add_base(PyObject *module, PyObject **place)
 {
-    if (!add_exception(module, &errors->Error, "lockfile.Error", "What this package raises.",
-                       NULL) ||
+    static const char *const attributes[] = {"path", "owner", "timeout"};
+    PyObject *dict = PyDict_New();
+    bool added = dict != NULL;
+    for (size_t i = 0; added && i < sizeof attributes / sizeof *attributes; i++) {
+        added = PyDict_SetItemString(dict, attributes[i], Py_None) == 0;
+    }
+    if (added) {
+        *place = PyErr_NewExceptionWithDoc("lockfile.Error", error_doc, NULL, dict);
+        added = *place != NULL && PyModule_AddObjectRef(module, "Error", *place) == 0;
+    }
+    Py_XDECREF(dict);
+    return added;
+}
+
+bool
+errors_add(PyObject *module, struct errors *errors, PyTypeObject *Owner)
+{
+    errors->Owner = (PyTypeObject *)Py_NewRef((PyObject *)Owner);
+    if (!add_base(module, &errors->Error) ||
         !add_exception(module, &errors->LockError, "lockfile.LockError",
                        "The lock was not acquired.", errors->Error) ||
         !add_exception(module, &errors->AlreadyLocked, "lockfile.AlreadyLocked",
@@ -56,6 +83,7 @@ errors_traverse(const struct errors *errors, visitproc visit, void *arg)
     Py_VISIT(errors->UnlockError);
     Py_VISIT(errors->NotLocked);
     Py_VISIT(errors->NotMyLock);
+    Py_VISIT(errors->Owner);
     return 0;
 }
 
@@ -70,6 +98,7 @@ errors_clear(struct errors *errors)
     Py_CLEAR(errors->UnlockError);
     Py_CLEAR(errors->NotLocked);
     Py_CLEAR(errors->NotMyLock);
+    Py_CLEAR(errors->Owner);
 }
 
 /* ---- What a message says ---- */
@@ -140,13 +169,22 @@ subject_of(const struct lock *lock)
     return lock->store[0] != '\0' ? lock->store : lock->lock_file;
 }
 
+/* Why, as far as the system has not said it, or what might help. */
+static const char *
+reason_of(const struct report *report)
+{
+    static const char too_long[] =
+        "lock_file= can name a lock file elsewhere, by a shorter name or path";
+    return report->reason == NULL && report->error == ENAMETOOLONG ? too_long : report->reason;
+}
+
 /* "could not create the unique file: No space left on device"
  * "could not read the database (/tmp/locks): disk I/O error" */
 static PyObject *
 describe_failure(const struct call *call)
 {
     const struct report *report = &call->attempt.report;
-    const char *reason = report->reason, *store = call->attempt.lock->store;
+    const char *reason = reason_of(report), *store = call->attempt.lock->store;
     PyObject *message = describe_error(call);
     PyObject *where = message == NULL ? NULL : decode(store);
     PyObject *text =
@@ -179,37 +217,71 @@ cause_of(const struct call *call)
     return exception;
 }
 
-/* Raises type(text), chained to the OSError if a system call had failed, or to what a
- * module of Python's had raised. Takes
- * the text, which may be NULL, over. Always returns NULL. */
+/* ---- Raising ---- */
+
+/* What is raised, and what its attributes say besides the path. */
+struct raising {
+    const struct errors *errors;
+    PyObject *type;
+    const struct call *call;
+    const struct holder *holder; /* NULL: nobody is known to own */
+    const double *timeout;       /* NULL: none */
+};
+
+/* Takes the value, which may be NULL, over. */
+static bool
+add_attribute(PyObject *exception, const char *name, PyObject *value)
+{
+    bool added = value != NULL && PyObject_SetAttrString(exception, name, value) == 0;
+    Py_XDECREF(value);
+    return added;
+}
+
+/* Of what is known already: the file system is not asked again. */
+static bool
+add_attributes(PyObject *exception, const struct raising *raising)
+{
+    const struct holder *holder = raising->holder;
+    const double *timeout = raising->timeout;
+    return add_attribute(exception, "path", decode(raising->call->attempt.lock->path)) &&
+           (holder == NULL ||
+            add_attribute(exception, "owner", owner_new(raising->errors->Owner, holder))) &&
+           (timeout == NULL || add_attribute(exception, "timeout", PyFloat_FromDouble(*timeout)));
+}
+
+/* Chains it to the OSError if a system call had failed, or to what a module of Python's had
+ * raised. */
+static bool
+add_cause(PyObject *exception, const struct call *call)
+{
+    PyObject *cause = call->attempt.report.error != 0 ? cause_of(call) : NULL;
+    if (cause != NULL) {
+        PyException_SetCause(exception, cause);
+    }
+    return cause != NULL || call->attempt.report.error == 0;
+}
+
+/* Raises type(text). Takes the text, which may be NULL, over. Always returns NULL. */
 static PyObject *
-raise_text(PyObject *type, const struct call *call, PyObject *text)
+raise_text(const struct raising *raising, PyObject *text)
 {
     if (text == NULL) {
         return NULL;
     }
-    PyObject *exception = PyObject_CallFunctionObjArgs(type, text, NULL);
+    PyObject *exception = PyObject_CallFunctionObjArgs(raising->type, text, NULL);
     Py_DECREF(text);
-    if (exception == NULL) {
-        return NULL;
+    if (exception != NULL && add_attributes(exception, raising) &&
+        add_cause(exception, raising->call)) {
+        PyErr_SetObject(raising->type, exception);
     }
-    if (call->attempt.report.error != 0) {
-        PyObject *cause = cause_of(call);
-        if (cause == NULL) {
-            Py_DECREF(exception);
-            return NULL;
-        }
-        PyException_SetCause(exception, cause);
-    }
-    PyErr_SetObject(type, exception);
-    Py_DECREF(exception);
+    Py_XDECREF(exception);
     return NULL;
 }
 
 /* A classic message, which programs match on, and then what we know more: format
  * takes the path and the details. Takes the details, which may be NULL, over. */
 static PyObject *
-raise_detailed(PyObject *type, const struct call *call, const char *format, const char *subject,
+raise_detailed(const struct raising *raising, const char *format, const char *subject,
                PyObject *details)
 {
     PyObject *name = decode(subject);
@@ -217,58 +289,75 @@ raise_detailed(PyObject *type, const struct call *call, const char *format, cons
         name != NULL && details != NULL ? PyUnicode_FromFormat(format, name, details) : NULL;
     Py_XDECREF(name);
     Py_XDECREF(details);
-    return raise_text(type, call, text);
+    return raise_text(raising, text);
 }
 
 PyObject *
 raise_not_locked(const struct errors *errors, const struct call *call)
 {
+    const struct raising raising = {errors, errors->NotLocked, call, NULL, NULL};
     PyObject *path = decode(call->attempt.lock->path);
     PyObject *text = path != NULL ? PyUnicode_FromFormat("%U is not locked", path) : NULL;
     Py_XDECREF(path);
-    return raise_text(errors->NotLocked, call, text);
+    return raise_text(&raising, text);
 }
 
 PyObject *
 raise_not_mine(const struct errors *errors, const struct call *call)
 {
-    return raise_detailed(errors->NotMyLock, call, "%U is locked, but not by me: %U",
-                          call->attempt.lock->path, describe_holder(call));
+    const struct raising raising = {errors, errors->NotMyLock, call, &call->attempt.report.holder,
+                                    NULL};
+    return raise_detailed(&raising, "%U is locked, but not by me: %U", call->attempt.lock->path,
+                          describe_holder(call));
+}
+
+/* holder: who owns all the same; NULL: nobody knows. */
+static PyObject *
+raise_unlock_error(const struct errors *errors, const struct call *call,
+                   const struct holder *holder, const char *format)
+{
+    const struct raising raising = {errors, errors->UnlockError, call, holder, NULL};
+    return raise_detailed(&raising, format, call->attempt.lock->path, describe_failure(call));
 }
 
 PyObject *
 raise_failed_look(const struct errors *errors, const struct call *call)
 {
-    return raise_detailed(errors->UnlockError, call, "cannot tell whether %U is locked: %U",
-                          call->attempt.lock->path, describe_failure(call));
+    return raise_unlock_error(errors, call, NULL, "cannot tell whether %U is locked: %U");
 }
 
 PyObject *
-raise_failed_release(const struct errors *errors, const struct call *call)
+raise_failed_release(const struct errors *errors, struct call *call)
 {
-    return raise_detailed(errors->UnlockError, call,
-                          call->attempt.report.owned
-                              ? "%U could not be unlocked and is still locked by me: %U"
-                              : "%U is not locked by me any more, but something is left behind: %U",
-                          call->attempt.lock->path, describe_failure(call));
+    if (!call->attempt.report.owned) {
+        return raise_unlock_error(
+            errors, call, NULL,
+            "%U is not locked by me any more, but something is left behind: %U");
+    }
+    own_identify(&call->attempt);
+    return raise_unlock_error(errors, call, &call->attempt.report.holder,
+                              "%U could not be unlocked and is still locked by me: %U");
 }
 
 PyObject *
 raise_failed_break(const struct errors *errors, const struct call *call)
 {
-    return raise_detailed(errors->UnlockError, call, "the lock of %U could not be broken: %U",
-                          call->attempt.lock->path, describe_failure(call));
+    return raise_unlock_error(errors, call, NULL, "the lock of %U could not be broken: %U");
 }
 
 PyObject *
-raise_not_acquired(const struct errors *errors, const struct call *call, enum outcome outcome)
+raise_not_acquired(const struct errors *errors, const struct call *call, enum outcome outcome,
+                   const double *timeout)
 {
+    struct raising raising = {errors, errors->LockFailed, call, NULL, timeout};
     if (outcome == LOCK_FAILED) {
-        return raise_detailed(errors->LockFailed, call, "failed to create %U: %U",
-                              call->attempt.lock->lock_file, describe_failure(call));
+        return raise_detailed(&raising, "failed to create %U: %U", call->attempt.lock->lock_file,
+                              describe_failure(call));
     }
     bool waited = wait_is_wanted(&call->attempt.wait);
-    return raise_detailed(waited ? errors->LockTimeout : errors->AlreadyLocked, call,
+    raising.type = waited ? errors->LockTimeout : errors->AlreadyLocked;
+    raising.holder = &call->attempt.report.holder;
+    return raise_detailed(&raising,
                           waited ? "Timeout waiting to acquire lock for %U: %U"
                                  : "%U is already locked: %U",
                           call->attempt.lock->path, describe_holder(call));

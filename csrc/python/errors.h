@@ -23,20 +23,21 @@ struct call {
 struct errors {
     PyObject *Error, *LockError, *LockTimeout, *AlreadyLocked, *LockFailed;
     PyObject *UnlockError, *NotLocked, *NotMyLock;
+    PyTypeObject *Owner; /* of their attribute owner */
 };
 
 /* Makes them and adds them to the module; false with an exception. */
-bool errors_add(PyObject *module, struct errors *errors);
+bool errors_add(PyObject *module, struct errors *errors, PyTypeObject *Owner);
 int errors_traverse(const struct errors *errors, visitproc visit, void *arg);
 void errors_clear(struct errors *errors);
 
-/* acquire(): HELD, FAILED. */
+/* acquire(): HELD, FAILED. timeout: seconds that the caller has asked for; NULL: for ever. */
 PyObject *raise_not_acquired(const struct errors *errors, const struct call *call,
-                             enum outcome outcome);
+                             enum outcome outcome, const double *timeout);
 PyObject *raise_not_locked(const struct errors *errors, const struct call *call);
 PyObject *raise_not_mine(const struct errors *errors, const struct call *call);
 PyObject *raise_failed_look(const struct errors *errors, const struct call *call);
-PyObject *raise_failed_release(const struct errors *errors, const struct call *call);
+PyObject *raise_failed_release(const struct errors *errors, struct call *call);
 PyObject *raise_failed_break(const struct errors *errors, const struct call *call);
 
 #endif

@@ -18,6 +18,40 @@ errors_of(PyObject *self)
 
 /* ---- Arguments ---- */
 
+/* What the caller of acquire() or try_acquire() says, and what that comes to. */
+struct timeout {
+    PyObject *argument; /* NULL: none was given, and the caller does not wait */
+    bool given;         /* false: for ever */
+    double seconds;
+};
+
+static bool
+parse_timeout(PyObject *args, PyObject *kwargs, const char *format, struct timeout *timeout)
+{
+    static char *names[] = {"timeout", NULL};
+    return PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &timeout->argument);
+}
+
+static bool
+settle_timeout(PyObject *self, struct timeout *timeout)
+{
+    PyObject *argument = timeout->argument;
+    timeout->given = true;
+    timeout->seconds = 0;
+    if (argument != NULL && !read_timeout(argument, &timeout->given, &timeout->seconds)) {
+        return false;
+    }
+    /* To who knows threading.Lock, True says to wait, and False not to. */
+    if (timeout->given && argument != Py_True) {
+        return true;
+    }
+    /* Whatever the object says that it is: a subclass may have an attribute of its own. */
+    PyObject *own = PyObject_GetAttr(self, state_of(self)->timeout);
+    bool settled = own != NULL && read_timeout(own, &timeout->given, &timeout->seconds);
+    Py_XDECREF(own);
+    return settled;
+}
+
 /* 0: now. Rounded up, since a wait must not end early. */
 static int64_t
 deadline_in(double seconds)
@@ -66,31 +100,32 @@ base_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* ---- The methods ---- */
+/* ---- acquire(), try_acquire() ---- */
 
-static bool
-read_acquire_arguments(PyObject *self, PyObject *args, PyObject *kwargs, int64_t *deadline)
+/* tries: is content with an answer, which is then the result: who holds the lock does not matter.
+ */
+static PyObject *
+acquire(PyObject *self, struct timeout *timeout, bool tries)
 {
-    static char *names[] = {"timeout", NULL};
-    PyObject *timeout = Py_None;
-    bool given;
-    double seconds = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:acquire", names, &timeout) ||
-        !read_timeout(timeout, &given, &seconds)) {
-        return false;
+    struct call call;
+    if (!settle_timeout(self, timeout) ||
+        !call_begin(self, &call, "acquire",
+                    timeout->given ? deadline_in(timeout->seconds) : OS_NEVER)) {
+        return NULL;
     }
-    /* To who knows threading.Lock, True says to wait, and False not to. */
-    if (!given || timeout == Py_True) {
-        /* Whatever the object says that it is: a subclass may have an attribute of its own. */
-        PyObject *own = PyObject_GetAttr(self, state_of(self)->timeout);
-        if (own == NULL || !read_timeout(own, &given, &seconds)) {
-            Py_XDECREF(own);
-            return false;
-        }
-        Py_DECREF(own);
+    call.attempt.incurious = tries;
+    PyObject *result = NULL;
+    enum outcome outcome = call_run(&call, lock_acquire);
+    if (outcome == LOCK_OWNED) {
+        remember_acquired(self);
+        result = Py_NewRef(tries ? Py_True : self);
+    } else if (outcome == LOCK_HELD && tries) {
+        result = Py_NewRef(Py_False);
+    } else if (outcome != LOCK_INTERRUPTED) {
+        raise_not_acquired(errors_of(self), &call, outcome,
+                           timeout->given ? &timeout->seconds : NULL);
     }
-    *deadline = given ? deadline_in(seconds) : OS_NEVER;
-    return true;
+    return call_end(&call, result);
 }
 
 PyDoc_STRVAR(acquire_doc,
@@ -115,21 +150,70 @@ PyDoc_STRVAR(acquire_doc,
 static PyObject *
 base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    struct call call;
-    int64_t deadline;
-    if (!read_acquire_arguments(self, args, kwargs, &deadline) ||
-        !call_begin(self, &call, "acquire", deadline)) {
+    struct timeout timeout = {.argument = Py_None};
+    return parse_timeout(args, kwargs, "|O:acquire", &timeout) ? acquire(self, &timeout, false)
+                                                               : NULL;
+}
+
+PyDoc_STRVAR(try_acquire_doc,
+             "try_acquire($self, /, timeout=0)\n--\n\n"
+             "Lock the path if that can be done in time, and say whether it was.\n"
+             "\n"
+             "timeout: as of acquire(), but not to wait by default; None: what it means\n"
+             "to acquire(), the attribute timeout, and if that is None too, for ever.\n"
+             "\n"
+             "Returns True where acquire() returns, and False where that would raise\n"
+             "AlreadyLocked or LockTimeout. Raises whatever else it would raise: LockFailed,\n"
+             "if the lock file cannot be made. In a subclass with an acquire() of its own it\n"
+             "calls that one.");
+
+/* Is it ours, neither a subclass's nor patched? */
+static bool
+is_base_acquire(PyObject *self, PyObject *method)
+{
+    return PyCFunction_Check(method) && PyCFunction_GetSelf(method) == self &&
+           PyCFunction_GetFunction(method) == (PyCFunction)(void (*)(void))base_acquire;
+}
+
+/* By another acquire() than ours. An answer as threading.Lock gives it counts as well. */
+static PyObject *
+try_other_acquire(PyObject *self, PyObject *method, PyObject *timeout)
+{
+    const struct errors *errors = errors_of(self);
+    PyObject *result = timeout != NULL ? PyObject_CallFunctionObjArgs(method, timeout, NULL)
+                                       : PyObject_CallFunction(method, "i", 0);
+    if (result != NULL) {
+        PyObject *answer = PyBool_FromLong(result != Py_False);
+        Py_DECREF(result);
+        return answer;
+    }
+    if (PyErr_ExceptionMatches(errors->AlreadyLocked) ||
+        PyErr_ExceptionMatches(errors->LockTimeout)) {
+        PyErr_Clear();
+        return Py_NewRef(Py_False);
+    }
+    return NULL;
+}
+
+static PyObject *
+base_try_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    struct timeout timeout = {.argument = NULL};
+    if (!parse_timeout(args, kwargs, "|O:try_acquire", &timeout)) {
         return NULL;
     }
-    enum outcome outcome = call_run(&call, lock_acquire);
-    if (outcome == LOCK_OWNED) {
-        remember_acquired(self);
-        return call_end(&call, Py_NewRef(self));
+    PyObject *method = PyObject_GetAttr(self, state_of(self)->acquire);
+    if (method == NULL) {
+        return NULL;
     }
-    return call_end(&call, outcome == LOCK_INTERRUPTED
-                               ? NULL
-                               : raise_not_acquired(errors_of(self), &call, outcome));
+    PyObject *result = is_base_acquire(self, method)
+                           ? acquire(self, &timeout, true)
+                           : try_other_acquire(self, method, timeout.argument);
+    Py_DECREF(method);
+    return result;
 }
+
+/* ---- The other methods ---- */
 
 PyDoc_STRVAR(release_doc,
              "release($self, /)\n--\n\n"
@@ -327,6 +411,8 @@ PyDoc_STRVAR(exit_doc, "__exit__($self, /, *exception)\n--\n\n"
 static PyMethodDef base_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))base_acquire, METH_VARARGS | METH_KEYWORDS,
      acquire_doc},
+    {"try_acquire", (PyCFunction)(void (*)(void))base_try_acquire, METH_VARARGS | METH_KEYWORDS,
+     try_acquire_doc},
     {"release", base_release, METH_NOARGS, release_doc},
     {"is_locked", base_is_locked, METH_NOARGS, is_locked_doc},
     {"i_am_locking", base_i_am_locking, METH_NOARGS, i_am_locking_doc},
@@ -346,7 +432,7 @@ static PyMemberDef base_members[] = {
 };
 
 PyDoc_STRVAR(base_doc,
-             "LockBase(path, threaded=True, timeout=None)\n--\n\n"
+             "LockBase(path, threaded=True, timeout=None, *, lock_file=None)\n--\n\n"
              "What all locks have in common, to be subclassed in Python: a subclass\n"
              "implements acquire(timeout=None), release(), is_locked(), i_am_locking()\n"
              "and break_lock(); what it does not, raises NotImplementedError. with blocks\n"
@@ -354,7 +440,8 @@ PyDoc_STRVAR(base_doc,
              "\n"
              "path: what to protect (str, bytes or os.PathLike); it need not exist.\n"
              "threaded: whether each thread is an owner of its own, or the process is one.\n"
-             "timeout: seconds that acquire() and with wait by default; None: for ever.");
+             "timeout: seconds that acquire() and with wait by default; None: for ever.\n"
+             "lock_file: what the attribute lock_file says; None: abspath(path) + '.lock'.");
 
 static PyType_Slot base_slots[] = {
     {Py_tp_doc, (void *)base_doc},

@@ -62,6 +62,7 @@ state_traverse(const State *state, visitproc visit, void *arg)
     Py_VISIT(state->LockBase);
     Py_VISIT(state->abspath);
     Py_VISIT(state->timeout);
+    Py_VISIT(state->acquire);
     Py_VISIT(state->remake);
     return 0;
 }
@@ -78,5 +79,6 @@ state_clear(State *state)
     Py_CLEAR(state->LockBase);
     Py_CLEAR(state->abspath);
     Py_CLEAR(state->timeout);
+    Py_CLEAR(state->acquire);
     Py_CLEAR(state->remake);
 }

@@ -42,6 +42,7 @@ typedef struct {
     PyTypeObject *Owner, *LockBase;
     PyObject *abspath;
     PyObject *timeout; /* the attribute's name */
+    PyObject *acquire; /* the method's */
     PyObject *remake;
     size_t class_count;
     const struct lock_class *classes;

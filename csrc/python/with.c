@@ -1,5 +1,6 @@
 #include "python/with.h"
 
+#include "python/body.h"
 #include "python/call.h"
 
 /* ---- From with to release() ----
@@ -181,20 +182,26 @@ leave_block(PyObject *self)
     return count_block(self, lock_leave);
 }
 
-PyObject *
-base_exit(PyObject *self, PyObject *Py_UNUSED(exception))
+/* False with an exception. */
+static bool
+leave(PyObject *self)
 {
     enum outcome outcome = leave_block(self);
     if (outcome != LOCK_OWNED) {
-        return outcome == LOCK_INTERRUPTED ? NULL : Py_NewRef(Py_None);
+        return outcome != LOCK_INTERRUPTED;
     }
     const PyObject *before = to_release;
     to_release = self;
     PyObject *released = PyObject_CallMethod(self, "release", NULL);
     to_release = before;
-    if (released == NULL) {
-        return NULL;
-    }
-    Py_DECREF(released);
-    return Py_NewRef(Py_None);
+    Py_XDECREF(released);
+    return released != NULL;
+}
+
+PyObject *
+base_exit(PyObject *self, PyObject *exception)
+{
+    const struct errors *errors = &state_of(self)->errors; /* before an exception is set */
+    bool left = leave(self) || body_comes_first(errors, exception);
+    return left ? Py_NewRef(Py_None) : NULL;
 }

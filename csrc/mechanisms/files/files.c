@@ -84,7 +84,7 @@ files_identify(struct attempt *attempt)
     const struct files_place *place = place_of(attempt);
     char name[NAME_SIZE];
     if (!holder->known && !os_is_none(&place->found) &&
-        search_unique_name(&place->directory, place->found.inode, name) == 0) {
+        search_unique_name(&place->directory, attempt->lock->file, place->found.inode, name) == 0) {
         holder->known = proof_read_name(name, &holder->name);
     }
 }

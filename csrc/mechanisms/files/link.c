@@ -112,6 +112,7 @@ make_claim(struct attempt *attempt, struct files_claim *claim)
     if (error != 0) {
         end_linking(attempt);
         place_drop(claim);
+        attempt->report.reason = unique_explain(error);
         judge_failed(&attempt->report, error, "create the unique file");
         return error == ENOENT ? LOCK_FREE : LOCK_FAILED;
     }
@@ -171,7 +172,8 @@ judge_dark(struct attempt *attempt)
     if (!identity_is_none(there) && identity_is_same(there, place->foreign)) {
         return judge_held(attempt, LIFE_UNKNOWN, not_ours); /* a directory is long to search */
     }
-    int error = search_unique_name(&place->directory, place->found.inode, place->found_name);
+    int error = search_unique_name(&place->directory, attempt->lock->file, place->found.inode,
+                                   place->found_name);
     if (error == ENOENT) {
         error = entry_check(&place->directory, attempt->lock->file, place->found.inode);
         if (error == ENOENT) {

@@ -125,6 +125,7 @@ go_on_backing_off(struct attempt *attempt)
     }
     place->backing_off = NULL;
     place_drop(claim);
+    attempt->report.reason = unique_explain(failed);
     judge_failed(&attempt->report, failed, "create the unique file");
     return failed == 0 || failed == ENOENT || failed == EEXIST ? LOCK_HELD : LOCK_FAILED;
 }
@@ -198,6 +199,7 @@ mkdir_claim(struct attempt *attempt)
     int error = unique_make(want, &unique_directory, claim, claim->claim.unique_name);
     if (error != 0) {
         place_drop(claim);
+        attempt->report.reason = unique_explain(error);
         judge_failed(&attempt->report, error, "make the lock directory");
         return error == ENOENT ? LOCK_FREE : LOCK_FAILED;
     }

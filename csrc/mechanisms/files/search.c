@@ -57,6 +57,7 @@ search_inside(const struct os_file *directory, char name[NAME_SIZE])
 
 struct search {
     const struct os_file *directory;
+    const char *lock_file;
     struct os_inode inode;
     char *name;
     int error;
@@ -68,7 +69,7 @@ visit_to_find(void *context, const char *text)
     struct search *search = context;
     struct name name;
     /* Never by the number that the directory tells: overlay layers number apart. */
-    if (!proof_read_name(text, &name)) {
+    if (!proof_read_name(text, &name) || strcmp(text, search->lock_file) == 0) {
         return true;
     }
     search->error = entry_check(search->directory, text, search->inode);
@@ -83,9 +84,10 @@ visit_to_find(void *context, const char *text)
 }
 
 int
-search_unique_name(const struct os_file *directory, struct os_inode inode, char name[NAME_SIZE])
+search_unique_name(const struct os_file *directory, const char *lock_file, struct os_inode inode,
+                   char name[NAME_SIZE])
 {
-    struct search search = {.directory = directory, .inode = inode, .name = name, .error = ENOENT};
+    struct search search = {directory, lock_file, inode, name, ENOENT};
     int error = os_list(directory, visit_to_find, &search);
     return error != 0 ? error : search.error;
 }

@@ -4,9 +4,10 @@
 
 #include "core/proof.h"
 
-/* The unique name of an inode; ENOENT: it has none of our form. */
-int search_unique_name(const struct os_file *directory, struct os_inode inode,
-                       char name[NAME_SIZE]);
+/* The unique name of a lock file's inode; ENOENT: it has none of our form. The lock file's own name
+ * says nothing, though its user may have given it that form. */
+int search_unique_name(const struct os_file *directory, const char *lock_file,
+                       struct os_inode inode, char name[NAME_SIZE]);
 
 /* The one name in a lock directory; ENOENT: it is empty; ENOTEMPTY: there are more. */
 int search_inside(const struct os_file *directory, char name[NAME_SIZE]);

@@ -125,6 +125,15 @@ unique_make(struct unique_want want, const struct unique_kind *kind, void *made,
     return EEXIST;
 }
 
+const char *
+unique_explain(int error)
+{
+    return error == ENAMETOOLONG ? "the owner's name is too long here, of which the host's name is "
+                                   "a part; lock_file= "
+                                   "can name a lock file on another file system"
+                                 : NULL;
+}
+
 static int
 make_file(const struct unique_want *want, const char *name, void *made)
 {

@@ -32,6 +32,9 @@ struct unique_kind {
 int unique_make(struct unique_want want, const struct unique_kind *kind, void *made,
                 char name[NAME_SIZE]);
 
+/* What might help when that has failed; NULL: nobody knows. */
+const char *unique_explain(int error);
+
 /* The owner's unique file; made is its beacon, a struct os_file. */
 extern const struct unique_kind unique_file;
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* How long a busy database is asked again at once: by who may sleep and ask later, and by who
  * wants to know now. */
@@ -12,10 +13,22 @@
 
 /* ---- What failed ---- */
 
+/* SQLite adds "-journal" to a path, and takes 512 bytes in all, as it is usually built. */
+#define SQLITE_PATH_SIZE 505
+
+#define WAY_OUT "database= or lock_file= can name others, by shorter names or paths"
+
 static const char *
-explain(const struct request *request, int error)
+explain(struct attempt *attempt, int error)
 {
+    const struct request *request = &place_of(attempt)->request;
     switch (error) {
+    case ENAMETOOLONG:
+        return WAY_OUT;
+    case EIO:
+        return attempt->report.raised && strlen(attempt->lock->store) >= SQLITE_PATH_SIZE
+                   ? "its path may be too long for SQLite; " WAY_OUT
+                   : NULL;
     case EPERM:
         return "in a directory where others may put files, the database and each file beside it "
                "must be a file of our own user's, with one name";
@@ -43,7 +56,7 @@ rows_failed(struct attempt *attempt, int error, const char *doing)
     if (error == EIO || error == EBUSY) {
         report->raised = request->python != NULL && request->python->error != NULL;
     }
-    report->reason = explain(request, error);
+    report->reason = explain(attempt, error);
     return judge_failed(report,
                         error == DATABASE_FOREIGN  ? EEXIST
                         : error == DATABASE_FORKED ? ENOTRECOVERABLE
@@ -81,7 +94,7 @@ rows_cannot_ask(struct attempt *attempt, int error, const char *doing)
     if (error == EBUSY && request->latched_out && attempt->claiming) {
         attempt->report = (struct report){0};
         attempt->unanswered_since = os_now(); /* claimed again, not looked at: but no failure */
-        return judge_held(attempt, LIFE_UNKNOWN, explain(request, error));
+        return judge_held(attempt, LIFE_UNKNOWN, explain(attempt, error));
     }
     if (error == EBUSY && attempt->unanswered_since == 0) {
         attempt->unanswered_since = os_now();
@@ -97,7 +110,9 @@ rows_find(struct attempt *attempt, struct spot *spot, struct row *row)
 {
     int error = spot_find(spot, attempt->lock);
     if (error != 0) {
-        return os_is_absent(error) ? LOCK_FREE : rows_failed(attempt, error, "find the database");
+        return os_is_absent(error) && !attempt_is_beyond_paths(attempt)
+                   ? LOCK_FREE
+                   : rows_failed(attempt, error, "find the database");
     }
     error = database_select(&place_of(attempt)->request, spot->place, row);
     if (rows_ask_again(attempt, error, 0)) {

@@ -77,15 +77,23 @@ spot_find(struct spot *spot, const struct lock *lock)
     return error;
 }
 
+/* Are the names of the files beside it too long? Found out before the first of them is made. */
+static bool
+is_too_long(const struct lock *lock)
+{
+    char beacons[OS_PATH_SIZE];
+    struct os_status status;
+    return !beacon_path(lock->store, beacons) ||
+           os_status_at(&os_anywhere, beacons, &status) == ENAMETOOLONG;
+}
+
 int
 spot_find_or_make(struct spot *spot, const struct lock *lock)
 {
     int error = spot_find(spot, lock);
-    if (error == ENOENT) {
-        error = os_make_file(&os_anywhere, lock->store);
-        if (error == 0 || error == EEXIST) {
-            error = spot_find(spot, lock);
-        }
+    if (error != ENOENT) {
+        return error;
     }
-    return error;
+    error = is_too_long(lock) ? ENAMETOOLONG : os_make_file(&os_anywhere, lock->store);
+    return error == 0 || error == EEXIST ? spot_find(spot, lock) : error;
 }
