@@ -22,6 +22,7 @@ from support.uses import ATTRIBUTES
 
 METHODS = {
     "acquire": "(timeout=None)",
+    "try_acquire": "(timeout=0)",
     "release": "()",
     "is_locked": "()",
     "i_am_locking": "()",
@@ -110,6 +111,8 @@ def test_signature_of_the_constructor(lock_class):
         assert parameters["path"].default is inspect.Parameter.empty
         assert parameters["threaded"].default is True
         assert parameters["timeout"].default is None
+        assert parameters["lock_file"].default is None
+        assert parameters["lock_file"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
 def test_signature_of_a_subclass_is_its_own(lock_class):

@@ -17,6 +17,21 @@ def lock_and_release(lock_class, path):
     lock.purpose = "testing"
     lock.acquire()
     lock.release()
+    lock.try_acquire()
+    lock.release()
+
+
+def lock_elsewhere(lock_class, path):
+    with lock_class("README", lock_file=path):
+        pass
+    with pytest.raises(ValueError):
+        lock_class("README", lock_file="")
+
+
+def leave_by_an_exception(lock_class, path):
+    with pytest.raises(KeyError), lock_class(path) as lock:
+        lock.break_lock()
+        raise KeyError
 
 
 def nest(lock_class, path):
@@ -81,6 +96,7 @@ def contend(lock_class, path, lock):
     for timeout, error in [(0, AlreadyLocked), (0.001, LockTimeout)]:
         with pytest.raises(error):
             lock_class(path, timeout=timeout).acquire()
+        lock_class(path).try_acquire(timeout)
     with pytest.raises(NotMyLock):
         lock_class(path).release()
     lock.owner()
@@ -88,6 +104,8 @@ def contend(lock_class, path, lock):
 
 ALL = [
     lock_and_release,
+    lock_elsewhere,
+    leave_by_an_exception,
     nest,
     ask,
     duplicate,
