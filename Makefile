@@ -35,6 +35,7 @@ lint-python: $(environment)/.group-lint
 
 lint-types: $(compiled) $(environment)/.group-lint
 	$(programs)/mypy
+	$(programs)/mypy --strict tests/interface/test_typical_uses.py
 	$(python) -m mypy.stubtest lockfile
 
 lint-c: $(environment)/.group-lint
