@@ -6,18 +6,41 @@
 
 /* ---- Paths, as bytes for the file system ---- */
 
+static bool
+is_path(PyObject *value)
+{
+    return PyUnicode_Check(value) || PyBytes_Check(value) ||
+           PyObject_HasAttrString((PyObject *)Py_TYPE(value), "__fspath__");
+}
+
+/* What no path may do, as far as it can be told without a look; NULL: nothing is wrong. */
+static const char *
+find_fault(PyObject *encoded)
+{
+    size_t size = (size_t)PyBytes_Size(encoded);
+    return size == 0                                   ? "be empty"
+           : strlen(PyBytes_AsString(encoded)) != size ? "contain a NUL byte"
+                                                       : NULL;
+}
+
 /* NULL with an exception, as all of these. */
 static PyObject *
 encode_path(PyObject *path, const char *name)
 {
-    PyObject *encoded;
-    if (!PyUnicode_FSConverter(path, &encoded)) {
+    if (!is_path(path)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a str, bytes or os.PathLike, not %R", name,
+                     (PyObject *)Py_TYPE(path));
         return NULL;
     }
-    if (PyBytes_Size(encoded) == 0) {
-        Py_DECREF(encoded);
-        PyErr_Format(PyExc_ValueError, "%s must not be empty", name);
-        return NULL;
+    PyObject *plain = PyOS_FSPath(path);
+    PyObject *encoded = plain == NULL          ? NULL
+                        : PyBytes_Check(plain) ? Py_NewRef(plain)
+                                               : PyUnicode_EncodeFSDefault(plain);
+    Py_XDECREF(plain);
+    const char *fault = encoded != NULL ? find_fault(encoded) : NULL;
+    if (fault != NULL) {
+        PyErr_Format(PyExc_ValueError, "%s must not %s", name, fault);
+        Py_CLEAR(encoded);
     }
     return encoded;
 }

@@ -248,7 +248,7 @@ def test_row_may_be_called_by_the_path_itself(path):
 @pytest.mark.parametrize("wrong", [3, 3.5, True, [], bytearray(b"x")], ids=repr)
 def test_wrong_types(lock_class, path, tmp_path, wrong):
     for wanted in (lock_class, LockBase):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match="lock_file must be a str, bytes or os.PathLike"):
             wanted(path, lock_file=wrong)
     assert os.listdir(tmp_path) == []
 
@@ -265,7 +265,7 @@ def test_wrong_values(lock_class, path, tmp_path, wrong):
     for wanted in (lock_class, LockBase):
         with pytest.raises(ValueError) as caught:
             wanted(path, lock_file=wrong)
-        if wrong in ("", "x/", "..", "/"):
+        if wrong != "\ud800":
             assert "lock_file must" in str(caught.value)
     assert os.listdir(tmp_path) == []
 
