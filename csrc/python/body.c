@@ -7,6 +7,9 @@ take_exception(void)
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
+    if (value != NULL && traceback != NULL) {
+        PyException_SetTraceback(value, traceback);
+    }
     Py_XDECREF(type);
     Py_XDECREF(traceback);
     return value;

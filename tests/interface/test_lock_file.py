@@ -248,7 +248,7 @@ def test_row_may_be_called_by_the_path_itself(path):
 @pytest.mark.parametrize("wrong", [3, 3.5, True, [], bytearray(b"x")], ids=repr)
 def test_wrong_types(lock_class, path, tmp_path, wrong):
     for wanted in (lock_class, LockBase):
-        with pytest.raises(TypeError, match="lock_file must be a str, bytes or os.PathLike"):
+        with pytest.raises(TypeError, match="lock_file must be a str, bytes or os"):
             wanted(path, lock_file=wrong)
     assert os.listdir(tmp_path) == []
 
@@ -326,7 +326,7 @@ def test_subclass_passes_it_on(lock_class, path, lock_file):
 # Names that look like owners' own files
 
 
-@pytest.fixture(params=["backup-2024-11", DEAD, "host--12"])
+@pytest.fixture(params=["backup-20240611-11", DEAD, "host--12"])
 def owners_form(request, elsewhere):
     """A lock file's user may give it any name."""
     return str(elsewhere / request.param)

@@ -8,8 +8,9 @@ import threading
 import pytest
 
 import lockfile
-from lockfile import AlreadyLocked, LockBase, LockFailed, LockTimeout, NotLocked
+from lockfile import AlreadyLocked, LinkFileLock, LockBase, LockFailed, LockTimeout, NotLocked
 from support import PATIENCE, OtherThread, in_thread, names
+from support.protocol import SteppedChild
 
 
 def test_free_lock_is_taken(lock):
@@ -112,6 +113,50 @@ def test_no_exception_is_made_only_to_be_dropped(lock_class, path, monkeypatch, 
         assert len(made) == 1, "this is how one would be seen"
         assert in_thread(lock_class(path).try_acquire, timeout) is False
     assert len(made) == 1
+
+
+TRY = """
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+    lock.try_acquire()  # what is done once
+    lock.is_locked() and lock.i_am_locking() and lock.release()
+    be_stopped()
+    say("begin")
+    try:
+        answer = getattr(lock, sys.argv[3])(timeout=0)
+    except lockfile.AlreadyLocked:
+        answer = False
+    say(bool(answer))
+    """
+
+
+def calls_of(lock_class, path, method):
+    """The system calls of one try: their kinds."""
+    kinds = ("open", "flock", "link", "unlink", "stat", "fcntl", "mkdir", "rename", "list", "say")
+    with SteppedChild(TRY, lock_class.__name__, path, method, kinds=kinds) as child:
+        child.run_to("say")
+        calls = []
+        while (call := child.next_call()).kind != "say":
+            calls.append(call.kind)
+        child.go_on()
+        child.finish()
+    return calls
+
+
+def test_it_costs_what_acquire_costs(lock_class, path):
+    told = calls_of(lock_class, path, "acquire")
+    assert told
+    assert calls_of(lock_class, path, "try_acquire") == told
+
+
+def test_who_tries_does_not_look_for_the_owner(file_lock_class, path):
+    """Which is to list a directory of any size, unless the lock file says it itself."""
+    with file_lock_class(path):
+        told = calls_of(file_lock_class, path, "acquire")
+        tried = calls_of(file_lock_class, path, "try_acquire")
+    assert len(tried) <= len(told)
+    if file_lock_class is LinkFileLock:
+        assert "list" in told
+        assert "list" not in tried
 
 
 # Subclasses
