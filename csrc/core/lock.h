@@ -1,9 +1,9 @@
 /* What a lock does, whatever it is made of.
  *
  * A lock protects a path, which need not exist, by a lock file, abspath(path) + ".lock" unless
- * another is named, or by what a mechanism has in its place. The file system, or the database, grants it: whoever
- * makes the lock file owns. The kernel says whether its owner lives (proof.h), and waiters are told
- * of changes (wait.h).
+ * another is named, or by what a mechanism has in its place. The file system, or the database,
+ * grants it: whoever makes the lock file owns. The kernel says whether its owner lives (proof.h),
+ * and waiters are told of changes (wait.h).
  *
  * Calling sequence, for every method of a lock:
  *
