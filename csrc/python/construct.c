@@ -72,19 +72,42 @@ names_file(const char *path)
     return strcmp(name, "") != 0 && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
-/* Releasing and breaking remove the lock file: it must not be what is protected. False with an
+/* As the file system sees it: without symbolic links in its directory, if that is there. */
+static void
+spell(const char *path, char spelt[OS_PATH_SIZE])
+{
+    char directory[OS_PATH_SIZE], resolved[OS_PATH_SIZE];
+    const char *name = os_last_name(path);
+    PyOS_snprintf(directory, sizeof directory, "%.*s", (int)(name - path), path);
+    if (os_resolve(directory, resolved) == 0) {
+        bool is_root = *os_last_name(resolved) == '\0';
+        PyOS_snprintf(spelt, OS_PATH_SIZE, "%s%s%s", resolved, is_root ? "" : "/", name);
+    } else {
+        PyOS_snprintf(spelt, OS_PATH_SIZE, "%s", path + (strncmp(path, "//", 2) == 0));
+    }
+}
+
+/* Is what is protected neither the lock file, nor in it? That is removed again. False with an
  * exception. */
 static bool
 is_another(const State *state, const char *lock_file, PyObject *path)
 {
+    char file[OS_PATH_SIZE], protected[OS_PATH_SIZE];
     PyObject *absolute = make_absolute(state, path);
-    bool another = absolute != NULL && strcmp(PyBytes_AsString(absolute), lock_file) != 0;
-    if (absolute != NULL && !another) {
-        PyErr_SetString(PyExc_ValueError, "lock_file must be another file than path, since the "
-                                          "lock file is removed again");
+    if (absolute == NULL) {
+        return false;
     }
-    Py_XDECREF(absolute);
-    return another;
+    spell(lock_file, file);
+    spell(PyBytes_AsString(absolute), protected);
+    Py_DECREF(absolute);
+    size_t length = strlen(file);
+    char behind = strncmp(protected, file, length) == 0 ? protected[length] : 'x';
+    if (behind == '\0' || behind == '/') {
+        PyErr_SetString(PyExc_ValueError, "lock_file must be another file than path, and none that "
+                                          "path is in, since the lock file is removed again");
+        return false;
+    }
+    return true;
 }
 
 /* The name is the lock file's own: nothing is added to it. */
@@ -298,15 +321,21 @@ base_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
-/* A lock of a class with a store has one, and no other lock has. */
+/* As a constructor would have it: a lock in a database has one, and no other lock has. False with
+ * an exception. */
 static bool
 is_fit(PyObject *self, const struct settings *settings)
 {
     const struct lock_class *class = class_of(self);
     bool has_store = class != NULL && class->store != NULL;
     const char *store = PyBytes_AsString(settings->store);
-    return os_is_absolute(PyBytes_AsString(settings->lock_file)) &&
-           (has_store ? os_is_absolute(store) : store[0] == '\0');
+    const char *lock_file = PyBytes_AsString(settings->lock_file);
+    if (!os_is_absolute(lock_file) || !names_file(lock_file) ||
+        !(has_store ? os_is_absolute(store) : store[0] == '\0')) {
+        PyErr_SetString(PyExc_ValueError, "the files of a lock are absolute");
+        return false;
+    }
+    return class == NULL || has_store || is_another(state_of(self), lock_file, settings->path);
 }
 
 /* An object of a lock class on which no constructor was called. */
@@ -346,8 +375,6 @@ remake(PyObject *module, PyObject *args)
     PyObject *self = new_object(module, (PyTypeObject *)type, arguments, keywords);
     if (self != NULL && is_fit(self, &settings)) {
         result = initialise(self, &settings);
-    } else if (self != NULL) {
-        PyErr_SetString(PyExc_ValueError, "the files of a lock are absolute");
     }
     Py_DECREF(settings.path);
     Py_DECREF(settings.lock_file);

@@ -283,6 +283,52 @@ def test_path_itself_is_no_lock_file(file_lock_class, path, spell):
     LockBase(given, lock_file=lock_file)  # whose scheme may well use it
 
 
+def test_path_itself_by_another_name_is_no_lock_file(file_lock_class, tmp_path):
+    """Nor is a directory that it is in: a lock file is removed with all that looks like its own."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    path, linked = str(tmp_path / "real" / "README"), str(tmp_path / "link" / "README")
+    pairs = [(path, f"/{path}"), (f"/{path}", path), (path, linked), (linked, path)]
+    for given, lock_file in [*pairs, (path, tmp_path / "real")]:
+        with pytest.raises(ValueError, match="lock_file must be another file than path"):
+            file_lock_class(given, lock_file=lock_file)
+    file_lock_class(path, lock_file=f"{path}.lock")
+    file_lock_class(path, lock_file=tmp_path / "real" / "READ")
+
+
+NAMED_LIKE_ITS_OWNER = """
+    lock_class, path, elsewhere = getattr(lockfile, sys.argv[1]), sys.argv[2], sys.argv[3]
+    name = os.path.join(elsewhere, os.path.basename(lock_class(path).unique_name))
+    lock = lock_class(path, lock_file=name)
+    lock.acquire()
+    say(name)
+    hear()
+    """
+
+
+def test_lock_file_that_is_called_like_its_owner_is_recovered(file_lock_class, path, elsewhere):
+    """It is not the unique file as well: nobody could tell whose it is."""
+    with Child(NAMED_LIKE_ITS_OWNER, file_lock_class.__name__, path, elsewhere) as child:
+        lock = file_lock_class(path, lock_file=child.hear())
+        with pytest.raises(AlreadyLocked):
+            lock.acquire(timeout=0)
+        child.process.kill()
+        child.process.wait()
+        with lock:
+            assert lock.i_am_locking()
+    assert names(elsewhere) == []
+
+
+def test_pickle_that_says_otherwise_is_refused(file_lock_class, path):
+    remake, (kind, arguments, given, threaded, timeout, lock_file, store), _ = file_lock_class(
+        path
+    ).__reduce__()
+    for wrong in (path, "/", "x/", os.path.join(os.path.dirname(path), "..")):
+        with pytest.raises(ValueError):
+            remake(kind, arguments, given, threaded, timeout, wrong, store)
+    assert remake(kind, arguments, given, threaded, timeout, lock_file, store).path == path
+
+
 def test_initialising_again_in_vain_changes_nothing(lock_class, path, lock_file):
     lock = lock_class(path, lock_file=lock_file)
     with pytest.raises(ValueError):

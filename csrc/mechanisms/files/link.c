@@ -107,7 +107,7 @@ make_claim(struct attempt *attempt, struct files_claim *claim)
 {
     struct claim *base = &claim->claim;
     struct unique_want want = {&place_of(attempt)->directory, attempt->lock->host, attempt->owner,
-                               attempt->ground};
+                               attempt->ground, attempt->lock->file};
     int error = unique_make(want, &unique_file, &base->beacon, base->unique_name);
     if (error != 0) {
         end_linking(attempt);

@@ -102,7 +102,7 @@ rename_aside(const struct os_file *directory, const char *file, const char *owne
              char aside[NAME_SIZE])
 {
     char host[OS_HOST_SIZE] = "";
-    struct unique_want want = {directory, host, owner_calling(false), {.local = false}};
+    struct unique_want want = {directory, host, owner_calling(false), {.local = false}, file};
     int error = EEXIST;
     if (owner != NULL) {
         memcpy(aside, owner, strlen(owner) + 1);
@@ -263,7 +263,7 @@ static int
 move_aside(const struct os_file *directory, const char *file, char aside[NAME_SIZE])
 {
     char host[OS_HOST_SIZE];
-    struct unique_want want = {directory, host, owner_calling(false), {.local = false}};
+    struct unique_want want = {directory, host, owner_calling(false), {.local = false}, file};
     int error = proof_find_ground(directory, &want.ground);
     if (error != 0) {
         return error;

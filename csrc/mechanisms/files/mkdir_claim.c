@@ -55,7 +55,8 @@ static const struct unique_kind unique_directory = {.make = make_directory, .lig
 static struct unique_want
 want_in(struct attempt *attempt, const struct os_file *directory)
 {
-    return (struct unique_want){directory, attempt->lock->host, attempt->owner, attempt->ground};
+    return (struct unique_want){directory, attempt->lock->host, attempt->owner, attempt->ground,
+                                attempt->lock->file};
 }
 
 static int

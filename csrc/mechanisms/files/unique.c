@@ -5,6 +5,7 @@
 #include "mechanisms/files/sweep.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* .N: small numbers first, then random ones, which nobody can have taken in advance. */
 #define SMALL_NUMBERS 3
@@ -89,7 +90,7 @@ unique_try_name(const struct unique_want *want, unsigned attempt, char name[NAME
     struct os_inode inode = want->directory->inode;
     struct identity place = {.place = {inode.device, inode.number}};
     proof_write_name(name, want->host, want->owner, want->ground, suffix_number(attempt));
-    return !table_names(place, name);
+    return strcmp(name, want->file) != 0 && !table_names(place, name);
 }
 
 static bool

@@ -14,6 +14,7 @@ struct unique_want {
     const char *host;
     struct owner owner;
     struct ground ground;
+    const char *file; /* the lock file's name, which is no unique one, whatever it looks like */
 };
 
 /* The name for an attempt, counted from 0. False: another lock of ours has it. */
