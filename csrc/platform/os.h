@@ -53,12 +53,6 @@ os_same(struct os_inode one, struct os_inode other)
     return one.device == other.device && one.number == other.number;
 }
 
-static inline bool
-os_is_identical(struct os_identity one, struct os_identity other)
-{
-    return os_same(one.inode, other.inode) && one.born == other.born;
-}
-
 enum os_kind { OS_REGULAR, OS_DIRECTORY, OS_LINK, OS_OTHER };
 
 struct os_status {
