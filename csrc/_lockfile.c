@@ -12,6 +12,7 @@
 #include "python/lock_type.h"
 #include "python/owner_type.h"
 #include "python/state.h"
+#include "python/steps.h"
 
 #include <errno.h>
 
@@ -107,7 +108,8 @@ static bool
 add_types(PyObject *module, State *state)
 {
     bool added = PyModule_AddType(module, state->Owner) == 0 &&
-                 add_type(module, &state->LockBase, &base_spec, NULL);
+                 add_type(module, &state->LockBase, &base_spec, NULL) &&
+                 add_type(module, &state->Steps, &steps_spec, NULL);
     for (int i = 0; added && i < CLASS_COUNT; i++) {
         PyType_Spec spec = {
             .name = lock_classes[i].name,
@@ -177,7 +179,7 @@ module_exec(PyObject *module)
     state->remake = PyObject_GetAttrString(module, "_remake");
     state->Owner = owner_type_new();
     if (state->abspath == NULL || state->timeout == NULL || state->acquire == NULL ||
-        state->remake == NULL || state->Owner == NULL ||
+        state->remake == NULL || state->Owner == NULL || !caller_finder_begin(&state->finder) ||
         !errors_add(module, &state->errors, state->Owner) || !add_types(module, state) ||
         !make_resources(state)) {
         return -1;

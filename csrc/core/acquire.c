@@ -5,6 +5,8 @@
 #include "core/own.h"
 #include "core/vain.h"
 
+#include <errno.h>
+
 /* Rounds without sleep before a lock that comes and goes counts as held. */
 #define ROUNDS 100
 
@@ -120,6 +122,20 @@ sleep_on(struct attempt *attempt)
     return LOCK_WAITING;
 }
 
+/* Would a wait stop the very one that is to release the lock? */
+static bool
+stops_owner(struct attempt *attempt)
+{
+    struct report *report = &attempt->report;
+    if (!attempt->stops_thread || !report->holder.beside || !wait_is_wanted(&attempt->wait)) {
+        return false;
+    }
+    report->error = EDEADLK;
+    report->doing = "wait";
+    report->reason = "that thread is this one, which a wait would stop: await it, by async with";
+    return true;
+}
+
 /* Time is up. */
 static enum outcome
 give_up(struct attempt *attempt)
@@ -156,6 +172,9 @@ static enum outcome
 go_on_acquiring(struct attempt *attempt)
 {
     enum outcome outcome = acquire_rounds(attempt);
+    if (outcome == LOCK_HELD && stops_owner(attempt)) {
+        outcome = LOCK_FAILED;
+    }
     if (outcome == LOCK_HELD) {
         outcome = sleep_on(attempt);
     }

@@ -56,6 +56,7 @@ enum life { LIFE_UNKNOWN, LIFE_ALIVE, LIFE_DEAD };
 struct holder {
     bool known;  /* whether a name of our form says who it is */
     bool thread; /* whether it is another thread of this process */
+    bool beside; /* whether it shares the calling thread */
     struct name name;
     enum life life;
 };
@@ -93,9 +94,10 @@ struct attempt {
     struct owner owner;
     struct waiter wait;
     struct report report;
-    bool claiming;  /* it is acquire(): it waits for the lock, or not at all */
-    bool leaving;   /* it is release(), for the end of a with block */
-    bool incurious; /* it does not want to know who holds the lock that it does not get */
+    bool claiming;     /* it is acquire(): it waits for the lock, or not at all */
+    bool leaving;      /* it is release(), for the end of a with block */
+    bool incurious;    /* it does not want to know who holds the lock that it does not get */
+    bool stops_thread; /* a wait stops all who share the thread, an owner among them */
 
     /* From one step to the next. */
     enum stage stage;

@@ -24,6 +24,7 @@ judge_sibling(struct attempt *attempt, struct owner owner)
     struct holder *holder = &attempt->report.holder;
     holder->known = true;
     holder->thread = owner.thread != 0;
+    holder->beside = owner.thread != 0 && owner.thread == os_thread();
     holder->name = (struct name){.thread = owner.thread, .process = os_process()};
     memcpy(holder->name.host, attempt->lock->host, OS_HOST_SIZE);
     return judge_held(attempt, LIFE_ALIVE, NULL);

@@ -95,6 +95,7 @@ uint64_t os_generation(void); /* differs in a forked child, even if its number d
 bool os_has_forked(uint64_t *generation);
 uint64_t os_user(void);                 /* the effective one */
 uint64_t os_thread(void);               /* what threading.get_ident() says; reused by the system */
+uint64_t os_new_token(void);            /* a number that is never used again in this process */
 uint64_t os_thread_token(void);         /* the same thread's, never reused in this process */
 extern const uint64_t os_lowest_thread; /* that os_thread() may say */
 void os_host_name(char host[OS_HOST_SIZE]); /* fit for a file's name */

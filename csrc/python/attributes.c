@@ -100,6 +100,45 @@ set_timeout(PyObject *self, PyObject *value, void *closure)
                                                                   : -1;
 }
 
+/* ---- Timeouts of calls ---- */
+
+bool
+timeout_settle(PyObject *self, struct timeout *timeout)
+{
+    PyObject *argument = timeout->argument;
+    timeout->given = true;
+    timeout->seconds = 0;
+    if (argument != NULL && !read_timeout(argument, &timeout->given, &timeout->seconds)) {
+        return false;
+    }
+    /* To who knows threading.Lock, True says to wait, and False not to. */
+    if (timeout->given && argument != Py_True) {
+        return true;
+    }
+    /* Whatever the object says that it is: a subclass may have an attribute of its own. */
+    PyObject *own = PyObject_GetAttr(self, state_of(self)->timeout);
+    bool settled = own != NULL && read_timeout(own, &timeout->given, &timeout->seconds);
+    Py_XDECREF(own);
+    return settled;
+}
+
+/* 0: now. Rounded up, since a wait must not end early. */
+static int64_t
+deadline_in(double seconds)
+{
+    if (seconds <= 0) {
+        return 0;
+    }
+    double nanoseconds = ceil(seconds * 1e9);
+    return nanoseconds >= 9.2e18 - (double)os_now() ? OS_NEVER : os_now() + (int64_t)nanoseconds;
+}
+
+int64_t
+timeout_deadline(const struct timeout *timeout)
+{
+    return timeout->given ? deadline_in(timeout->seconds) : OS_NEVER;
+}
+
 /* ---- Those that tell of the lock ---- */
 
 static PyObject *

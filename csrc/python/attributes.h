@@ -21,4 +21,14 @@ PyObject *constructor_timeout(const LockObject *object);
 /* A timeout as an argument: seconds, or None. False with an exception. */
 bool read_timeout(PyObject *value, bool *given, double *seconds);
 
+/* What the caller of acquire() or try_acquire() says, and what that comes to: None and True are as
+ * the object's attribute says. False with an exception. */
+struct timeout {
+    PyObject *argument; /* NULL: none was given, and the caller does not wait */
+    bool given;         /* false: for ever */
+    double seconds;
+};
+bool timeout_settle(PyObject *self, struct timeout *timeout);
+int64_t timeout_deadline(const struct timeout *timeout);
+
 #endif

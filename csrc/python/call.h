@@ -27,12 +27,20 @@ bool call_begin(PyObject *self, struct call *call, const char *method, int64_t d
 /* The same for what such a subclass has as well. */
 bool call_begin_any(PyObject *self, struct call *call, int64_t deadline);
 
+/* What tells the owner that calls from others of this process. False with an exception. */
+bool call_find_token(PyObject *self, uint64_t *token);
+
 /* Passes the result on, or sets the exception that is more urgent than the one that is set. */
 PyObject *call_end(struct call *call, PyObject *result);
 
 /* Does what lock.h offers, again after each signal. LOCK_INTERRUPTED with an exception: a
  * signal's handler has raised. */
 enum outcome call_run(struct call *call, lock_operation *operation);
+
+/* One step of it, that is not waiting for nothing. */
+enum outcome call_step(struct call *call, lock_operation *operation);
+
+double call_seconds_until(int64_t time); /* infinity: for ever */
 
 /* lock_unique_name() and lock_descriptor(). */
 bool call_unique_name(struct call *call, char name[NAME_SIZE]);

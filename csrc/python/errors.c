@@ -154,9 +154,10 @@ describe_holder(const struct call *call)
     PyObject *text = PyUnicode_FromFormat(
         "%U%s%s%s%U%s", owner, reason != NULL ? "; " : "", reason != NULL ? reason : "",
         error != 0 ? ": " : "", why,
-        holder->thread ? "; this is another thread of this process: with threaded=False the "
-                         "process would be the owner"
-                       : "");
+        holder->beside   ? "; this is another task of this thread"
+        : holder->thread ? "; this is another thread of this process: with threaded=False the "
+                           "process would be the owner"
+                         : "");
     Py_DECREF(owner);
     Py_DECREF(why);
     return text;
@@ -351,8 +352,10 @@ raise_not_acquired(const struct errors *errors, const struct call *call, enum ou
 {
     struct raising raising = {errors, errors->LockFailed, call, NULL, timeout};
     if (outcome == LOCK_FAILED) {
+        bool is_held = call->attempt.report.holder.known;
+        raising.holder = is_held ? &call->attempt.report.holder : NULL;
         return raise_detailed(&raising, "failed to create %U: %U", call->attempt.lock->lock_file,
-                              describe_failure(call));
+                              is_held ? describe_holder(call) : describe_failure(call));
     }
     bool waited = wait_is_wanted(&call->attempt.wait);
     raising.type = waited ? errors->LockTimeout : errors->AlreadyLocked;

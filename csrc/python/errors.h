@@ -18,6 +18,7 @@
 struct call {
     struct attempt attempt;
     struct python_call python;
+    bool lets_others_run; /* while it waits: the caller is a greenlet */
 };
 
 struct errors {

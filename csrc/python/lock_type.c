@@ -4,11 +4,10 @@
 #include "python/call.h"
 #include "python/construct.h"
 #include "python/owner_type.h"
+#include "python/steps.h"
 #include "python/with.h"
 
 #include <structmember.h>
-
-#include <math.h>
 
 static const struct errors *
 errors_of(PyObject *self)
@@ -18,49 +17,11 @@ errors_of(PyObject *self)
 
 /* ---- Arguments ---- */
 
-/* What the caller of acquire() or try_acquire() says, and what that comes to. */
-struct timeout {
-    PyObject *argument; /* NULL: none was given, and the caller does not wait */
-    bool given;         /* false: for ever */
-    double seconds;
-};
-
 static bool
 parse_timeout(PyObject *args, PyObject *kwargs, const char *format, struct timeout *timeout)
 {
     static char *names[] = {"timeout", NULL};
     return PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &timeout->argument);
-}
-
-static bool
-settle_timeout(PyObject *self, struct timeout *timeout)
-{
-    PyObject *argument = timeout->argument;
-    timeout->given = true;
-    timeout->seconds = 0;
-    if (argument != NULL && !read_timeout(argument, &timeout->given, &timeout->seconds)) {
-        return false;
-    }
-    /* To who knows threading.Lock, True says to wait, and False not to. */
-    if (timeout->given && argument != Py_True) {
-        return true;
-    }
-    /* Whatever the object says that it is: a subclass may have an attribute of its own. */
-    PyObject *own = PyObject_GetAttr(self, state_of(self)->timeout);
-    bool settled = own != NULL && read_timeout(own, &timeout->given, &timeout->seconds);
-    Py_XDECREF(own);
-    return settled;
-}
-
-/* 0: now. Rounded up, since a wait must not end early. */
-static int64_t
-deadline_in(double seconds)
-{
-    if (seconds <= 0) {
-        return 0;
-    }
-    double nanoseconds = ceil(seconds * 1e9);
-    return nanoseconds >= 9.2e18 - (double)os_now() ? OS_NEVER : os_now() + (int64_t)nanoseconds;
 }
 
 /* ---- The object's end ---- */
@@ -108,9 +69,8 @@ static PyObject *
 acquire(PyObject *self, struct timeout *timeout, bool tries)
 {
     struct call call;
-    if (!settle_timeout(self, timeout) ||
-        !call_begin(self, &call, "acquire",
-                    timeout->given ? deadline_in(timeout->seconds) : OS_NEVER)) {
+    if (!timeout_settle(self, timeout) ||
+        !call_begin(self, &call, "acquire", timeout_deadline(timeout))) {
         return NULL;
     }
     call.attempt.incurious = tries;
@@ -408,7 +368,75 @@ PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\n"
 PyDoc_STRVAR(exit_doc, "__exit__($self, /, *exception)\n--\n\n"
                        "release(), unless an outer with block of the same owner still runs.");
 
+/* What coroutines do is written in Python, and imported when it is used first. Passes on the object
+ * and the arguments. */
+static PyObject *
+call_waiting(PyObject *self, const char *name, PyObject *args, PyObject *kwargs)
+{
+    State *state = state_of(self);
+    if (state->waiting == NULL) {
+        state->waiting = PyImport_ImportModule("lockfile._waiting");
+    }
+    PyObject *function =
+        state->waiting != NULL ? PyObject_GetAttrString(state->waiting, name) : NULL;
+    Py_ssize_t count = PyTuple_Size(args);
+    PyObject *all = function != NULL ? PyTuple_New(count + 1) : NULL;
+    if (all != NULL) {
+        PyTuple_SetItem(all, 0, Py_NewRef(self));
+        for (Py_ssize_t i = 0; i < count; i++) {
+            PyTuple_SetItem(all, i + 1, Py_NewRef(PyTuple_GetItem(args, i)));
+        }
+    }
+    PyObject *coroutine = all != NULL ? PyObject_Call(function, all, kwargs) : NULL;
+    Py_XDECREF(function);
+    Py_XDECREF(all);
+    return coroutine;
+}
+
+PyDoc_STRVAR(acquire_async_doc,
+             "acquire_async($self, /, timeout=None)\n--\n\n"
+             "Await it: acquire(), letting other tasks run while it waits.\n"
+             "\n"
+             "The argument, what it returns and what it raises are those of acquire().\n"
+             "The owner is the task that awaits. Cancelled, it leaves nothing behind.");
+
+static PyObject *
+base_acquire_async(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return call_waiting(self, "acquire", args, kwargs);
+}
+
+PyDoc_STRVAR(aenter_doc, "__aenter__($self, /)\n--\n\n"
+                         "acquire_async(), with the attribute timeout; the value is the lock.");
+
+static PyObject *
+base_aenter(PyObject *self, PyObject *args)
+{
+    return call_waiting(self, "enter", args, NULL);
+}
+
+PyDoc_STRVAR(aexit_doc, "__aexit__($self, /, *exception)\n--\n\n"
+                        "release(), unless an outer block of the same owner still runs.");
+
+static PyObject *
+base_aexit(PyObject *self, PyObject *args)
+{
+    return call_waiting(self, "leave", args, NULL);
+}
+
+static PyObject *
+base_begin_acquire(PyObject *self, PyObject *timeout)
+{
+    return steps_begin(self, timeout);
+}
+
 static PyMethodDef base_methods[] = {
+    {"acquire_async", (PyCFunction)(void (*)(void))base_acquire_async, METH_VARARGS | METH_KEYWORDS,
+     acquire_async_doc},
+    {"__aenter__", base_aenter, METH_VARARGS, aenter_doc},
+    {"__aexit__", base_aexit, METH_VARARGS, aexit_doc},
+    {"_begin_acquire", base_begin_acquire, METH_O, PyDoc_STR("For coroutines.")},
+    {"_count_block", base_count_block, METH_NOARGS, PyDoc_STR("For coroutines.")},
     {"acquire", (PyCFunction)(void (*)(void))base_acquire, METH_VARARGS | METH_KEYWORDS,
      acquire_doc},
     {"try_acquire", (PyCFunction)(void (*)(void))base_try_acquire, METH_VARARGS | METH_KEYWORDS,

@@ -51,6 +51,7 @@ int
 state_traverse(const State *state, visitproc visit, void *arg)
 {
     int stopped = errors_traverse(&state->errors, visit, arg);
+    stopped = stopped != 0 ? stopped : caller_finder_traverse(&state->finder, visit, arg);
     if (stopped != 0) {
         return stopped;
     }
@@ -60,6 +61,8 @@ state_traverse(const State *state, visitproc visit, void *arg)
     }
     Py_VISIT(state->Owner);
     Py_VISIT(state->LockBase);
+    Py_VISIT(state->Steps);
+    Py_VISIT(state->waiting);
     Py_VISIT(state->abspath);
     Py_VISIT(state->timeout);
     Py_VISIT(state->acquire);
@@ -71,12 +74,15 @@ void
 state_clear(State *state)
 {
     errors_clear(&state->errors);
+    caller_finder_clear(&state->finder);
     for (size_t i = 0; i < state->class_count; i++) {
         Py_CLEAR(state->class_states[i].resource);
         Py_CLEAR(state->class_states[i].type);
     }
     Py_CLEAR(state->Owner);
     Py_CLEAR(state->LockBase);
+    Py_CLEAR(state->Steps);
+    Py_CLEAR(state->waiting);
     Py_CLEAR(state->abspath);
     Py_CLEAR(state->timeout);
     Py_CLEAR(state->acquire);

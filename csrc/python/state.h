@@ -7,6 +7,7 @@
 #include <Python.h>
 
 #include "core/lock.h"
+#include "python/caller.h"
 #include "python/errors.h"
 
 /* ---- Classes of locks ---- */
@@ -39,11 +40,13 @@ struct class_state {
 
 typedef struct {
     struct errors errors;
-    PyTypeObject *Owner, *LockBase;
+    struct caller_finder finder;
+    PyTypeObject *Owner, *LockBase, *Steps;
     PyObject *abspath;
     PyObject *timeout; /* the attribute's name */
     PyObject *acquire; /* the method's */
     PyObject *remake;
+    PyObject *waiting; /* the module of coroutines, once it was used */
     size_t class_count;
     const struct lock_class *classes;
     struct class_state class_states[]; /* as many */

@@ -70,20 +70,13 @@ find_nesting_locked(LockObject *object, uint64_t token)
     return link;
 }
 
-static uint64_t
-nesting_token(const LockObject *object)
-{
-    return owner_calling(object->lock == NULL || object->lock->threaded).token;
-}
-
 /* Uses fresh, or frees it. */
 static void
 nest_in_object(LockObject *object, struct nesting *fresh)
 {
     os_mutex_lock();
-    struct nesting **link = find_nesting_locked(object, nesting_token(object));
+    struct nesting **link = find_nesting_locked(object, fresh->token);
     if (*link == NULL) {
-        *fresh = (struct nesting){NULL, nesting_token(object), 0};
         *link = fresh;
         fresh = NULL;
     }
@@ -93,11 +86,11 @@ nest_in_object(LockObject *object, struct nesting *fresh)
 }
 
 static bool
-unnest_in_object(LockObject *object)
+unnest_in_object(LockObject *object, uint64_t token)
 {
     struct nesting *ended = NULL;
     os_mutex_lock();
-    struct nesting **link = find_nesting_locked(object, nesting_token(object));
+    struct nesting **link = find_nesting_locked(object, token);
     bool outermost = *link == NULL || --(*link)->depth == 0;
     if (outermost && *link != NULL) {
         ended = *link;
@@ -169,17 +162,33 @@ base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (fresh == NULL) {
         return PyErr_NoMemory();
     }
+    *fresh = (struct nesting){NULL, 0, 0};
+    if (!call_find_token(self, &fresh->token)) {
+        PyMem_Free(fresh);
+        return NULL;
+    }
     return acquire_and_enter(self, fresh) ? Py_NewRef(self) : NULL;
+}
+
+PyObject *
+base_count_block(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    enum outcome outcome = count_block(self, lock_enter);
+    return outcome == LOCK_INTERRUPTED ? NULL : PyBool_FromLong(outcome == LOCK_OWNED);
 }
 
 /* Counts one block less. OWNED: it was the outermost; INTERRUPTED with an exception. */
 static enum outcome
 leave_block(PyObject *self)
 {
-    if (has_own_scheme(self)) {
-        return unnest_in_object((LockObject *)self) ? LOCK_OWNED : LOCK_RELEASED;
+    uint64_t token;
+    if (!has_own_scheme(self)) {
+        return count_block(self, lock_leave);
     }
-    return count_block(self, lock_leave);
+    if (!call_find_token(self, &token)) {
+        return LOCK_INTERRUPTED;
+    }
+    return unnest_in_object((LockObject *)self, token) ? LOCK_OWNED : LOCK_RELEASED;
 }
 
 /* False with an exception. */

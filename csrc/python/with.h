@@ -7,6 +7,8 @@
 #include "python/state.h"
 
 PyObject *base_enter(PyObject *self, PyObject *ignored);
+/* Whether it was counted: another thread of the same owner may have left, and released. */
+PyObject *base_count_block(PyObject *self, PyObject *ignored);
 PyObject *base_exit(PyObject *self, PyObject *exception);
 
 /* For an object that goes away. */

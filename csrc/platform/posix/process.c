@@ -58,12 +58,18 @@ os_thread(void)
 }
 
 uint64_t
-os_thread_token(void)
+os_new_token(void)
 {
     static _Atomic uint64_t last;
+    return atomic_fetch_add(&last, 1) + 1;
+}
+
+uint64_t
+os_thread_token(void)
+{
     static _Thread_local uint64_t token;
     if (token == 0) {
-        token = atomic_fetch_add(&last, 1) + 1;
+        token = os_new_token();
     }
     return token;
 }
