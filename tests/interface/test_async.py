@@ -1,6 +1,7 @@
 """async with, and acquire_async()."""
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import os
@@ -9,6 +10,26 @@ import pytest
 
 import lockfile
 from support import Child
+
+LOOPS = {"asyncio": asyncio.new_event_loop}
+with contextlib.suppress(ImportError):
+    import uvloop
+
+    LOOPS["uvloop"] = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as first:
+        first.run(asyncio.sleep(0))  # it keeps some descriptors from then on
+
+
+@pytest.fixture(params=LOOPS)
+def run(request):
+    """Run a coroutine in a loop of each kind."""
+
+    def run(coroutine):
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            return runner.run(coroutine)
+
+    return run
+
 
 # Of the steps of a loop after which a task is cancelled: more than it takes.
 MOMENTS = 12
@@ -19,7 +40,7 @@ async def settle(turns=MOMENTS):
         await asyncio.sleep(0)
 
 
-def test_async_with_locks_and_unlocks(lock_class, path):
+def test_async_with_locks_and_unlocks(lock_class, path, run):
     lock = lock_class(path)
 
     async def main():
@@ -30,10 +51,10 @@ def test_async_with_locks_and_unlocks(lock_class, path):
         assert await lock.acquire_async() is lock
         lock.release()
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_one_task_is_inside_at_a_time(lock_class, path):
+def test_one_task_is_inside_at_a_time(lock_class, path, run):
     lock = lock_class(path)
     inside, most, turns = 0, 0, 0
 
@@ -49,11 +70,11 @@ def test_one_task_is_inside_at_a_time(lock_class, path):
     async def main():
         await asyncio.gather(*(work() for _ in range(8)))
 
-    asyncio.run(main())
+    run(main())
     assert (most, turns) == (1, 40)
 
 
-def test_blocks_nest_in_a_task(lock_class, path):
+def test_blocks_nest_in_a_task(lock_class, path, run):
     lock = lock_class(path)
 
     async def main():
@@ -65,10 +86,10 @@ def test_blocks_nest_in_a_task(lock_class, path):
             assert lock.i_am_locking()
         assert not lock.is_locked()
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_time_runs_out(lock_class, path):
+def test_time_runs_out(lock_class, path, run):
     lock = lock_class(path, timeout=0.01)
 
     async def hold(held):
@@ -94,20 +115,20 @@ def test_time_runs_out(lock_class, path):
             await holder
         assert not lock.is_locked()
 
-    asyncio.run(main())
+    run(main())
 
 
 @pytest.mark.parametrize("timeout", ["soon", float("nan"), 10**400])
-def test_bad_timeout_is_refused(lock_class, path, timeout):
+def test_bad_timeout_is_refused(lock_class, path, timeout, run):
     async def main():
         with pytest.raises((TypeError, ValueError)):
             await lock_class(path).acquire_async(timeout)
 
-    asyncio.run(main())
+    run(main())
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
-def test_cancelled_wait_leaves_nothing(lock_class, path, moment):
+def test_cancelled_wait_leaves_nothing(lock_class, path, moment, run):
     """Whenever it is cancelled: while others hold the lock, wait before it or behind it, or just
     when it was granted."""
     lock = lock_class(path)
@@ -136,11 +157,11 @@ def test_cancelled_wait_leaves_nothing(lock_class, path, moment):
             async with lock:
                 pass
 
-    asyncio.run(main())
+    run(main())
     assert not lock.is_locked()
 
 
-def test_loop_that_ends_leaves_nothing(lock_class, path):
+def test_loop_that_ends_leaves_nothing(lock_class, path, run):
     lock = lock_class(path)
 
     async def wait():
@@ -158,8 +179,8 @@ def test_loop_that_ends_leaves_nothing(lock_class, path):
         async with lock:
             pass
 
-    asyncio.run(main())  # which cancels what is left
-    asyncio.run(ended())
+    run(main())  # which cancels what is left
+    run(ended())
     assert not lock.is_locked()
 
 
@@ -170,7 +191,7 @@ def test_coroutine_that_is_never_awaited_does_nothing(lock_class, path):
     assert not lock_class(path).is_locked()
 
 
-def test_wait_is_dropped_with_its_coroutine(lock_class, path):
+def test_wait_is_dropped_with_its_coroutine(lock_class, path, run):
     lock = lock_class(path)
 
     async def main():
@@ -185,7 +206,7 @@ def test_wait_is_dropped_with_its_coroutine(lock_class, path):
         gc.collect()
         lock.release()
 
-    asyncio.run(main())
+    run(main())
     assert not lock.is_locked()
 
 
@@ -196,7 +217,7 @@ HOLD = """
     """
 
 
-def test_release_of_another_process_wakes_the_task(lock_class, path):
+def test_release_of_another_process_wakes_the_task(lock_class, path, run):
     async def main(child):
         task = asyncio.create_task(lock_class(path).acquire_async(timeout=600))
         await settle()
@@ -208,11 +229,11 @@ def test_release_of_another_process_wakes_the_task(lock_class, path):
 
     with Child(HOLD, lock_class.__name__, path) as child:
         assert child.hear() == "owns"
-        asyncio.run(main(child))
+        run(main(child))
         child.finish()
 
 
-def test_dead_owner_is_recovered(lock_class, path):
+def test_dead_owner_is_recovered(lock_class, path, run):
     async def main(child):
         task = asyncio.create_task(enter(lock_class(path)))
         await settle()
@@ -225,11 +246,11 @@ def test_dead_owner_is_recovered(lock_class, path):
 
     with Child(HOLD, lock_class.__name__, path) as child:
         assert child.hear() == "owns"
-        asyncio.run(main(child))
+        run(main(child))
     assert not lock_class(path).is_locked()
 
 
-def test_thousand_tasks_wait_for_one_lock(file_lock_class, path):
+def test_thousand_tasks_wait_for_one_lock(file_lock_class, path, run):
     """With no descriptor for each: only the first in line has any."""
     lock = file_lock_class(path)
     entered = 0
@@ -248,12 +269,12 @@ def test_thousand_tasks_wait_for_one_lock(file_lock_class, path):
         lock.release()
         await asyncio.gather(*tasks)
 
-    asyncio.run(main())
+    run(main())
     assert entered == 1000
     assert not lock.is_locked()
 
 
-def test_subclass_with_a_scheme_of_its_own_has_no_coroutine(path):
+def test_subclass_with_a_scheme_of_its_own_has_no_coroutine(path, run):
     class Own(lockfile.LockBase):
         def acquire(self, timeout=None):
             return self
@@ -262,10 +283,10 @@ def test_subclass_with_a_scheme_of_its_own_has_no_coroutine(path):
         with pytest.raises(NotImplementedError, match="acquire_async"):
             await Own(path).acquire_async()
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_thread_waits_for_a_task_and_a_task_for_a_thread(lock_class, path):
+def test_thread_waits_for_a_task_and_a_task_for_a_thread(lock_class, path, run):
     lock = lock_class(path)
 
     def blocking():
@@ -280,5 +301,5 @@ def test_thread_waits_for_a_task_and_a_task_for_a_thread(lock_class, path):
         async with lock:
             assert lock.i_am_locking()
 
-    asyncio.run(main())
+    run(main())
     assert not lock.is_locked()
