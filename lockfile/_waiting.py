@@ -5,28 +5,25 @@ only wait for their turn, so that thousands of them cost no more than one.
 """
 
 import asyncio
-from collections import deque
-from types import TracebackType
-from weakref import WeakKeyDictionary
+from collections import OrderedDict
 
 from lockfile._lockfile import LockBase, Steps
 
 # Timers of loops do not reach further; who waits for longer looks again by then.
 LONGEST = 24 * 60 * 60.0
 
-Line = deque[asyncio.Future[None]]
-_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Line]] = WeakKeyDictionary()
+# Timers of loops are no finer. What is shorter passes while the others run.
+SHORTEST = 0.001
 
 
 def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
+    if not future.done() and not future.get_loop().is_closed():
         future.set_result(None)
 
 
-async def _sleep(
-    loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], descriptor: int, seconds: float
-) -> None:
+async def _sleep(future: asyncio.Future[None], descriptor: int, seconds: float) -> None:
     """Until the future is done, the descriptor is readable, or for so long."""
+    loop = future.get_loop()
     timer = loop.call_later(min(seconds, LONGEST), _wake, future)
     if descriptor >= 0:
         loop.add_reader(descriptor, _wake, future)
@@ -38,59 +35,107 @@ async def _sleep(
             loop.remove_reader(descriptor)
 
 
-async def _wait_in_line(
-    loop: asyncio.AbstractEventLoop, line: Line, steps: Steps, seconds: float | None
-) -> None:
-    """Until it is the first one, and then until the lock is owned; seconds: to wait at first."""
-    turn = loop.create_future()
-    line.append(turn)
-    try:
-        if line[0] is not turn:
-            await _sleep(loop, turn, -1, steps.remaining())
-            seconds = steps.step()
-        while seconds is not None:
-            await _sleep(loop, loop.create_future(), steps.fileno(), seconds)
-            seconds = steps.step()
-    finally:
-        line.remove(turn)
-        if line:
-            _wake(line[0])
+class Turn:
+    """One that waits in line."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, steps: Steps) -> None:
+        self.loop = loop
+        self.steps = steps
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def wake(self) -> None:
+        _wake(self.future)
+
+    async def sleep(self, descriptor: int, seconds: float) -> None:
+        self.future = self.loop.create_future()
+        await _sleep(self.future, descriptor, seconds)
 
 
-async def acquire(lock: LockBase, timeout: float | None = None) -> LockBase:
-    """acquire(), letting other tasks run while it waits."""
-    steps = lock._begin_acquire(timeout)
-    try:
-        loop = asyncio.get_running_loop()
-        lines = _lines.setdefault(loop, {})
-        key = f"{lock.lock_file}\0{getattr(lock, 'database', '')}"
-        seconds = 0.0 if key in lines else steps.step()
-        if seconds is None:
-            return lock
-        line = lines.setdefault(key, deque())
+class Line:
+    """Those in a loop who wait for one lock, by their owners, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.turns: OrderedDict[int, list[Turn]] = OrderedDict()
+
+    @property
+    def first(self) -> Turn:
+        return next(iter(self.turns.values()))[0]
+
+    async def wait(self, turn: Turn, seconds: float) -> None:
+        """Until it owns the lock."""
+        owner = turn.steps._owner
+        mine = self.turns.setdefault(owner, [])
+        mine.append(turn)
         try:
-            await _wait_in_line(loop, line, steps, seconds)
+            again: float | None = seconds
+            while again is not None:
+                if self.first is turn:
+                    await turn.sleep(turn.steps.fileno(), again)
+                else:
+                    await turn.sleep(-1, turn.steps.remaining())
+                again = turn.steps.step()
+            for other in mine:
+                other.wake()  # its owner owns
         finally:
-            if not line:
-                del lines[key]
-        return lock
+            mine.remove(turn)
+            if not mine:
+                del self.turns[owner]
+            if self.turns:
+                self.first.wake()
+
+
+# The lines of each loop: by the lock.
+Lines = dict[tuple[bytes, bytes], Line]
+lines: dict[asyncio.AbstractEventLoop, Lines] = {}
+
+
+def _lines_of(loop: asyncio.AbstractEventLoop) -> Lines:
+    if loop not in lines:
+        for closed in [other for other in lines if other.is_closed()]:
+            del lines[closed]
+    return lines.setdefault(loop, {})
+
+
+async def _wait_in_line(steps: Steps, key: tuple[bytes, bytes], seconds: float | None) -> None:
+    loop = asyncio.get_running_loop()
+    all_lines = _lines_of(loop)
+    line = all_lines.get(key)
+    try:
+        if seconds is None:
+            seconds = steps.step() if line is None else steps._join(line.first.steps)
+        if seconds is not None:
+            line = all_lines.setdefault(key, Line())
+            await line.wait(Turn(loop, steps), seconds)
     finally:
+        if line is not None and not line.turns and all_lines.get(key) is line:
+            del all_lines[key]
+        if not all_lines:
+            lines.pop(loop, None)
+
+
+async def wait(steps: Steps, seconds: float | None) -> LockBase | None:
+    """What the steps come to. seconds: to wait at first; None: they have not begun."""
+    try:
+        key = steps._key
+        if key is not None:
+            await _wait_in_line(steps, key, seconds)
+        while seconds is not None and key is None:
+            await _sleep(asyncio.get_running_loop().create_future(), steps.fileno(), seconds)
+            seconds = steps.step()
+        return steps.value
+    except BaseException:
         steps.end()
+        raise
+
+
+async def finish(steps: Steps) -> LockBase | None:
+    """A coroutine, for who needs one."""
+    return await steps
 
 
 async def enter(lock: LockBase) -> LockBase:
-    """The beginning of an async with block."""
-    await acquire(lock)
-    while not lock._count_block():
-        await acquire(lock)  # another thread of the same owner has released it meanwhile
+    """The beginning of an async with block, by an acquire_async() of a subclass's own."""
+    await lock.acquire_async()
+    while not lock._begin_block():
+        await lock.acquire_async()  # another thread of the same owner has released it meanwhile
     return lock
-
-
-async def leave(
-    lock: LockBase,
-    kind: type[BaseException] | None,
-    value: BaseException | None,
-    traceback: TracebackType | None,
-) -> None:
-    """Its end."""
-    lock.__exit__(kind, value, traceback)

@@ -67,6 +67,7 @@ claim(struct attempt *attempt)
 {
     enum outcome outcome = attempt->lock->mechanism->claim(attempt);
     attempt->stage = STAGE_CLAIM;
+    attempt->granted = outcome == LOCK_OWNED;
     if (outcome == LOCK_WAITING) {
         attempt->reached = false;
     }
@@ -132,7 +133,8 @@ stops_owner(struct attempt *attempt)
     }
     report->error = EDEADLK;
     report->doing = "wait";
-    report->reason = "that thread is this one, which a wait would stop: await it, by async with";
+    report->reason = "a wait would stop its owner, which runs in this thread, too: await the lock, "
+                     "by async with or acquire_async()";
     return true;
 }
 
@@ -188,6 +190,29 @@ go_on_acquiring(struct attempt *attempt)
         vain_forget(attempt);
     }
     return outcome;
+}
+
+/* What the one ahead waits for just now, if it is known. */
+static struct identity
+met_by(const struct attempt *ahead)
+{
+    bool is_there = ahead->has_met && identity_is_alike(ahead->met, ahead->found);
+    return is_there ? ahead->met : (struct identity){.born = 0};
+}
+
+enum outcome
+lock_join(struct attempt *attempt, const struct attempt *ahead)
+{
+    attempt_begin_step(attempt);
+    attempt->claiming = true;
+    attempt->has_met = wait_is_wanted(&attempt->wait);
+    attempt->met = met_by(ahead);
+    enum outcome outcome = own_look_up(attempt);
+    if (outcome == LOCK_FREE || outcome == LOCK_HELD) {
+        attempt->stage = STAGE_CLAIM;
+        outcome = LOCK_WAITING;
+    }
+    return attempt_end_step(attempt, outcome);
 }
 
 enum outcome

@@ -11,7 +11,7 @@
 
 struct lock *
 lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file,
-         const char *store, bool threaded)
+         const char *store, enum ownership ownership)
 {
     size_t path_size = strlen(path) + 1;
     size_t file_size = strlen(lock_file) + 1;
@@ -21,7 +21,8 @@ lock_new(const struct mechanism *mechanism, const char *path, const char *lock_f
         return NULL;
     }
     lock->mechanism = mechanism;
-    lock->threaded = threaded;
+    lock->ownership = ownership;
+    lock->token = ownership == OWNED_BY_OBJECT ? os_new_token() : 0;
     lock->references = 1;
     os_host_name(lock->host);
     memcpy(lock->lock_file, lock_file, file_size);
@@ -33,6 +34,21 @@ lock_new(const struct mechanism *mechanism, const char *path, const char *lock_f
     lock->store = lock->path + path_size;
     memcpy(lock->store, store, store_size);
     return lock;
+}
+
+struct owner
+owner_of(const struct lock *lock, struct owner calling, struct owner thread)
+{
+    switch (lock->ownership) {
+    case OWNED_BY_THREAD:
+        return (struct owner){calling.caller, thread.token, thread.thread, OWNER_THREAD};
+    case OWNED_BY_PROCESS:
+        return (struct owner){calling.caller, 0, 0, OWNER_PROCESS};
+    case OWNED_BY_OBJECT:
+        return (struct owner){calling.caller, lock->token, 0, OWNER_OBJECT};
+    default:
+        return calling;
+    }
 }
 
 struct lock *

@@ -21,10 +21,13 @@ enum outcome {
 
 /* ---- Lock objects ---- */
 
+enum ownership { OWNED_BY_CALLER, OWNED_BY_THREAD, OWNED_BY_PROCESS, OWNED_BY_OBJECT };
+
 /* Never changes once made, but for what was tried in vain. Shared by counting. */
 struct lock {
     const struct mechanism *mechanism; /* NULL: a subclass in Python brings its own */
-    bool threaded;
+    enum ownership ownership;
+    uint64_t token;     /* of the object, if that owns */
     struct vain *waits; /* waited for in vain (vain.h); guarded by the mutex, as is the next: */
     struct identity refused; /* a stale lock that could not be broken yet ... */
     int64_t refused_since;   /* ... since then */
@@ -39,9 +42,19 @@ struct lock {
 
 /* NULL: out of memory. lock_file is absolute. */
 struct lock *lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file,
-                      const char *store, bool threaded);
+                      const char *store, enum ownership ownership);
 struct lock *lock_share(struct lock *lock);
 void lock_drop(struct lock *lock);
+
+/* Who owns by this lock, when that one calls, in that thread. */
+struct owner owner_of(const struct lock *lock, struct owner calling, struct owner thread);
+
+/* May several callers be one owner? */
+static inline bool
+lock_is_common(const struct lock *lock)
+{
+    return lock->ownership == OWNED_BY_PROCESS || lock->ownership == OWNED_BY_OBJECT;
+}
 
 static inline struct table_name
 lock_name(const struct lock *lock)
@@ -54,9 +67,10 @@ lock_name(const struct lock *lock)
 enum life { LIFE_UNKNOWN, LIFE_ALIVE, LIFE_DEAD };
 
 struct holder {
-    bool known;  /* whether a name of our form says who it is */
-    bool thread; /* whether it is another thread of this process */
-    bool beside; /* whether it shares the calling thread */
+    bool known;   /* whether a name of our form says who it is */
+    bool sibling; /* it is of this process, as its kind says ... */
+    enum owner_kind kind;
+    bool beside; /* ... and runs in the calling thread */
     struct name name;
     enum life life;
 };
@@ -114,6 +128,7 @@ struct attempt {
     int64_t patient_since;    /* ... since when steps have; 0: they have not */
     int64_t patience_limit;   /* until when they may, in all of the call; 0: for ever */
     int64_t unanswered_since; /* since when nobody could even be asked; 0: somebody could */
+    bool granted;             /* acquire() has made the claim, which the owner had not */
     bool has_met;             /* the lock was held, and the caller would wait ... */
     struct identity met;      /* ... and this is what for, at first */
     struct claim *releasing;  /* what this call has begun to release */

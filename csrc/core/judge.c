@@ -18,13 +18,30 @@ judge_held(struct attempt *attempt, enum life life, const char *reason)
     return LOCK_HELD;
 }
 
+static bool
+shares_its_thread(struct owner owner)
+{
+    return owner.kind == OWNER_TASK || owner.kind == OWNER_GREENLET;
+}
+
+/* Does it run in the calling thread, beside the caller? The system gives a thread's number to later
+ * threads, too; so of a thread only its own tasks know. */
+static bool
+is_beside(struct owner owner, struct owner caller)
+{
+    bool is_thread = owner.token == os_thread_token() && shares_its_thread(caller);
+    return owner.thread != 0 && owner.thread == os_thread() &&
+           (shares_its_thread(owner) || is_thread);
+}
+
 static enum outcome
 judge_sibling(struct attempt *attempt, struct owner owner)
 {
     struct holder *holder = &attempt->report.holder;
     holder->known = true;
-    holder->thread = owner.thread != 0;
-    holder->beside = owner.thread != 0 && owner.thread == os_thread();
+    holder->sibling = true;
+    holder->kind = owner.kind;
+    holder->beside = is_beside(owner, attempt->owner);
     holder->name = (struct name){.thread = owner.thread, .process = os_process()};
     memcpy(holder->name.host, attempt->lock->host, OS_HOST_SIZE);
     return judge_held(attempt, LIFE_ALIVE, NULL);

@@ -36,6 +36,10 @@ lock_operation lock_release; /* RELEASED, FREE, HELD, FAILED */
 lock_operation lock_look;    /* OWNED, FREE, STALE, HELD, FAILED */
 lock_operation lock_break;   /* FREE, FAILED */
 
+/* The first step, for who lets another do the waiting, who is ahead of it in a line: OWNED, it is
+ * the owner's already; else WAITING. The next one may be lock_acquire(). */
+enum outcome lock_join(struct attempt *attempt, const struct attempt *ahead);
+
 /* Like lock_look(), and says who owns. */
 lock_operation lock_identify;
 

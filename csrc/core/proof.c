@@ -6,7 +6,8 @@ struct owner
 owner_calling(bool threaded)
 {
     uint64_t caller = os_thread_token();
-    return threaded ? (struct owner){caller, caller, os_thread()} : (struct owner){caller, 0, 0};
+    return threaded ? (struct owner){caller, caller, os_thread(), OWNER_THREAD}
+                    : (struct owner){caller, 0, 0, OWNER_PROCESS};
 }
 
 /* ---- What a file system lets us prove ---- */

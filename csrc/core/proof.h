@@ -18,11 +18,15 @@
 
 #include "core/name.h"
 
-/* Who calls, and what it owns as. Given to each call from above. */
+/* What owns. Several tasks and greenlets share a thread. */
+enum owner_kind { OWNER_PROCESS, OWNER_THREAD, OWNER_TASK, OWNER_GREENLET, OWNER_OBJECT };
+
+/* Who calls, and what it owns as. Given to each call from above. Numbers are never used again. */
 struct owner {
-    uint64_t caller; /* the thread that calls: a number that is never used again */
-    uint64_t token;  /* what owns: the caller, or 0: the whole process */
-    uint64_t thread; /* the owner as others know it; 0: the whole process */
+    uint64_t caller; /* the thread, task or greenlet that calls */
+    uint64_t token;  /* what owns: the caller, an object, or 0: the whole process */
+    uint64_t thread; /* the owner as others know it; 0: the whole process, or an object */
+    enum owner_kind kind;
 };
 
 /* The calling thread; threaded: it owns for itself, not for the whole process. */

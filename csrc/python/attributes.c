@@ -208,7 +208,7 @@ get_threaded(PyObject *self, void *Py_UNUSED(closure))
     if (lock == NULL) {
         return NULL;
     }
-    bool threaded = lock->threaded;
+    bool threaded = lock->ownership != OWNED_BY_PROCESS;
     lock_drop(lock);
     return PyBool_FromLong(threaded);
 }

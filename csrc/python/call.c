@@ -41,57 +41,62 @@ pointer_in(PyObject *capsule)
 }
 
 bool
-call_begin_any(PyObject *self, struct call *call, int64_t deadline)
+call_find_caller(PyObject *self, struct caller *caller)
 {
-    State *state = state_of(self);
     struct lock *lock = share_lock(self);
-    struct owner owner;
-    enum caller_kind kind;
-    if (lock == NULL) {
-        return false;
-    }
-    if (!caller_find(&state->finder, lock->threaded, &owner, &kind)) {
+    bool found = lock != NULL && caller_find(&state_of(self)->finder, lock, caller);
+    if (lock != NULL) {
         lock_drop(lock);
-        return false;
     }
-    PyObject *resource = state_resource(state, lock->mechanism);
+    return found;
+}
+
+/* Takes the lock over. */
+static void
+begin(PyObject *self, struct call *call, struct lock *lock, const struct caller *caller,
+      int64_t deadline)
+{
+    PyObject *resource = state_resource(state_of(self), lock->mechanism);
     call->python = (struct python_call){.resource = pointer_in(resource)};
     python_call_offer(&call->python);
-    attempt_begin(&call->attempt, lock, owner, deadline);
+    attempt_begin(&call->attempt, lock, caller->owner, deadline);
     python_call_withdraw();
-    call->attempt.stops_thread = kind == CALLER_TASK;
-    call->lets_others_run = kind == CALLER_GREENLET;
-    return true;
+    call->attempt.stops_thread = !caller->lets_others_run;
+    call->lets_others_run = caller->lets_others_run;
 }
 
 bool
-call_find_token(PyObject *self, uint64_t *token)
+call_begin_as(PyObject *self, struct call *call, const struct caller *caller, int64_t deadline)
 {
-    struct owner owner;
-    enum caller_kind kind;
-    os_mutex_lock();
-    const struct lock *lock = ((LockObject *)self)->lock;
-    bool threaded = lock == NULL || lock->threaded;
-    os_mutex_unlock();
-    if (!caller_find(&state_of(self)->finder, threaded, &owner, &kind)) {
-        return false;
+    struct lock *lock = share_lock(self);
+    if (lock != NULL) {
+        begin(self, call, lock, caller, deadline);
     }
-    *token = owner.token;
-    return true;
+    return lock != NULL;
 }
 
 bool
-call_begin(PyObject *self, struct call *call, const char *method, int64_t deadline)
+call_begin_any(PyObject *self, struct call *call, int64_t deadline)
 {
-    if (!call_begin_any(self, call, deadline)) {
-        return false;
-    }
+    struct caller caller;
+    return call_find_caller(self, &caller) && call_begin_as(self, call, &caller, deadline);
+}
+
+bool
+call_is_implemented(PyObject *self, struct call *call, const char *method)
+{
     if (call->attempt.lock->mechanism == NULL) {
         complain(PyExc_NotImplementedError, self, "%U does not implement %s()", method);
         call_end(call, NULL);
         return false;
     }
     return true;
+}
+
+bool
+call_begin(PyObject *self, struct call *call, const char *method, int64_t deadline)
+{
+    return call_begin_any(self, call, deadline) && call_is_implemented(self, call, method);
 }
 
 PyObject *
@@ -113,21 +118,46 @@ call_seconds_until(int64_t time)
     return time == OS_NEVER ? INFINITY : time > now ? (double)(time - now) / (double)OS_SECOND : 0;
 }
 
-/* What is to be waited for goes to the patched select(), which lets other greenlets run. False with
- * an exception. */
+/* By the patched poll(), where there is one: select() takes no descriptor above 1,023. */
+static PyObject *
+poll_patched(PyObject *select, int descriptor, double seconds)
+{
+    PyObject *readable = PyObject_GetAttrString(select, "POLLIN");
+    PyObject *poll = readable != NULL ? PyObject_CallMethod(select, "poll", NULL) : NULL;
+    PyObject *registered =
+        poll != NULL ? PyObject_CallMethod(poll, "register", "iO", descriptor, readable) : NULL;
+    PyObject *ready =
+        registered != NULL ? PyObject_CallMethod(poll, "poll", "d", seconds * 1000) : NULL;
+    Py_XDECREF(readable);
+    Py_XDECREF(poll);
+    Py_XDECREF(registered);
+    return ready;
+}
+
+static PyObject *
+select_patched(PyObject *select, int descriptor, double seconds)
+{
+    PyObject *readable = descriptor >= 0 ? Py_BuildValue("[i]", descriptor) : PyList_New(0);
+    PyObject *ready = readable != NULL
+                          ? PyObject_CallMethod(select, "select", "O[][]d", readable, seconds)
+                          : NULL;
+    Py_XDECREF(readable);
+    return ready;
+}
+
+/* Lets other greenlets run, until what is waited for. False with an exception. */
 static bool
-select_patched(const struct waiter *wait)
+wait_in_greenlet(const struct waiter *wait)
 {
     PyObject *select = PyImport_ImportModule("select");
     int descriptor = wait_descriptor(wait);
     double seconds = call_seconds_until(wait_until(wait));
-    PyObject *readable = descriptor >= 0 ? Py_BuildValue("[i]", descriptor) : PyList_New(0);
-    PyObject *ready = select != NULL && readable != NULL
-                          ? PyObject_CallMethod(select, "select", "O[][]d", readable,
-                                                seconds < LONGEST ? seconds : LONGEST)
-                          : NULL;
+    seconds = seconds < LONGEST ? seconds : LONGEST;
+    bool polls = descriptor >= 0 && select != NULL && PyObject_HasAttrString(select, "poll");
+    PyObject *ready = select == NULL ? NULL
+                      : polls        ? poll_patched(select, descriptor, seconds)
+                                     : select_patched(select, descriptor, seconds);
     Py_XDECREF(select);
-    Py_XDECREF(readable);
     Py_XDECREF(ready);
     return ready != NULL;
 }
@@ -144,12 +174,13 @@ call_step(struct call *call, lock_operation *operation)
     return outcome;
 }
 
+/* Only acquire() waits for others than this owner's own calls, and holds nothing meanwhile. */
 static enum outcome
 run_in_greenlet(struct call *call, lock_operation *operation)
 {
     enum outcome outcome;
     while ((outcome = call_step(call, operation)) == LOCK_WAITING &&
-           select_patched(&call->attempt.wait)) {
+           wait_in_greenlet(&call->attempt.wait)) {
     }
     python_call_leave(&call->python);
     attempt_end(&call->attempt);
@@ -163,7 +194,7 @@ call_run(struct call *call, lock_operation *operation)
     struct attempt *attempt = &call->attempt;
     enum outcome outcome;
     bool raised = false;
-    if (call->lets_others_run) {
+    if (call->lets_others_run && operation == lock_acquire) {
         return run_in_greenlet(call, operation);
     }
     do {

@@ -15,6 +15,7 @@
 #include <Python.h>
 
 #include "core/lock.h"
+#include "python/caller.h"
 #include "python/errors.h"
 
 /* The object's lock, to be dropped. NULL with an exception: __init__() was not called. */
@@ -27,8 +28,13 @@ bool call_begin(PyObject *self, struct call *call, const char *method, int64_t d
 /* The same for what such a subclass has as well. */
 bool call_begin_any(PyObject *self, struct call *call, int64_t deadline);
 
-/* What tells the owner that calls from others of this process. False with an exception. */
-bool call_find_token(PyObject *self, uint64_t *token);
+/* The same for a caller who is known; and who calls. False with an exception. */
+bool call_begin_as(PyObject *self, struct call *call, const struct caller *caller,
+                   int64_t deadline);
+bool call_find_caller(PyObject *self, struct caller *caller);
+
+/* False with an exception, and the call has ended: a subclass in Python had to bring the method. */
+bool call_is_implemented(PyObject *self, struct call *call, const char *method);
 
 /* Passes the result on, or sets the exception that is more urgent than the one that is set. */
 PyObject *call_end(struct call *call, PyObject *result);

@@ -1,42 +1,70 @@
 #include "python/caller.h"
 
+#include <stdatomic.h>
+
 /* ---- Modules, if they are loaded ---- */
 
 /* Borrowed; NULL, without an exception: it is not loaded. */
 static PyObject *
-loaded_module(PyObject *name)
+loaded_module(const struct caller_finder *finder, PyObject *name)
 {
-    PyObject *modules = PyImport_GetModuleDict();
-    PyObject *module = modules != NULL ? PyDict_GetItemWithError(modules, name) : NULL;
+    /* At the interpreter's end finalizers call, when nothing is left to look at. */
+    bool looks = finder->modules != NULL && name != NULL;
+    PyObject *module = looks ? PyDict_GetItemWithError(finder->modules, name) : NULL;
     PyErr_Clear();
     return module != Py_None ? module : NULL;
 }
 
-/* Remembers what the module has; false, without an exception: it has it not, or not yet. */
-static bool
-remember(PyObject **place, PyObject *module, const char *name)
+/* Takes found over, which may be NULL. The first that is kept stays. */
+static PyObject *
+keep(_Atomic(PyObject *) *place, PyObject *found)
 {
-    if (*place == NULL) {
-        *place = PyObject_GetAttrString(module, name);
-        PyErr_Clear();
+    PyObject *none = NULL;
+    PyErr_Clear();
+    if (found == NULL || atomic_compare_exchange_strong(place, &none, found)) {
+        return found;
     }
-    return *place != NULL;
+    Py_DECREF(found);
+    return none;
+}
+
+/* What the module has, borrowed; NULL, without an exception: it has it not, or not yet. */
+static PyObject *
+kept(_Atomic(PyObject *) *place, PyObject *module, const char *name)
+{
+    PyObject *known = *place;
+    return known != NULL ? known : keep(place, PyObject_GetAttrString(module, name));
+}
+
+/* Patched, a function of the module's is not a built-in one any more. */
+static bool
+is_patched(const struct caller_finder *finder, PyObject *name, const char *function)
+{
+    PyObject *module = loaded_module(finder, name);
+    PyObject *found = module != NULL ? PyObject_GetAttrString(module, function) : NULL;
+    bool patched = found != NULL && !PyCFunction_Check(found);
+    Py_XDECREF(found);
+    PyErr_Clear();
+    return patched;
 }
 
 bool
 caller_finder_begin(struct caller_finder *finder)
 {
+    finder->modules = Py_XNewRef(PyImport_GetModuleDict());
     finder->asyncio = PyUnicode_InternFromString("asyncio");
     finder->greenlet = PyUnicode_InternFromString("greenlet");
     finder->threading = PyUnicode_InternFromString("threading");
+    finder->select = PyUnicode_InternFromString("select");
     finder->numbers = PyDict_New();
     return finder->asyncio != NULL && finder->greenlet != NULL && finder->threading != NULL &&
-           finder->numbers != NULL;
+           finder->select != NULL && finder->numbers != NULL;
 }
 
 int
 caller_finder_traverse(const struct caller_finder *finder, visitproc visit, void *arg)
 {
+    Py_VISIT(finder->modules);
     Py_VISIT(finder->running_loop);
     Py_VISIT(finder->current_task);
     Py_VISIT(finder->current_greenlet);
@@ -44,59 +72,104 @@ caller_finder_traverse(const struct caller_finder *finder, visitproc visit, void
     return 0;
 }
 
+static void
+let_go(_Atomic(PyObject *) *place)
+{
+    Py_XDECREF(atomic_exchange(place, NULL));
+}
+
 void
 caller_finder_clear(struct caller_finder *finder)
 {
+    Py_CLEAR(finder->modules);
     Py_CLEAR(finder->asyncio);
     Py_CLEAR(finder->greenlet);
     Py_CLEAR(finder->threading);
-    Py_CLEAR(finder->running_loop);
-    Py_CLEAR(finder->current_task);
-    Py_CLEAR(finder->current_greenlet);
+    Py_CLEAR(finder->select);
+    let_go(&finder->running_loop);
+    let_go(&finder->current_task);
+    let_go(&finder->current_greenlet);
     Py_CLEAR(finder->numbers);
 }
 
-/* ---- Which one runs ---- */
+/* ---- Which greenlet runs, which task ---- */
 
 /* New references; None or NULL without an exception: none runs. */
 static PyObject *
-running_task(struct caller_finder *finder)
+running_greenlet(struct caller_finder *finder)
 {
-    PyObject *asyncio = loaded_module(finder->asyncio);
-    if (asyncio == NULL || !remember(&finder->running_loop, asyncio, "_get_running_loop") ||
-        !remember(&finder->current_task, asyncio, "current_task")) {
+    PyObject *greenlet = loaded_module(finder, finder->greenlet);
+    if (greenlet == NULL || !is_patched(finder, finder->threading, "get_ident")) {
         return NULL;
     }
-    PyObject *loop = PyObject_CallNoArgs(finder->running_loop);
-    if (loop == NULL || loop == Py_None) {
-        return loop;
-    }
-    PyObject *task = PyObject_CallFunctionObjArgs(finder->current_task, loop, NULL);
-    Py_DECREF(loop);
-    return task;
+    PyObject *current = kept(&finder->current_greenlet, greenlet, "getcurrent");
+    return current != NULL ? PyObject_CallNoArgs(current) : NULL;
 }
 
-/* Patched, threading tells greenlets apart; it is a function of Python's then. */
-static bool
-is_patched(struct caller_finder *finder)
+/* The function that tells it; before Python 3.12 that is Python code, in which a signal handler may
+ * raise, so the table that it looks into is taken. */
+static PyObject *
+find_current_task(PyObject *asyncio)
 {
-    PyObject *threading = loaded_module(finder->threading);
-    PyObject *get_ident = threading != NULL ? PyObject_GetAttrString(threading, "get_ident") : NULL;
-    bool patched = get_ident != NULL && !PyObject_TypeCheck(get_ident, &PyCFunction_Type);
-    Py_XDECREF(get_ident);
+    PyObject *function = PyObject_GetAttrString(asyncio, "current_task");
+    if (function == NULL || PyCFunction_Check(function)) {
+        return function;
+    }
     PyErr_Clear();
-    return patched;
+    PyObject *tasks = PyObject_GetAttrString(asyncio, "tasks");
+    PyObject *table = tasks != NULL ? PyObject_GetAttrString(tasks, "_current_tasks") : NULL;
+    Py_XDECREF(tasks);
+    if (table == NULL || !PyDict_Check(table)) {
+        Py_XDECREF(table);
+        return function;
+    }
+    Py_DECREF(function);
+    return table;
 }
 
 static PyObject *
-running_greenlet(struct caller_finder *finder)
+task_of(struct caller_finder *finder, PyObject *asyncio, PyObject *loop)
 {
-    PyObject *greenlet = loaded_module(finder->greenlet);
-    if (greenlet == NULL || !is_patched(finder) ||
-        !remember(&finder->current_greenlet, greenlet, "getcurrent")) {
+    PyObject *current = finder->current_task;
+    current = current != NULL ? current : keep(&finder->current_task, find_current_task(asyncio));
+    if (current == NULL) {
         return NULL;
     }
-    return PyObject_CallNoArgs(finder->current_greenlet);
+    return PyDict_Check(current) ? Py_XNewRef(PyDict_GetItemWithError(current, loop))
+                                 : PyObject_CallFunctionObjArgs(current, loop, NULL);
+}
+
+/* Where threading is patched, a loop is one greenlet's, and nobody else of its thread is a task. */
+static bool
+runs_in_this_greenlet(struct caller_finder *finder, PyObject *loop)
+{
+    PyObject *threading = loaded_module(finder, finder->threading);
+    PyObject *runs_in = PyObject_GetAttrString(loop, "_thread_id");
+    PyObject *here = runs_in != NULL && threading != NULL
+                         ? PyObject_CallMethod(threading, "get_ident", NULL)
+                         : NULL;
+    bool same = here == NULL || PyObject_RichCompareBool(here, runs_in, Py_EQ) != 0;
+    PyErr_Clear();
+    Py_XDECREF(runs_in);
+    Py_XDECREF(here);
+    return same;
+}
+
+static PyObject *
+running_task(struct caller_finder *finder, bool has_greenlets)
+{
+    PyObject *asyncio = loaded_module(finder, finder->asyncio);
+    PyObject *function =
+        asyncio != NULL ? kept(&finder->running_loop, asyncio, "_get_running_loop") : NULL;
+    PyObject *loop = function != NULL ? PyObject_CallNoArgs(function) : NULL;
+    if (loop == NULL || loop == Py_None) {
+        return loop;
+    }
+    PyObject *task = has_greenlets && !runs_in_this_greenlet(finder, loop)
+                         ? NULL
+                         : task_of(finder, asyncio, loop);
+    Py_DECREF(loop);
+    return task;
 }
 
 /* ---- Numbers ---- */
@@ -158,38 +231,43 @@ number_of(PyObject *numbers, PyObject *strand)
 
 /* ---- The owner ---- */
 
+/* Is it one, and may it be asked for its number? At the interpreter's end, only the thread may. */
 static bool
-is_one(PyObject *strand)
+is_strand(const struct caller_finder *finder, PyObject *strand)
 {
-    return strand != NULL && strand != Py_None;
+    return strand != NULL && strand != Py_None && finder->numbers != NULL;
 }
 
-/* Takes the strand over, which may be NULL or None. */
+/* False with an exception. */
 static bool
-own_by(struct caller_finder *finder, PyObject *strand, bool threaded, struct owner *owner)
+number_caller(struct caller_finder *finder, PyObject *strand, enum owner_kind kind,
+              struct owner *owner)
 {
-    if (PyErr_Occurred()) {
-        return false;
-    }
-    *owner = owner_calling(threaded);
-    if (is_one(strand)) {
+    if (is_strand(finder, strand)) {
         owner->caller = number_of(finder->numbers, strand);
-        owner->token = threaded ? owner->caller : 0;
+        owner->token = owner->caller;
+        owner->kind = kind;
     }
-    Py_XDECREF(strand);
-    return owner->caller != 0;
+    return !PyErr_Occurred();
 }
 
 bool
-caller_find(struct caller_finder *finder, bool threaded, struct owner *owner,
-            enum caller_kind *kind)
+caller_find(struct caller_finder *finder, const struct lock *lock, struct caller *caller)
 {
-    PyObject *strand = running_task(finder);
-    *kind = is_one(strand) ? CALLER_TASK : CALLER_THREAD;
-    if (*kind == CALLER_THREAD && !PyErr_Occurred()) {
-        Py_XDECREF(strand);
-        strand = running_greenlet(finder);
-        *kind = is_one(strand) ? CALLER_GREENLET : CALLER_THREAD;
+    *caller = (struct caller){.owner = owner_calling(true)};
+    struct owner thread = caller->owner;
+    PyObject *greenlet = running_greenlet(finder);
+    PyObject *task = !PyErr_Occurred() ? running_task(finder, greenlet != NULL) : NULL;
+    bool is_task = is_strand(finder, task);
+    caller->lets_others_run =
+        !is_task && is_strand(finder, greenlet) && is_patched(finder, finder->select, "select");
+    bool found =
+        !PyErr_Occurred() && number_caller(finder, is_task ? task : greenlet,
+                                           is_task ? OWNER_TASK : OWNER_GREENLET, &caller->owner);
+    Py_XDECREF(greenlet);
+    Py_XDECREF(task);
+    if (found && lock != NULL) {
+        caller->owner = owner_of(lock, caller->owner, thread);
     }
-    return own_by(finder, strand, threaded, owner);
+    return found;
 }

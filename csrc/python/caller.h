@@ -5,25 +5,27 @@
 
 #include <Python.h>
 
-#include "core/proof.h"
+#include "core/lock.h"
 
 /* Of an interpreter; begins with zeros. */
 struct caller_finder {
-    PyObject *asyncio, *greenlet, *threading; /* the modules' names */
-    PyObject *running_loop, *current_task;    /* asyncio's, once it is loaded */
-    PyObject *current_greenlet;               /* greenlet's, once it is loaded */
+    PyObject *modules;                                 /* those that are loaded */
+    PyObject *asyncio, *greenlet, *threading, *select; /* their names */
+
+    /* What is found in them once they are loaded, and then kept. */
+    _Atomic(PyObject *) running_loop, current_task, current_greenlet;
     PyObject *numbers; /* of tasks and greenlets: by their addresses, as long as they live */
 };
 bool caller_finder_begin(struct caller_finder *finder); /* false with an exception */
 int caller_finder_traverse(const struct caller_finder *finder, visitproc visit, void *arg);
 void caller_finder_clear(struct caller_finder *finder);
 
-/* A task's wait stops all others of its thread; a greenlet's need not. */
-enum caller_kind { CALLER_THREAD, CALLER_TASK, CALLER_GREENLET };
+struct caller {
+    struct owner owner;
+    bool lets_others_run; /* its waits go to the patched select(): other greenlets run meanwhile */
+};
 
-/* The owner that calls; threaded: it owns for itself, not for the whole process. False with an
- * exception. */
-bool caller_find(struct caller_finder *finder, bool threaded, struct owner *owner,
-                 enum caller_kind *kind);
+/* The owner that calls, as the lock says. lock NULL: whoever calls. False with an exception. */
+bool caller_find(struct caller_finder *finder, const struct lock *lock, struct caller *caller);
 
 #endif

@@ -1,6 +1,7 @@
 #include "python/construct.h"
 
 #include "python/attributes.h"
+#include "python/call.h"
 
 #include <string.h>
 
@@ -160,13 +161,59 @@ make_store(const struct lock_class *class, PyObject *given, PyObject *lock_file,
     return store;
 }
 
+/* ---- Who owns ---- */
+
+static const char *const ownerships[] = {
+    [OWNED_BY_CALLER] = "task",
+    [OWNED_BY_THREAD] = "thread",
+    [OWNED_BY_PROCESS] = "process",
+    [OWNED_BY_OBJECT] = "object",
+};
+#define OWNERSHIPS (sizeof ownerships / sizeof *ownerships)
+
+/* 0 with an exception, as converters do. */
+static int
+read_ownership(PyObject *owner, void *ownership)
+{
+    for (size_t i = 0; PyUnicode_Check(owner) && i < OWNERSHIPS; i++) {
+        if (PyUnicode_CompareWithASCIIString(owner, ownerships[i]) == 0) {
+            *(enum ownership *)ownership = (enum ownership)i;
+            return 1;
+        }
+    }
+    PyErr_Format(PyUnicode_Check(owner) ? PyExc_ValueError : PyExc_TypeError,
+                 "owner must be 'task', 'thread', 'process', 'object' or None, not %R", owner);
+    return 0;
+}
+
+/* What owner says outright wins. False with an exception. */
+static bool
+settle_ownership(PyObject *owner, PyObject *threaded, enum ownership *ownership)
+{
+    int truth = PyObject_IsTrue(threaded);
+    *ownership = truth > 0 ? OWNED_BY_CALLER : OWNED_BY_PROCESS;
+    return truth >= 0 && (owner == Py_None || read_ownership(owner, ownership));
+}
+
+static PyObject *
+get_ownership(PyObject *self)
+{
+    struct lock *lock = share_lock(self);
+    if (lock == NULL) {
+        return NULL;
+    }
+    PyObject *text = PyUnicode_FromString(ownerships[lock->ownership]);
+    lock_drop(lock);
+    return text;
+}
+
 /* ---- What all ways lead to ---- */
 
 /* What a lock object is made from; path, file and store as bytes. */
 struct settings {
     PyObject *path, *lock_file;
     PyObject *store; /* NULL: the class has none */
-    bool threaded;
+    enum ownership ownership;
     PyObject *timeout;
 };
 
@@ -176,7 +223,7 @@ make_lock(const struct lock_class *class, const struct settings *settings)
     struct lock *lock = lock_new(
         class != NULL ? class->mechanism : NULL, PyBytes_AsString(settings->path),
         PyBytes_AsString(settings->lock_file),
-        settings->store != NULL ? PyBytes_AsString(settings->store) : "", settings->threaded);
+        settings->store != NULL ? PyBytes_AsString(settings->store) : "", settings->ownership);
     if (lock == NULL) {
         PyErr_NoMemory();
     }
@@ -220,7 +267,7 @@ initialise(PyObject *self, const struct settings *settings)
 /* ---- The constructor ---- */
 
 struct arguments {
-    PyObject *path, *threaded, *timeout, *lock_file, *store;
+    PyObject *path, *threaded, *timeout, *lock_file, *owner, *store;
 };
 
 static int
@@ -228,10 +275,9 @@ construct(PyObject *self, const struct lock_class *class, const struct arguments
 {
     const State *state = state_of(self);
     struct settings settings = {.timeout = arguments->timeout};
-    int truth = PyObject_IsTrue(arguments->threaded);
+    bool settled = settle_ownership(arguments->owner, arguments->threaded, &settings.ownership);
     int result = -1;
-    settings.threaded = truth > 0;
-    settings.path = truth < 0 ? NULL : encode_path(arguments->path, "path");
+    settings.path = settled ? encode_path(arguments->path, "path") : NULL;
     settings.lock_file = settings.path == NULL
                              ? NULL
                              : make_lock_file(state, class, arguments->lock_file, settings.path);
@@ -252,13 +298,17 @@ base_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     const struct lock_class *class = class_of(self);
     bool has_store = class != NULL && class->store != NULL;
-    char *names[] = {
-        "path", "threaded", "timeout", "lock_file", has_store ? (char *)class->store : NULL, NULL};
-    struct arguments given = {
-        .threaded = Py_True, .timeout = Py_None, .lock_file = Py_None, .store = Py_None};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, has_store ? "O|OO$OO" : "O|OO$O", names,
+    char *names[] = {"path",      "threaded", "timeout",
+                     "lock_file", "owner",    has_store ? (char *)class->store : NULL,
+                     NULL};
+    struct arguments given = {.threaded = Py_True,
+                              .timeout = Py_None,
+                              .lock_file = Py_None,
+                              .owner = Py_None,
+                              .store = Py_None};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, has_store ? "O|OO$OOO" : "O|OO$OO", names,
                                      &given.path, &given.threaded, &given.timeout, &given.lock_file,
-                                     &given.store)) {
+                                     &given.owner, &given.store)) {
         return -1;
     }
     return construct(self, class, &given);
@@ -292,17 +342,17 @@ remake_arguments(PyObject *self)
     PyObject *path = arguments ? get_path(self, NULL) : NULL;
     PyObject *lock_file = path ? get_lock_file(self, NULL) : NULL;
     PyObject *store = lock_file ? get_store(self, NULL) : NULL;
-    PyObject *threaded = store ? get_threaded(self, NULL) : NULL;
-    PyObject *timeout = threaded ? constructor_timeout((LockObject *)self) : NULL;
+    PyObject *ownership = store ? get_ownership(self) : NULL;
+    PyObject *timeout = ownership ? constructor_timeout((LockObject *)self) : NULL;
     if (timeout != NULL) {
-        result = Py_BuildValue("(OOOOOOO)", (PyObject *)Py_TYPE(self), arguments, path, threaded,
+        result = Py_BuildValue("(OOOOOOO)", (PyObject *)Py_TYPE(self), arguments, path, ownership,
                                timeout, lock_file, store);
     }
     Py_XDECREF(arguments);
     Py_XDECREF(path);
     Py_XDECREF(lock_file);
     Py_XDECREF(store);
-    Py_XDECREF(threaded);
+    Py_XDECREF(ownership);
     Py_XDECREF(timeout);
     return result;
 }
@@ -364,14 +414,14 @@ remake(PyObject *module, PyObject *args)
 {
     struct settings settings;
     PyObject *type, *arguments, *keywords;
-    int threaded, result = -1;
-    if (!PyArg_ParseTuple(args, "O!(O!O!)O&pOO&O&:_remake", &PyType_Type, &type, &PyTuple_Type,
+    int result = -1;
+    if (!PyArg_ParseTuple(args, "O!(O!O!)O&O&OO&O&:_remake", &PyType_Type, &type, &PyTuple_Type,
                           &arguments, &PyDict_Type, &keywords, PyUnicode_FSConverter,
-                          &settings.path, &threaded, &settings.timeout, PyUnicode_FSConverter,
-                          &settings.lock_file, PyUnicode_FSConverter, &settings.store)) {
+                          &settings.path, read_ownership, &settings.ownership, &settings.timeout,
+                          PyUnicode_FSConverter, &settings.lock_file, PyUnicode_FSConverter,
+                          &settings.store)) {
         return NULL;
     }
-    settings.threaded = threaded != 0;
     PyObject *self = new_object(module, (PyTypeObject *)type, arguments, keywords);
     if (self != NULL && is_fit(self, &settings)) {
         result = initialise(self, &settings);

@@ -138,6 +138,28 @@ describe_error(const struct call *call)
                                 : decode("");
 }
 
+/* Which part of this process it is. */
+static const char *
+describe_sibling(const struct holder *holder)
+{
+    static const char *const beside[] = {
+        [OWNER_THREAD] = "; this is this thread itself, outside of its tasks",
+        [OWNER_TASK] = "; this is another task of this thread",
+        [OWNER_GREENLET] = "; this is another greenlet of this thread",
+        [OWNER_PROCESS] = "",
+        [OWNER_OBJECT] = "",
+    };
+    static const char *const elsewhere[] = {
+        [OWNER_THREAD] = "; this is another thread of this process: with threaded=False the "
+                         "process would be the owner",
+        [OWNER_TASK] = "; this is a task in another thread of this process",
+        [OWNER_GREENLET] = "; this is a greenlet in another thread of this process",
+        [OWNER_PROCESS] = "",
+        [OWNER_OBJECT] = "; this is another lock object of this process, which owns by itself",
+    };
+    return (holder->beside ? beside : elsewhere)[holder->kind];
+}
+
 /* Who holds, why nobody can tell better, and what might help. */
 static PyObject *
 describe_holder(const struct call *call)
@@ -151,13 +173,9 @@ describe_holder(const struct call *call)
         Py_XDECREF(owner);
         return NULL;
     }
-    PyObject *text = PyUnicode_FromFormat(
-        "%U%s%s%s%U%s", owner, reason != NULL ? "; " : "", reason != NULL ? reason : "",
-        error != 0 ? ": " : "", why,
-        holder->beside   ? "; this is another task of this thread"
-        : holder->thread ? "; this is another thread of this process: with threaded=False the "
-                           "process would be the owner"
-                         : "");
+    PyObject *text = PyUnicode_FromFormat("%U%s%s%s%U%s", owner, reason != NULL ? "; " : "",
+                                          reason != NULL ? reason : "", error != 0 ? ": " : "", why,
+                                          holder->sibling ? describe_sibling(holder) : "");
     Py_DECREF(owner);
     Py_DECREF(why);
     return text;

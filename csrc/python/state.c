@@ -66,6 +66,9 @@ state_traverse(const State *state, visitproc visit, void *arg)
     Py_VISIT(state->abspath);
     Py_VISIT(state->timeout);
     Py_VISIT(state->acquire);
+    Py_VISIT(state->release);
+    Py_VISIT(state->acquire_async);
+    Py_VISIT(state->lines);
     Py_VISIT(state->remake);
     return 0;
 }
@@ -86,5 +89,8 @@ state_clear(State *state)
     Py_CLEAR(state->abspath);
     Py_CLEAR(state->timeout);
     Py_CLEAR(state->acquire);
+    Py_CLEAR(state->release);
+    Py_CLEAR(state->acquire_async);
+    Py_CLEAR(state->lines);
     Py_CLEAR(state->remake);
 }

@@ -43,10 +43,11 @@ typedef struct {
     struct caller_finder finder;
     PyTypeObject *Owner, *LockBase, *Steps;
     PyObject *abspath;
-    PyObject *timeout; /* the attribute's name */
-    PyObject *acquire; /* the method's */
+    PyObject *timeout;                           /* the attribute's name */
+    PyObject *acquire, *release, *acquire_async; /* the methods' */
     PyObject *remake;
-    PyObject *waiting; /* the module of coroutines, once it was used */
+    PyObject *waiting; /* the module of coroutines, once it was used, */
+    PyObject *lines;   /* and its table of those that wait in line */
     size_t class_count;
     const struct lock_class *classes;
     struct class_state class_states[]; /* as many */

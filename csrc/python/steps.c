@@ -1,101 +1,300 @@
 #include "python/steps.h"
 
 #include "python/attributes.h"
+#include "python/body.h"
 #include "python/call.h"
-#include "python/state.h"
+#include "python/locking.h"
+#include "python/with.h"
+
+/* How far it is. */
+enum stage_of_steps {
+    STEPS_NEW,
+    STEPS_UNDER_WAY, /* there is a call */
+    STEPS_DONE,
+};
+
+enum kind_of_steps { STEPS_ACQUIRE, STEPS_ENTER, STEPS_EXIT };
 
 typedef struct {
     PyObject_HEAD
-    PyObject *lock; /* NULL: it has ended */
+    PyObject *lock;
+    PyObject *exception; /* the arguments of __aexit__(); NULL: it is no block's end */
+    enum kind_of_steps kind;
+    enum stage_of_steps stage;
     struct timeout timeout;
+    struct caller caller;
+    struct nesting *fresh; /* of a block that is entered; NULL: it is used up */
+    bool granted;          /* what is to be given back if nobody takes it */
     struct call call;
 } StepsObject;
 
-PyObject *
-steps_begin(PyObject *lock, PyObject *timeout)
+static const struct errors *
+errors_of(const StepsObject *steps)
 {
-    struct timeout settled = {.argument = timeout};
-    if (!timeout_settle(lock, &settled)) {
+    return &state_of(steps->lock)->errors;
+}
+
+/* ---- Begin ---- */
+
+/* The owner is who calls now, not who awaits: asyncio.wait_for() and gather() make tasks of their
+ * own. NULL with an exception. */
+static StepsObject *
+steps_new(PyObject *lock, enum kind_of_steps kind)
+{
+    struct caller caller;
+    if (!call_find_caller(lock, &caller)) {
         return NULL;
     }
-    PyTypeObject *type = state_of(lock)->Steps;
-    StepsObject *steps = (StepsObject *)PyType_GenericAlloc(type, 0);
-    if (steps == NULL ||
-        !call_begin(lock, &steps->call, "acquire_async", timeout_deadline(&settled))) {
-        Py_XDECREF((PyObject *)steps);
-        return NULL;
+    StepsObject *steps = (StepsObject *)PyType_GenericAlloc(state_of(lock)->Steps, 0);
+    if (steps != NULL) {
+        steps->lock = Py_NewRef(lock);
+        steps->kind = kind;
+        steps->caller = caller;
+    }
+    return steps;
+}
+
+static StepsObject *
+new_acquire(PyObject *lock, enum kind_of_steps kind, PyObject *timeout)
+{
+    StepsObject *steps = steps_new(lock, kind);
+    if (steps != NULL) {
+        steps->timeout.argument = timeout;
+        if (!timeout_settle(lock, &steps->timeout)) {
+            Py_CLEAR(steps);
+            return NULL;
+        }
+        steps->timeout.argument = NULL;
+    }
+    return steps;
+}
+
+/* False with an exception. */
+static bool
+begin_call(StepsObject *steps, const char *method)
+{
+    int64_t deadline = steps->kind == STEPS_EXIT ? 0 : timeout_deadline(&steps->timeout);
+    if (!call_begin_as(steps->lock, &steps->call, &steps->caller, deadline) ||
+        !call_is_implemented(steps->lock, &steps->call, method)) {
+        return false;
     }
     steps->call.attempt.stops_thread = false; /* it lets the others run */
-    steps->timeout = settled;
-    steps->lock = Py_NewRef(lock);
-    return (PyObject *)steps;
+    steps->call.attempt.leaving = steps->kind == STEPS_EXIT;
+    steps->stage = STEPS_UNDER_WAY;
+    return true;
 }
 
-/* Nothing of it is left, but a lock that it has acquired. */
 static void
-end(StepsObject *steps)
+end_attempt(StepsObject *steps)
 {
-    PyObject *lock = steps->lock;
-    if (lock != NULL) {
-        steps->lock = NULL;
-        python_call_leave(&steps->call.python);
-        attempt_end(&steps->call.attempt);
-        python_call_return(&steps->call.python);
-        call_end(&steps->call, Py_None);
-        Py_DECREF(lock);
+    python_call_leave(&steps->call.python);
+    attempt_end(&steps->call.attempt);
+    python_call_return(&steps->call.python);
+}
+
+/* done: no exception is set. */
+static void
+end_call(StepsObject *steps, bool done)
+{
+    steps->stage = STEPS_DONE;
+    call_end(&steps->call, done ? Py_None : NULL);
+}
+
+/* ---- Acquire, and enter ---- */
+
+/* Whoever awaits outside of any task has made it before there was a task. False with an exception.
+ */
+static bool
+begin_acquire(StepsObject *steps)
+{
+    bool known =
+        steps->caller.owner.kind != OWNER_THREAD || call_find_caller(steps->lock, &steps->caller);
+    if (known && steps->kind == STEPS_ENTER && steps->fresh == NULL) {
+        steps->fresh = nesting_new();
+        known = steps->fresh != NULL;
     }
+    return known && begin_call(steps, "acquire_async");
 }
 
-static void
-steps_dealloc(PyObject *self)
+/* Of a lock that was just acquired. OWNED; FREE: it was released meanwhile; INTERRUPTED. */
+static enum outcome
+enter(StepsObject *steps)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject *kind, *value, *traceback;
-    PyErr_Fetch(&kind, &value, &traceback);
-    end((StepsObject *)self);
-    PyErr_Restore(kind, value, traceback);
-    freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    free_object(self);
-    Py_DECREF(type);
+    enum outcome outcome =
+        steps->kind == STEPS_ENTER ? block_count(steps->lock, &steps->caller) : LOCK_OWNED;
+    if (steps->kind == STEPS_ENTER && outcome == LOCK_OWNED) {
+        block_begun(steps->lock, &steps->caller, steps->fresh);
+        steps->fresh = NULL;
+        steps->granted = true;
+    }
+    return outcome;
+}
+
+/* What acquire() has come to. OWNED, WAITING; FREE: once more; INTERRUPTED with an exception. */
+static enum outcome
+settle_acquire(StepsObject *steps, enum outcome outcome)
+{
+    if (outcome == LOCK_WAITING) {
+        return outcome;
+    }
+    end_attempt(steps);
+    steps->granted = steps->call.attempt.granted;
+    if (outcome != LOCK_OWNED) {
+        raise_not_acquired(errors_of(steps), &steps->call, outcome,
+                           steps->timeout.given ? &steps->timeout.seconds : NULL);
+    }
+    end_call(steps, outcome == LOCK_OWNED);
+    return outcome == LOCK_OWNED ? enter(steps) : LOCK_INTERRUPTED;
+}
+
+/* OWNED, WAITING; INTERRUPTED with an exception. */
+static enum outcome
+acquire_step(StepsObject *steps)
+{
+    enum outcome outcome;
+    do {
+        if (steps->stage != STEPS_UNDER_WAY && !begin_acquire(steps)) {
+            return LOCK_INTERRUPTED;
+        }
+        outcome = settle_acquire(steps, call_step(&steps->call, lock_acquire));
+    } while (outcome == LOCK_FREE);
+    return outcome;
+}
+
+/* WAITING: it is in line, behind the other. */
+static enum outcome
+join_call(StepsObject *steps, const StepsObject *other)
+{
+    python_call_leave(&steps->call.python);
+    enum outcome outcome = lock_join(&steps->call.attempt, &other->call.attempt);
+    python_call_return(&steps->call.python);
+    return outcome;
+}
+
+/* ---- Exit ---- */
+
+/* RELEASED: there is nothing more to do; WAITING: it is under way; INTERRUPTED with an exception.
+ */
+static enum outcome
+begin_exit(StepsObject *steps)
+{
+    bool outermost;
+    steps->stage = STEPS_DONE;
+    block_over(steps->lock, &steps->caller, &outermost);
+    enum outcome outcome = block_leave(steps->lock, &steps->caller, outermost);
+    if (outcome != LOCK_OWNED) {
+        return outcome;
+    }
+    int is_ours = has_base_method(steps->lock, state_of(steps->lock)->release, base_release);
+    if (is_ours == 0) {
+        bool released = release_for_block(steps->lock, &steps->caller);
+        return released ? LOCK_RELEASED : LOCK_INTERRUPTED;
+    }
+    return is_ours > 0 && begin_call(steps, "release") ? LOCK_WAITING : LOCK_INTERRUPTED;
+}
+
+/* True: it is over; false with an exception. */
+static bool
+finish_exit(StepsObject *steps, enum outcome outcome)
+{
+    bool released = tell_released(steps->lock, &steps->call, outcome);
+    end_call(steps, released);
+    return released;
+}
+
+/* What a block has raised comes first. */
+static enum outcome
+body_or(StepsObject *steps, enum outcome outcome)
+{
+    bool swallowed =
+        outcome == LOCK_INTERRUPTED && body_comes_first(errors_of(steps), steps->exception);
+    return swallowed ? LOCK_RELEASED : outcome;
+}
+
+/* RELEASED, WAITING; INTERRUPTED with an exception. */
+static enum outcome
+exit_step(StepsObject *steps)
+{
+    enum outcome outcome = steps->stage == STEPS_NEW ? begin_exit(steps) : LOCK_WAITING;
+    if (outcome == LOCK_WAITING) {
+        outcome = call_step(&steps->call, lock_release);
+        if (outcome == LOCK_WAITING) {
+            return outcome;
+        }
+        end_attempt(steps);
+        outcome = finish_exit(steps, outcome) ? LOCK_RELEASED : LOCK_INTERRUPTED;
+    }
+    return body_or(steps, outcome);
+}
+
+/* ---- Steps ---- */
+
+/* WAITING; INTERRUPTED with an exception; else it is done. */
+static enum outcome
+take_step(StepsObject *steps)
+{
+    if (steps->stage == STEPS_DONE) {
+        PyErr_SetString(PyExc_RuntimeError, "it is over already");
+        return LOCK_INTERRUPTED;
+    }
+    return steps->kind == STEPS_EXIT ? exit_step(steps) : acquire_step(steps);
+}
+
+static PyObject *
+seconds_to_wait(const StepsObject *steps)
+{
+    return PyFloat_FromDouble(call_seconds_until(wait_until(&steps->call.attempt.wait)));
 }
 
 PyDoc_STRVAR(step_doc,
              "step($self, /)\n--\n\n"
-             "Goes on. None: the lock is owned; else seconds to wait, or until fileno() is\n"
-             "readable. Raises what acquire() raises.");
+             "Go on.\n"
+             "\n"
+             "Returns None when it is done: the lock is owned. Else the seconds after which\n"
+             "to call it again, or earlier, when fileno() is readable. Raises what acquire()\n"
+             "raises.");
 
 static PyObject *
-raise_outcome(const StepsObject *steps, enum outcome outcome)
+tell_step(const StepsObject *steps, enum outcome outcome)
 {
-    return raise_not_acquired(&state_of(steps->lock)->errors, &steps->call, outcome,
-                              steps->timeout.given ? &steps->timeout.seconds : NULL);
+    return outcome == LOCK_INTERRUPTED ? NULL
+           : outcome == LOCK_WAITING   ? seconds_to_wait(steps)
+                                       : Py_NewRef(Py_None);
 }
 
 static PyObject *
 steps_step(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     StepsObject *steps = (StepsObject *)self;
-    if (steps->lock == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "it has ended");
+    return tell_step(steps, take_step(steps));
+}
+
+PyDoc_STRVAR(join_doc,
+             "_join($self, ahead, /)\n--\n\n"
+             "step(), but it does not claim the lock, for which the other one waits: None if\n"
+             "it is the owner's already.");
+
+static PyObject *
+steps_join(PyObject *self, PyObject *ahead)
+{
+    StepsObject *steps = (StepsObject *)self, *other = (StepsObject *)ahead;
+    if (!PyObject_TypeCheck(ahead, Py_TYPE(self)) || other->stage != STEPS_UNDER_WAY ||
+        steps->stage != STEPS_NEW || steps->kind == STEPS_EXIT) {
+        PyErr_SetString(PyExc_TypeError, "it takes steps that wait");
         return NULL;
     }
-    switch (call_step(&steps->call, lock_acquire)) {
-    case LOCK_OWNED:
-        return Py_NewRef(Py_None);
-    case LOCK_WAITING:
-        return PyFloat_FromDouble(call_seconds_until(wait_until(&steps->call.attempt.wait)));
-    case LOCK_FAILED:
-        return raise_outcome(steps, LOCK_FAILED);
-    default:
-        return raise_outcome(steps, LOCK_HELD);
+    if (!begin_acquire(steps)) {
+        return NULL;
     }
+    return tell_step(steps, settle_acquire(steps, join_call(steps, other)));
 }
 
 static PyObject *
 steps_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     const StepsObject *steps = (StepsObject *)self;
-    return PyLong_FromLong(steps->lock != NULL ? wait_descriptor(&steps->call.attempt.wait) : -1);
+    bool waits = steps->stage == STEPS_UNDER_WAY;
+    return PyLong_FromLong(waits ? wait_descriptor(&steps->call.attempt.wait) : -1);
 }
 
 static PyObject *
@@ -105,34 +304,298 @@ steps_remaining(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyFloat_FromDouble(call_seconds_until(deadline));
 }
 
+/* ---- Their end ---- */
+
+/* What a block's end has begun, it finishes. False with an exception. */
+static bool
+end_under_way(StepsObject *steps)
+{
+    if (steps->kind == STEPS_EXIT) {
+        return finish_exit(steps, call_run(&steps->call, lock_release));
+    }
+    end_attempt(steps);
+    end_call(steps, true);
+    return true;
+}
+
+/* False with an exception. */
+static bool
+give_back(StepsObject *steps)
+{
+    bool outermost;
+    if (steps->kind == STEPS_ACQUIRE) {
+        return release_as(steps->lock, &steps->caller, false);
+    }
+    block_over(steps->lock, &steps->caller, &outermost);
+    enum outcome outcome = block_leave(steps->lock, &steps->caller, outermost);
+    return outcome == LOCK_OWNED ? release_as(steps->lock, &steps->caller, true)
+                                 : outcome != LOCK_INTERRUPTED;
+}
+
+PyDoc_STRVAR(end_doc,
+             "end($self, /)\n--\n\n"
+             "Leave nothing behind: end the wait, and release the lock if these steps have\n"
+             "acquired it.");
+
 static PyObject *
 steps_end(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    end((StepsObject *)self);
-    return Py_NewRef(Py_None);
+    StepsObject *steps = (StepsObject *)self;
+    bool granted = steps->granted;
+    bool ended = steps->stage != STEPS_UNDER_WAY || end_under_way(steps);
+    steps->stage = STEPS_DONE;
+    steps->granted = false;
+    return ended && (!granted || give_back(steps)) ? Py_NewRef(Py_None) : NULL;
+}
+
+static int
+steps_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((StepsObject *)self)->lock);
+    Py_VISIT(((StepsObject *)self)->exception);
+    return 0;
+}
+
+static int
+steps_clear(PyObject *self)
+{
+    Py_CLEAR(((StepsObject *)self)->exception);
+    return 0;
+}
+
+/* A lock that was granted stays the owner's: steps may well go away before it. */
+static void
+leave_nothing(StepsObject *steps)
+{
+    PyObject *kind, *value, *traceback;
+    PyErr_Fetch(&kind, &value, &traceback);
+    if (steps->stage == STEPS_UNDER_WAY && !end_under_way(steps)) {
+        PyErr_WriteUnraisable(steps->lock);
+    }
+    PyErr_Restore(kind, value, traceback);
+}
+
+static void
+steps_dealloc(PyObject *self)
+{
+    StepsObject *steps = (StepsObject *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    leave_nothing(steps);
+    nesting_free(steps->fresh);
+    Py_CLEAR(steps->exception);
+    Py_CLEAR(steps->lock);
+    freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    free_object(self);
+    Py_DECREF(type);
+}
+
+/* ---- Awaiting them ---- */
+
+/* The module of coroutines; NULL with an exception. */
+static PyObject *
+import_waiting(State *state)
+{
+    if (state->waiting == NULL) {
+        PyObject *module = PyImport_ImportModule("lockfile._waiting");
+        PyObject *lines = module != NULL ? PyObject_GetAttrString(module, "lines") : NULL;
+        if (lines == NULL) {
+            Py_XDECREF(module);
+            return NULL;
+        }
+        state->lines = lines;
+        state->waiting = module;
+    }
+    return state->waiting;
+}
+
+/* May others wait in line for the lock? */
+static bool
+has_lines(const State *state)
+{
+    return state->lines != NULL && PyObject_IsTrue(state->lines) != 0;
+}
+
+/* What goes on with the steps whenever the loop says so. seconds: to wait at first; None: they have
+ * not begun. */
+static PyObject *
+wait_in_loop(StepsObject *steps, PyObject *seconds)
+{
+    PyObject *waiting = import_waiting(state_of(steps->lock));
+    PyObject *coroutine =
+        waiting != NULL ? PyObject_CallMethod(waiting, "wait", "OO", (PyObject *)steps, seconds)
+                        : NULL;
+    PyObject *iterator =
+        coroutine != NULL ? PyObject_CallMethod(coroutine, "__await__", NULL) : NULL;
+    Py_XDECREF(coroutine);
+    return iterator;
+}
+
+/* What can be done at once needs no code of Python's, in which a signal's handler might raise: no
+ * lock is lost that was just granted. */
+static PyObject *
+steps_await(PyObject *self)
+{
+    StepsObject *steps = (StepsObject *)self;
+    if (steps->kind != STEPS_EXIT && steps->stage == STEPS_NEW &&
+        has_lines(state_of(steps->lock))) {
+        return wait_in_loop(steps, Py_None);
+    }
+    enum outcome outcome = take_step(steps);
+    if (outcome != LOCK_WAITING) {
+        return outcome == LOCK_INTERRUPTED ? NULL : Py_NewRef(self);
+    }
+    PyObject *seconds = seconds_to_wait(steps);
+    PyObject *iterator = seconds != NULL ? wait_in_loop(steps, seconds) : NULL;
+    Py_XDECREF(seconds);
+    return iterator;
+}
+
+/* Of awaited steps that are done: ends with what they have come to. */
+static PyObject *
+steps_next(PyObject *self)
+{
+    StepsObject *steps = (StepsObject *)self;
+    PyObject *value = steps->kind == STEPS_EXIT ? Py_None : steps->lock;
+    PyObject *stop = PyObject_CallFunctionObjArgs(PyExc_StopIteration, value, NULL);
+    if (stop != NULL) {
+        PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_DECREF(stop);
+    }
+    return NULL;
+}
+
+/* ---- Attributes ---- */
+
+static PyObject *
+get_value(PyObject *self, void *Py_UNUSED(closure))
+{
+    StepsObject *steps = (StepsObject *)self;
+    return Py_NewRef(steps->kind == STEPS_EXIT ? Py_None : steps->lock);
+}
+
+static PyObject *
+get_owner(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(((StepsObject *)self)->caller.owner.token);
+}
+
+static PyObject *
+get_granted(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(((StepsObject *)self)->granted);
+}
+
+/* Only who acquires waits in line. */
+static PyObject *
+get_key(PyObject *self, void *Py_UNUSED(closure))
+{
+    StepsObject *steps = (StepsObject *)self;
+    struct lock *lock = steps->kind != STEPS_EXIT ? share_lock(steps->lock) : NULL;
+    if (lock == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    PyObject *key = Py_BuildValue("(yy)", lock->lock_file, lock->store);
+    lock_drop(lock);
+    return key;
 }
 
 static PyMethodDef steps_methods[] = {
     {"step", steps_step, METH_NOARGS, step_doc},
+    {"_join", steps_join, METH_O, join_doc},
     {"fileno", steps_fileno, METH_NOARGS,
      PyDoc_STR("fileno($self, /)\n--\n\nWhat to wait for until it is readable; -1: only time.")},
     {"remaining", steps_remaining, METH_NOARGS,
      PyDoc_STR("remaining($self, /)\n--\n\nSeconds until the deadline.")},
-    {"end", steps_end, METH_NOARGS,
-     PyDoc_STR("end($self, /)\n--\n\nGives up what is not owned yet.")},
+    {"end", steps_end, METH_NOARGS, end_doc},
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef steps_attributes[] = {
+    {"value", get_value, NULL, PyDoc_STR("What they come to: the lock."), NULL},
+    {"_owner", get_owner, NULL, PyDoc_STR("Whose they are: a number."), NULL},
+    {"_granted", get_granted, NULL, PyDoc_STR("Whether they have acquired the lock."), NULL},
+    {"_key", get_key, NULL, PyDoc_STR("Which lock; None: no line."), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(steps_doc, "acquire() in steps, for an event loop.");
+
 static PyType_Slot steps_slots[] = {
-    {Py_tp_doc, (void *)"acquire() in steps, for an event loop."},
-    {Py_tp_dealloc, steps_dealloc},
-    {Py_tp_methods, steps_methods},
-    {0, NULL},
+    {Py_tp_doc, (void *)steps_doc},   {Py_tp_dealloc, steps_dealloc},
+    {Py_tp_traverse, steps_traverse}, {Py_tp_clear, steps_clear},
+    {Py_tp_methods, steps_methods},   {Py_tp_getset, steps_attributes},
+    {Py_am_await, steps_await},       {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, steps_next},     {0, NULL},
 };
 
 PyType_Spec steps_spec = {
     .name = "lockfile._lockfile.Steps",
     .basicsize = sizeof(StepsObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = steps_slots,
 };
+
+/* ---- Methods of locks ---- */
+
+const char acquire_in_steps_doc[] =
+    "acquire_in_steps($self, /, timeout=None)\n--\n\n"
+    "acquire() for an event loop that is not asyncio's.\n"
+    "\n"
+    "Returns an object that has begun nothing yet. Its step() goes on, and says when\n"
+    "to call it again, until it returns None; end() gives up.";
+
+PyObject *
+base_acquire_in_steps(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    struct timeout timeout = {.argument = Py_None};
+    return parse_timeout(args, kwargs, "|O:acquire_in_steps", &timeout)
+               ? (PyObject *)new_acquire(self, STEPS_ACQUIRE, timeout.argument)
+               : NULL;
+}
+
+const char acquire_async_doc[] =
+    "acquire_async($self, /, timeout=None)\n--\n\n"
+    "Await it: acquire(), letting other tasks run while it waits.\n"
+    "\n"
+    "The argument, what it returns and what it raises are those of acquire(). The\n"
+    "owner is the task that calls, whichever awaits: asyncio.wait_for() may, too.\n"
+    "Cancelled, it leaves nothing behind.";
+
+PyObject *
+base_acquire_async(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    struct timeout timeout = {.argument = Py_None};
+    PyObject *waiting = import_waiting(state_of(self));
+    if (waiting == NULL || !parse_timeout(args, kwargs, "|O:acquire_async", &timeout)) {
+        return NULL;
+    }
+    PyObject *steps = (PyObject *)new_acquire(self, STEPS_ACQUIRE, timeout.argument);
+    PyObject *coroutine = steps != NULL ? PyObject_CallMethod(waiting, "finish", "O", steps) : NULL;
+    Py_XDECREF(steps);
+    return coroutine;
+}
+
+/* A subclass's acquire_async() is asked, as its acquire() is by with. */
+PyObject *
+base_aenter(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    int is_ours = has_base_method(self, state_of(self)->acquire_async,
+                                  (PyCFunction)(void (*)(void))base_acquire_async);
+    if (is_ours != 0) {
+        return is_ours > 0 ? (PyObject *)new_acquire(self, STEPS_ENTER, Py_None) : NULL;
+    }
+    PyObject *waiting = import_waiting(state_of(self));
+    return waiting != NULL ? PyObject_CallMethod(waiting, "enter", "O", self) : NULL;
+}
+
+PyObject *
+base_aexit(PyObject *self, PyObject *exception)
+{
+    StepsObject *steps = steps_new(self, STEPS_EXIT);
+    if (steps != NULL) {
+        steps->exception = Py_NewRef(exception);
+    }
+    return (PyObject *)steps;
+}

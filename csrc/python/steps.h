@@ -1,4 +1,5 @@
-/* acquire() in steps, for an event loop: an object that says what to wait for. */
+/* acquire(), and the two ends of a block, in steps: objects that say what to wait for, and that can
+ * be awaited. */
 #ifndef LOCKFILE_STEPS_H
 #define LOCKFILE_STEPS_H
 
@@ -6,7 +7,10 @@
 
 extern PyType_Spec steps_spec;
 
-/* Begins to acquire the lock, for the calling owner. NULL with an exception. */
-PyObject *steps_begin(PyObject *lock, PyObject *timeout);
+PyObject *base_acquire_in_steps(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *base_acquire_async(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *base_aenter(PyObject *self, PyObject *ignored);
+PyObject *base_aexit(PyObject *self, PyObject *exception);
+extern const char acquire_in_steps_doc[], acquire_async_doc[];
 
 #endif

@@ -2,51 +2,36 @@
 
 #include "python/body.h"
 #include "python/call.h"
+#include "python/locking.h"
 
-/* ---- From with to release() ----
+/* ---- Who began a block ----
  *
- * What with calls may be a subclass's, so it cannot be given another argument. But
- * another thread of the same owner may enter or leave a block of its own just then. */
+ * A block is the owner's who began it, whoever ends it: a generator may be closed by another task
+ * or thread than the one that it ran in, and so may the two halves of a web framework's dependency
+ * run in two. How deep blocks are is counted with the lock that is owned, or, for a subclass with a
+ * scheme of its own, in the object. */
 
-static _Thread_local const PyObject *to_release;    /* the object whose release() with calls */
-static _Thread_local const PyObject *last_acquired; /* the object that acquire() acquired last */
-
-bool
-is_called_by_with(const PyObject *self)
-{
-    bool called = to_release == self;
-    if (called) {
-        to_release = NULL;
-    }
-    return called;
-}
-
-void
-remember_acquired(const PyObject *self)
-{
-    last_acquired = self;
-}
-
-/* ---- How deep ----
- *
- * It is counted with the lock that is owned, or, for a subclass with a scheme of its own, in
- * the object. */
-
-/* How deep an owner's with blocks are nested. */
+/* Blocks of an owner, by one object. */
 struct nesting {
     struct nesting *next;
-    uint64_t token;
+    struct owner owner;
     unsigned depth;
 };
 
-static bool
-has_own_scheme(PyObject *self)
+struct nesting *
+nesting_new(void)
 {
-    os_mutex_lock();
-    const struct lock *lock = ((LockObject *)self)->lock;
-    bool own = lock == NULL || lock->mechanism == NULL;
-    os_mutex_unlock();
-    return own;
+    struct nesting *nesting = PyMem_Malloc(sizeof *nesting);
+    if (nesting == NULL) {
+        PyErr_NoMemory();
+    }
+    return nesting;
+}
+
+void
+nesting_free(struct nesting *nesting)
+{
+    PyMem_Free(nesting);
 }
 
 void
@@ -64,19 +49,20 @@ find_nesting_locked(LockObject *object, uint64_t token)
 {
     os_assert_locked();
     struct nesting **link = &object->nestings;
-    while (*link != NULL && (*link)->token != token) {
+    while (*link != NULL && (*link)->owner.token != token) {
         link = &(*link)->next;
     }
     return link;
 }
 
-/* Uses fresh, or frees it. */
-static void
-nest_in_object(LockObject *object, struct nesting *fresh)
+void
+block_begun(PyObject *self, const struct caller *caller, struct nesting *fresh)
 {
+    LockObject *object = (LockObject *)self;
     os_mutex_lock();
-    struct nesting **link = find_nesting_locked(object, fresh->token);
+    struct nesting **link = find_nesting_locked(object, caller->owner.token);
     if (*link == NULL) {
+        *fresh = (struct nesting){.owner = caller->owner};
         *link = fresh;
         fresh = NULL;
     }
@@ -85,41 +71,64 @@ nest_in_object(LockObject *object, struct nesting *fresh)
     PyMem_Free(fresh);
 }
 
-static bool
-unnest_in_object(LockObject *object, uint64_t token)
+/* The caller's own; else another's, if there is but one: who would know which? NULL: none. */
+static struct nesting **
+find_begun_locked(LockObject *object, uint64_t token)
+{
+    struct nesting **link = find_nesting_locked(object, token);
+    bool is_only = object->nestings != NULL && object->nestings->next == NULL;
+    return *link != NULL ? link : is_only ? &object->nestings : NULL;
+}
+
+void
+block_over(PyObject *self, struct caller *caller, bool *outermost)
 {
     struct nesting *ended = NULL;
     os_mutex_lock();
-    struct nesting **link = find_nesting_locked(object, token);
-    bool outermost = *link == NULL || --(*link)->depth == 0;
-    if (outermost && *link != NULL) {
+    struct nesting **link = find_begun_locked((LockObject *)self, caller->owner.token);
+    *outermost = link == NULL || --(*link)->depth == 0;
+    if (link != NULL) {
+        uint64_t calls = caller->owner.caller;
+        caller->owner = (*link)->owner;
+        caller->owner.caller = calls;
+    }
+    if (link != NULL && *outermost) {
         ended = *link;
         *link = ended->next;
     }
     os_mutex_unlock();
     PyMem_Free(ended);
-    return outermost;
 }
 
-/* ---- Blocks ---- */
+/* ---- How deep ---- */
 
 static bool
-is_threaded(PyObject *self)
+has_own_scheme(PyObject *self)
 {
     os_mutex_lock();
     const struct lock *lock = ((LockObject *)self)->lock;
-    bool threaded = lock == NULL || lock->threaded;
+    bool own = lock == NULL || lock->mechanism == NULL;
     os_mutex_unlock();
-    return threaded;
+    return own;
 }
 
-/* Counts one block more, or less: what lock_enter() or lock_leave() says, or INTERRUPTED with
- * an exception. */
+static bool
+is_common(PyObject *self)
+{
+    os_mutex_lock();
+    const struct lock *lock = ((LockObject *)self)->lock;
+    bool common = lock != NULL && lock_is_common(lock);
+    os_mutex_unlock();
+    return common;
+}
+
+/* One block more, or less: what lock_enter() or lock_leave() says, or INTERRUPTED with an
+ * exception. */
 static enum outcome
-count_block(PyObject *self, lock_operation *operation)
+count_block(PyObject *self, const struct caller *caller, lock_operation *operation)
 {
     struct call call;
-    if (!call_begin_any(self, &call, 0)) {
+    if (!call_begin_as(self, &call, caller, 0)) {
         return LOCK_INTERRUPTED;
     }
     enum outcome outcome = call_run(&call, operation);
@@ -130,81 +139,80 @@ count_block(PyObject *self, lock_operation *operation)
     return outcome;
 }
 
+enum outcome
+block_count(PyObject *self, const struct caller *caller)
+{
+    enum outcome outcome =
+        has_own_scheme(self) ? LOCK_OWNED : count_block(self, caller, lock_enter);
+    return outcome == LOCK_FREE && !is_common(self) ? LOCK_OWNED : outcome;
+}
+
+enum outcome
+block_leave(PyObject *self, const struct caller *caller, bool outermost)
+{
+    if (has_own_scheme(self)) {
+        return outermost ? LOCK_OWNED : LOCK_RELEASED;
+    }
+    return count_block(self, caller, lock_leave);
+}
+
+/* ---- with ---- */
+
 /* acquire(), until the block is counted: another thread of the same owner may have
  * left its own block, and so released, between the two. */
 static bool
-acquire_and_enter(PyObject *self, struct nesting *fresh)
+acquire_and_count(PyObject *self, const struct caller *caller)
 {
     enum outcome outcome;
+    bool acquired;
     do {
-        last_acquired = NULL;
-        PyObject *result = PyObject_CallMethod(self, "acquire", NULL);
-        if (result == NULL) {
-            PyMem_Free(fresh);
+        if (!acquire_for_block(self, caller, &acquired)) {
             return false;
         }
-        Py_DECREF(result);
-        if (has_own_scheme(self)) {
-            nest_in_object((LockObject *)self, fresh);
-            return true;
-        }
-        outcome = count_block(self, lock_enter);
-    } while (outcome == LOCK_FREE && last_acquired == self && !is_threaded(self));
-    PyMem_Free(fresh);
+        outcome = block_count(self, caller);
+    } while (outcome == LOCK_FREE && acquired);
     return outcome != LOCK_INTERRUPTED;
 }
 
 PyObject *
 base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    /* Before the lock is acquired: nothing may fail once it is. */
-    struct nesting *fresh = PyMem_Malloc(sizeof *fresh);
-    if (fresh == NULL) {
-        return PyErr_NoMemory();
-    }
-    *fresh = (struct nesting){NULL, 0, 0};
-    if (!call_find_token(self, &fresh->token)) {
-        PyMem_Free(fresh);
+    struct caller caller;
+    struct nesting *fresh = call_find_caller(self, &caller) ? nesting_new() : NULL;
+    if (fresh == NULL || !acquire_and_count(self, &caller)) {
+        nesting_free(fresh);
         return NULL;
     }
-    return acquire_and_enter(self, fresh) ? Py_NewRef(self) : NULL;
+    block_begun(self, &caller, fresh);
+    return Py_NewRef(self);
 }
 
 PyObject *
-base_count_block(PyObject *self, PyObject *Py_UNUSED(ignored))
+base_begin_block(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    enum outcome outcome = count_block(self, lock_enter);
+    struct caller caller;
+    struct nesting *fresh = call_find_caller(self, &caller) ? nesting_new() : NULL;
+    enum outcome outcome = fresh != NULL ? block_count(self, &caller) : LOCK_INTERRUPTED;
+    if (outcome == LOCK_OWNED) {
+        block_begun(self, &caller, fresh);
+    } else {
+        nesting_free(fresh);
+    }
     return outcome == LOCK_INTERRUPTED ? NULL : PyBool_FromLong(outcome == LOCK_OWNED);
-}
-
-/* Counts one block less. OWNED: it was the outermost; INTERRUPTED with an exception. */
-static enum outcome
-leave_block(PyObject *self)
-{
-    uint64_t token;
-    if (!has_own_scheme(self)) {
-        return count_block(self, lock_leave);
-    }
-    if (!call_find_token(self, &token)) {
-        return LOCK_INTERRUPTED;
-    }
-    return unnest_in_object((LockObject *)self, token) ? LOCK_OWNED : LOCK_RELEASED;
 }
 
 /* False with an exception. */
 static bool
 leave(PyObject *self)
 {
-    enum outcome outcome = leave_block(self);
-    if (outcome != LOCK_OWNED) {
-        return outcome != LOCK_INTERRUPTED;
+    struct caller caller;
+    bool outermost;
+    if (!call_find_caller(self, &caller)) {
+        return false;
     }
-    const PyObject *before = to_release;
-    to_release = self;
-    PyObject *released = PyObject_CallMethod(self, "release", NULL);
-    to_release = before;
-    Py_XDECREF(released);
-    return released != NULL;
+    block_over(self, &caller, &outermost);
+    enum outcome outcome = block_leave(self, &caller, outermost);
+    return outcome == LOCK_OWNED ? release_for_block(self, &caller) : outcome != LOCK_INTERRUPTED;
 }
 
 PyObject *

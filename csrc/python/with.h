@@ -4,20 +4,35 @@
 
 #include <Python.h>
 
+#include "python/caller.h"
 #include "python/state.h"
 
 PyObject *base_enter(PyObject *self, PyObject *ignored);
-/* Whether it was counted: another thread of the same owner may have left, and released. */
-PyObject *base_count_block(PyObject *self, PyObject *ignored);
+PyObject *base_begin_block(PyObject *self, PyObject *ignored); /* of a lock that is owned */
 PyObject *base_exit(PyObject *self, PyObject *exception);
 
 /* For an object that goes away. */
 void forget_nestings(LockObject *object);
 
-/* Whether with has called this release(): true for the first call on that object only. */
-bool is_called_by_with(const PyObject *self);
+/* ---- For blocks that are entered and left in steps ---- */
 
-/* acquire() has acquired. */
-void remember_acquired(const PyObject *self);
+/* What remembers a block; made before the lock is acquired, since nothing may fail once it is.
+ * NULL with an exception. */
+struct nesting *nesting_new(void);
+void nesting_free(struct nesting *nesting);
+
+/* Counts a block. OWNED; FREE: another caller of the same owner has released meanwhile;
+ * INTERRUPTED with an exception. */
+enum outcome block_count(PyObject *self, const struct caller *caller);
+
+/* Remembers who began it: uses fresh up. */
+void block_begun(PyObject *self, const struct caller *caller, struct nesting *fresh);
+
+/* Forgets it. The caller becomes who began it; outermost: of that one's, by this object. */
+void block_over(PyObject *self, struct caller *caller, bool *outermost);
+
+/* Counts one block less. OWNED: it was the outermost, and what is left to do is to release;
+ * RELEASED: it was not; INTERRUPTED with an exception. */
+enum outcome block_leave(PyObject *self, const struct caller *caller, bool outermost);
 
 #endif

@@ -280,7 +280,7 @@ static void
 stay(struct worker *worker, unsigned path, struct lock *lock, bool in_block)
 {
     struct report report;
-    struct lock *other = borrow(worker, path, lock->threaded);
+    struct lock *other = borrow(worker, path, !lock_is_common(lock));
     switch (below(worker, 8)) {
     case 0:
         DEMAND(call(lock_look, other, 0, NULL) == LOCK_OWNED, "the owner does not own");

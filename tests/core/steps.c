@@ -129,7 +129,7 @@ static struct owner
 owner_number(uint64_t number)
 {
     uint64_t caller = UINT64_C(1000000) + number;
-    return (struct owner){caller, caller, os_lowest_thread + number};
+    return (struct owner){caller, caller, os_lowest_thread + number, OWNER_TASK};
 }
 
 static struct lock *

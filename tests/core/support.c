@@ -33,7 +33,8 @@ make_lock(const struct mechanism *mechanism, const char *directory, const char *
 {
     char lock_file[OS_PATH_SIZE];
     snprintf(lock_file, sizeof lock_file, "%s/%s.lock", directory, name);
-    return lock_new(mechanism, name, lock_file, "", threaded);
+    return lock_new(mechanism, name, lock_file, "",
+                    threaded ? OWNED_BY_CALLER : OWNED_BY_PROCESS);
 }
 
 struct lock *
@@ -54,7 +55,7 @@ deadline_in(int64_t nanoseconds)
 void
 begin(struct attempt *attempt, struct lock *lock, int64_t deadline)
 {
-    attempt_begin(attempt, lock, owner_calling(lock->threaded), deadline);
+    attempt_begin(attempt, lock, owner_calling(!lock_is_common(lock)), deadline);
 }
 
 enum outcome
@@ -82,9 +83,9 @@ enter(struct lock *lock, int64_t deadline, struct report *report)
         outcome = call(lock_acquire, lock, deadline, report);
         if (outcome == LOCK_OWNED) {
             entered = call(lock_enter, lock, 0, NULL) == LOCK_OWNED;
-            DEMAND(entered || !lock->threaded, "the lock is lost between acquire and enter");
+            DEMAND(entered || lock_is_common(lock), "the lock is lost between acquire and enter");
         }
-    } while (outcome == LOCK_OWNED && !entered && !lock->threaded);
+    } while (outcome == LOCK_OWNED && !entered && lock_is_common(lock));
     return outcome;
 }
 

@@ -230,3 +230,134 @@ def test_greenlet_that_waits_lets_the_others_run(lock_class, path, patch):
         assert told.index("held") < told.index("waited")
         assert told[-1] is False
         child.finish()
+
+
+def test_thread_that_owns_itself_is_told_to_its_task(lock_class, path):
+    async def main():
+        with pytest.raises(lockfile.AlreadyLocked, match="this is this thread itself"):
+            lock_class(path).acquire(timeout=0)
+        with pytest.raises(lockfile.LockFailed, match="would stop its owner"):
+            lock_class(path).acquire()
+
+    with lock_class(path):
+        asyncio.run(main())
+
+
+def test_blocking_acquire_in_a_callback_of_the_loop_says_so(lock_class, path):
+    def callback(answer):
+        try:
+            lock_class(path).acquire()
+        except lockfile.LockFailed as error:
+            answer.set_result(error.__cause__.errno)
+
+    async def main():
+        async with lock_class(path):
+            loop = asyncio.get_running_loop()
+            answer = loop.create_future()
+            loop.call_soon(callback, answer)
+            assert await answer == errno.EDEADLK
+
+    asyncio.run(main())
+
+
+LOOP_IN_A_GREENLET = """
+    try:
+        import gevent, gevent.monkey
+    except ImportError:
+        say("absent")
+        raise SystemExit
+    gevent.monkey.patch_all()
+    import asyncio, gevent.event
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+    told = []
+    inside = gevent.event.Event()
+
+    async def main():
+        with lock:
+            inside.set()
+            gevent.sleep(0.01)
+            told.append("task")
+
+    def other():
+        inside.wait()
+        told.append(lock.i_am_locking())
+        with lock:
+            told.append("greenlet")
+
+    gevent.joinall([gevent.spawn(asyncio.run, main()), gevent.spawn(other)], raise_error=True)
+    say(told)
+    """
+
+
+def test_greenlet_beside_a_loop_is_no_task_of_it(lock_class, path):
+    with Child(LOOP_IN_A_GREENLET, lock_class.__name__, path) as child:
+        told = child.hear()
+        if told == "absent":
+            pytest.skip("gevent is not installed")
+        assert told == [False, "task", "greenlet"]
+        child.finish()
+
+
+WITHOUT_SELECT = """
+    try:
+        import gevent, gevent.monkey
+    except ImportError:
+        say("absent")
+        raise SystemExit
+    gevent.monkey.patch_all(select=False)
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+
+    def hold():
+        with lock:
+            gevent.sleep(0)
+
+    def wait():
+        try:
+            lock.acquire()
+        except lockfile.LockFailed as error:
+            say(error.__cause__.errno)
+
+    gevent.joinall([gevent.spawn(hold), gevent.spawn(wait)], raise_error=True)
+    """
+
+
+def test_greenlet_that_cannot_let_others_run_says_so(lock_class, path):
+    with Child(WITHOUT_SELECT, lock_class.__name__, path) as child:
+        told = child.hear()
+        if told == "absent":
+            pytest.skip("gevent is not installed")
+        assert told == errno.EDEADLK
+        child.finish()
+
+
+MANY_DESCRIPTORS = """
+    try:
+        import gevent, gevent.monkey
+    except ImportError:
+        say("absent")
+        raise SystemExit
+    gevent.monkey.patch_all()
+    import resource
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))
+    many = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+
+    def hold():
+        with lock:
+            gevent.sleep(0.01)
+
+    def wait():
+        with lock:
+            say("waited")
+
+    gevent.joinall([gevent.spawn(hold), gevent.spawn(wait)], raise_error=True)
+    """
+
+
+def test_greenlet_waits_though_descriptors_are_many(lock_class, path):
+    with Child(MANY_DESCRIPTORS, lock_class.__name__, path) as child:
+        told = child.hear()
+        if told == "absent":
+            pytest.skip("gevent is not installed")
+        assert told == "waited"
+        child.finish()

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 
 import pytest
@@ -131,6 +132,7 @@ class Locks(RuleBasedStateMachine):
         self.places = {name: Place(self.inside("real", name)) for name in ("one", "two")}
         self.made = 0
         self.live = []
+        self.begun = {}  # blocks, by an object of a process: how many each owner has begun
         self.waited = {}  # what an actor waited for in vain, by an object
         self.shelf = Shelf()
         main = Here(self.shelf)
@@ -254,10 +256,9 @@ class Locks(RuleBasedStateMachine):
                 if each.claim is not None and each.claim.alive is False:
                     each.claim = None
 
-    def released(self, handle, actor):
+    def released(self, place, owner):
         """The model's release()."""
-        place = handle.place
-        if not place.belongs_to(actor.owner(handle.threaded)):
+        if not place.belongs_to(owner):
             return place.refusal()
         place.claim = None
         return None
@@ -299,6 +300,8 @@ class Locks(RuleBasedStateMachine):
         if expected is not None:
             return multiple()
         handle.place.claim.depth += 1
+        begun = self.begun.setdefault((handle, actor.pid), Counter())
+        begun[handle.place.claim.owner] += 1
         return handle, who
 
     @rule(target=blocks, block=blocks, other=handles)
@@ -315,7 +318,7 @@ class Locks(RuleBasedStateMachine):
         if handle not in self.live:
             return
         actor = self.actor(who)
-        place, me = handle.place, actor.owner(handle.threaded)
+        place, me = handle.place, self.who_began(handle, actor)
         answer = actor.do("call", handle.number, "__exit__", None, None, None)
         inner = [claim for claim in place.broken if claim.owner is me and claim.depth > 1]
         if place.belongs_to(me) and place.claim.depth > 1:
@@ -324,12 +327,23 @@ class Locks(RuleBasedStateMachine):
         elif answer is None and not place.belongs_to(me) and inner:
             inner[0].depth -= 1  # the outermost says that it was broken
         else:
-            assert answer == self.released(handle, actor)
+            assert answer == self.released(place, me)
+
+    def who_began(self, handle, actor):
+        """Whose block ends: the actor's own, else the one that another has begun by the object."""
+        begun = self.begun.get((handle, actor.pid), Counter())
+        me = actor.owner(handle.threaded)
+        if me not in begun and len(begun) == 1:
+            me = next(iter(begun))
+        begun[me] -= 1
+        if begun[me] <= 0:
+            del begun[me]
+        return me
 
     @rule(handle=handles, who=ACTORS)
     def release(self, handle, who):
         actor = self.actor(who)
-        expected = self.released(handle, actor)
+        expected = self.released(handle.place, actor.owner(handle.threaded))
         assert actor.do("call", handle.number, "release") == expected
 
     @rule(handle=handles, who=ACTORS)

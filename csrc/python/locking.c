@@ -1,0 +1,286 @@
+#include "python/locking.h"
+
+#include "python/attributes.h"
+
+#define WITH_KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
+
+static const struct errors *
+errors_of(PyObject *self)
+{
+    return &state_of(self)->errors;
+}
+
+bool
+parse_timeout(PyObject *args, PyObject *kwargs, const char *format, struct timeout *timeout)
+{
+    static char *names[] = {"timeout", NULL};
+    return PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &timeout->argument);
+}
+
+int
+has_base_method(PyObject *self, PyObject *name, PyCFunction function)
+{
+    PyObject *method = PyObject_GetAttr(self, name);
+    if (method == NULL) {
+        return -1;
+    }
+    bool is_ours = PyCFunction_Check(method) && PyCFunction_GetSelf(method) == self &&
+                   PyCFunction_GetFunction(method) == function;
+    Py_DECREF(method);
+    return is_ours;
+}
+
+/* ---- Between with and the methods that it calls ----
+ *
+ * What with calls may be a subclass's, so it cannot be given another argument. But
+ * another thread of the same owner may enter or leave a block of its own just then. */
+
+static _Thread_local struct {
+    const PyObject *object; /* whose release() with calls */
+    struct caller caller;
+} ending;
+
+static _Thread_local const PyObject *last_acquired; /* the object that acquire() acquired last */
+
+/* Has with called this release()? True for the first call on that object only. */
+static bool
+is_called_by_with(const PyObject *self)
+{
+    bool called = ending.object == self;
+    if (called) {
+        ending.object = NULL;
+    }
+    return called;
+}
+
+/* ---- acquire(), try_acquire() ---- */
+
+/* tries: is content with an answer, which is then the result: who holds the lock does not matter.
+ */
+static PyObject *
+acquire(PyObject *self, const struct caller *caller, struct timeout *timeout, bool tries)
+{
+    struct call call;
+    if (!timeout_settle(self, timeout) ||
+        !call_begin_as(self, &call, caller, timeout_deadline(timeout)) ||
+        !call_is_implemented(self, &call, "acquire")) {
+        return NULL;
+    }
+    call.attempt.incurious = tries;
+    PyObject *result = NULL;
+    enum outcome outcome = call_run(&call, lock_acquire);
+    if (outcome == LOCK_OWNED) {
+        last_acquired = self;
+        result = Py_NewRef(tries ? Py_True : self);
+    } else if (outcome == LOCK_HELD && tries) {
+        result = Py_NewRef(Py_False);
+    } else if (outcome != LOCK_INTERRUPTED) {
+        raise_not_acquired(errors_of(self), &call, outcome,
+                           timeout->given ? &timeout->seconds : NULL);
+    }
+    return call_end(&call, result);
+}
+
+const char acquire_doc[] =
+    "acquire($self, /, timeout=None)\n--\n\n"
+    "Lock the path, waiting while another owner holds it.\n"
+    "\n"
+    "timeout: seconds to wait. None: the attribute timeout, which is what the\n"
+    "constructor was given, and if that is None too, for ever; float('inf')\n"
+    "says for ever outright. Zero or less: do not wait. True and False say\n"
+    "what they say to threading.Lock: as None, and as 0.\n"
+    "\n"
+    "Returns the lock itself: with lock.acquire(timeout=5) releases it once, at\n"
+    "the end. So it does when the caller owns the lock already: that is not\n"
+    "counted, one release() unlocks. A lock whose owner is proven dead is\n"
+    "recovered on the way.\n"
+    "\n"
+    "Raises AlreadyLocked (held, and timeout <= 0), LockTimeout (still held\n"
+    "after timeout seconds), LockFailed (the lock file cannot be made; the\n"
+    "OSError is its __cause__). A signal handler that raises ends the wait,\n"
+    "and nothing is left behind.";
+
+PyObject *
+base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    struct caller caller;
+    struct timeout timeout = {.argument = Py_None};
+    return parse_timeout(args, kwargs, "|O:acquire", &timeout) && call_find_caller(self, &caller)
+               ? acquire(self, &caller, &timeout, false)
+               : NULL;
+}
+
+const char try_acquire_doc[] =
+    "try_acquire($self, /, timeout=0)\n--\n\n"
+    "Lock the path if that can be done in time, and say whether it was.\n"
+    "\n"
+    "timeout: as of acquire(), but not to wait by default; None: what it means\n"
+    "to acquire(), the attribute timeout, and if that is None too, for ever.\n"
+    "\n"
+    "Returns True where acquire() returns, and False where that would raise\n"
+    "AlreadyLocked or LockTimeout. Raises whatever else it would raise: LockFailed,\n"
+    "if the lock file cannot be made. In a subclass with an acquire() of its own it\n"
+    "calls that one.";
+
+/* By another acquire() than ours. An answer as threading.Lock gives it counts as well. */
+static PyObject *
+try_other_acquire(PyObject *self, PyObject *timeout)
+{
+    const struct errors *errors = errors_of(self);
+    PyObject *result = timeout != NULL ? PyObject_CallMethod(self, "acquire", "O", timeout)
+                                       : PyObject_CallMethod(self, "acquire", "i", 0);
+    if (result != NULL) {
+        PyObject *answer = PyBool_FromLong(result != Py_False);
+        Py_DECREF(result);
+        return answer;
+    }
+    if (PyErr_ExceptionMatches(errors->AlreadyLocked) ||
+        PyErr_ExceptionMatches(errors->LockTimeout)) {
+        PyErr_Clear();
+        return Py_NewRef(Py_False);
+    }
+    return NULL;
+}
+
+PyObject *
+base_try_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    struct caller caller;
+    struct timeout timeout = {.argument = NULL};
+    if (!parse_timeout(args, kwargs, "|O:try_acquire", &timeout)) {
+        return NULL;
+    }
+    int is_ours = has_base_method(self, state_of(self)->acquire, WITH_KEYWORDS(base_acquire));
+    if (is_ours == 0) {
+        return try_other_acquire(self, timeout.argument);
+    }
+    return is_ours > 0 && call_find_caller(self, &caller) ? acquire(self, &caller, &timeout, true)
+                                                          : NULL;
+}
+
+bool
+acquire_for_block(PyObject *self, const struct caller *caller, bool *acquired)
+{
+    struct timeout timeout = {.argument = Py_None};
+    int is_ours = has_base_method(self, state_of(self)->acquire, WITH_KEYWORDS(base_acquire));
+    last_acquired = NULL;
+    PyObject *result = is_ours > 0    ? acquire(self, caller, &timeout, false)
+                       : is_ours == 0 ? PyObject_CallMethod(self, "acquire", NULL)
+                                      : NULL;
+    *acquired = last_acquired == self;
+    Py_XDECREF(result);
+    return result != NULL;
+}
+
+/* ---- release() ---- */
+
+const char release_doc[] =
+    "release($self, /)\n--\n\n"
+    "Unlock the path.\n"
+    "\n"
+    "Raises NotLocked (nobody holds it, or it was broken and is free again),\n"
+    "NotMyLock (another owner holds it: another process, or another thread\n"
+    "unless threaded is false), UnlockError (the file system failed; the\n"
+    "message says whether the lock is still owned).";
+
+bool
+tell_released(PyObject *self, struct call *call, enum outcome outcome)
+{
+    switch (outcome) {
+    case LOCK_RELEASED:
+        return true;
+    case LOCK_INTERRUPTED:
+        if (call->attempt.leaving) {
+            lock_end_block(&call->attempt);
+        }
+        return false;
+    case LOCK_FREE:
+        raise_not_locked(errors_of(self), call);
+        return false;
+    case LOCK_FAILED:
+        call->attempt.report.releasing ? raise_failed_release(errors_of(self), call)
+                                       : raise_failed_look(errors_of(self), call);
+        return false;
+    default:
+        raise_not_mine(errors_of(self), call);
+        return false;
+    }
+}
+
+bool
+release_as(PyObject *self, const struct caller *caller, bool leaving)
+{
+    struct call call;
+    if (!call_begin_as(self, &call, caller, 0) || !call_is_implemented(self, &call, "release")) {
+        return false;
+    }
+    call.attempt.leaving = leaving;
+    bool released = tell_released(self, &call, call_run(&call, lock_release));
+    call_end(&call, released ? Py_None : NULL);
+    return released;
+}
+
+PyObject *
+base_release(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    bool leaving = is_called_by_with(self);
+    struct caller caller = ending.caller;
+    bool found = leaving || call_find_caller(self, &caller);
+    return found && release_as(self, &caller, leaving) ? Py_NewRef(Py_None) : NULL;
+}
+
+bool
+release_for_block(PyObject *self, const struct caller *caller)
+{
+    int is_ours = has_base_method(self, state_of(self)->release, base_release);
+    if (is_ours != 0) {
+        return is_ours > 0 && release_as(self, caller, true);
+    }
+    const PyObject *before = ending.object;
+    struct caller caller_before = ending.caller;
+    ending.object = self;
+    ending.caller = *caller;
+    PyObject *released = PyObject_CallMethod(self, "release", NULL);
+    ending.object = before;
+    ending.caller = caller_before;
+    Py_XDECREF(released);
+    return released != NULL;
+}
+
+/* ---- Objects that go away ---- */
+
+static bool
+owns_for_itself(const struct lock *lock, struct caller *caller)
+{
+    struct table_told told;
+    if (lock == NULL || lock->ownership != OWNED_BY_OBJECT) {
+        return false;
+    }
+    struct table_name name = lock_name(lock);
+    struct owner thread = owner_calling(true);
+    *caller = (struct caller){.owner = owner_of(lock, thread, thread)};
+    return table_tell(&name, NULL, caller->owner, &told);
+}
+
+void
+release_forgotten(PyObject *self)
+{
+    struct caller caller;
+    const struct lock *lock = ((LockObject *)self)->lock;
+    if (!owns_for_itself(lock, &caller)) {
+        return;
+    }
+    PyObject *kind, *value, *traceback;
+    PyErr_Fetch(&kind, &value, &traceback);
+    bool told = PyErr_ResourceWarning(NULL, 1,
+                                      "the lock of %s was never released by its owner, a "
+                                      "lock object that goes away",
+                                      lock->path) == 0;
+    if (!told) {
+        PyErr_WriteUnraisable((PyObject *)Py_TYPE(self));
+    }
+    if (!release_as(self, &caller, false)) {
+        PyErr_WriteUnraisable((PyObject *)Py_TYPE(self));
+    }
+    PyErr_Restore(kind, value, traceback);
+}

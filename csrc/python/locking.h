@@ -1,0 +1,37 @@
+/* acquire(), try_acquire() and release(), for who calls them and for with blocks. */
+#ifndef LOCKFILE_LOCKING_H
+#define LOCKFILE_LOCKING_H
+
+#include <Python.h>
+
+#include "python/attributes.h"
+#include "python/call.h"
+#include "python/state.h"
+
+PyObject *base_acquire(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *base_try_acquire(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *base_release(PyObject *self, PyObject *ignored);
+extern const char acquire_doc[], try_acquire_doc[], release_doc[];
+
+/* The one argument timeout. False with an exception. */
+bool parse_timeout(PyObject *args, PyObject *kwargs, const char *format, struct timeout *timeout);
+
+/* For who is known to call. False with an exception. leaving: the end of a block. */
+bool release_as(PyObject *self, const struct caller *caller, bool leaving);
+
+/* What a call of lock_release() has come to. False with an exception. */
+bool tell_released(PyObject *self, struct call *call, enum outcome outcome);
+
+/* For an object that goes away: what it owns for itself, nobody else can release. */
+void release_forgotten(PyObject *self);
+
+/* By the object's acquire() and release(), which may be a subclass's. False with an exception.
+ * acquired: by ours. */
+bool acquire_for_block(PyObject *self, const struct caller *caller, bool *acquired);
+bool release_for_block(PyObject *self, const struct caller *caller);
+
+/* Is the object's method of that name ours, neither a subclass's nor patched? -1 with an exception.
+ */
+int has_base_method(PyObject *self, PyObject *name, PyCFunction function);
+
+#endif

@@ -1,0 +1,153 @@
+"""A with block is the owner's who began it, whoever ends it."""
+
+import asyncio
+import gc
+import threading
+
+import pytest
+
+import lockfile
+
+
+def in_thread(function, *args):
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    thread.join()
+
+
+def test_block_ends_in_another_thread(lock_class, path):
+    """As a dependency of a web framework does, whose halves run in a pool."""
+    lock = lock_class(path)
+    in_thread(lock.__enter__)
+    assert lock.is_locked()
+    assert not lock.i_am_locking()
+    in_thread(lock.__exit__, None, None, None)
+    assert not lock.is_locked()
+
+
+def test_nested_blocks_end_in_other_threads(lock_class, path):
+    lock = lock_class(path)
+    for _ in range(2):
+        lock.__enter__()
+    in_thread(lock.__exit__, None, None, None)
+    assert lock.is_locked()
+    in_thread(lock.__exit__, None, None, None)
+    assert not lock.is_locked()
+
+
+def test_generator_that_another_task_closes(lock_class, path):
+    lock = lock_class(path)
+
+    async def with_generator():
+        with lock:
+            yield
+
+    async def async_with_generator():
+        async with lock:
+            yield
+
+    async def main():
+        for generator in with_generator(), async_with_generator():
+            await asyncio.create_task(anext(generator))
+            assert lock.is_locked()
+            await generator.aclose()
+            assert not lock.is_locked()
+
+    asyncio.run(main())
+
+
+def test_coroutine_that_is_collected_after_its_loop(lock_class, path):
+    lock = lock_class(path)
+
+    async def begin(coroutine):
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(coroutine(loop.create_future()))
+        await asyncio.sleep(0)
+        assert lock.is_locked()
+        task._log_destroy_pending = False
+
+    async def plain(future):
+        with lock:
+            await future
+
+    async def awaiting(future):
+        async with lock:
+            await future
+
+    for coroutine in plain, awaiting:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begin(coroutine))
+        loop.close()
+        del loop
+        gc.collect()
+        assert not lock.is_locked()
+
+
+def test_other_owner_in_its_own_block_ends_its_own(lock_class, path):
+    """Though the block of one whose lock was broken is still open."""
+    lock = lock_class(path)
+    begun, broken, ended = threading.Event(), threading.Event(), threading.Event()
+    told = []
+
+    def lose():
+        try:
+            with lock:
+                begun.set()
+                broken.wait()
+        except lockfile.NotMyLock:
+            told.append("not mine")
+        ended.set()
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    begun.wait()
+    lock.break_lock()
+    with lock:
+        broken.set()
+        ended.wait()
+        assert lock.i_am_locking()
+    thread.join()
+    assert told == ["not mine"]
+    assert not lock.is_locked()
+
+
+def test_who_would_know_which_block_it_is(lock_class, path):
+    """Of several that others have begun: none is ended."""
+    lock = lock_class(path)
+    in_thread(lock.__enter__)
+    lock.break_lock()
+    in_thread(lock.__enter__)
+    with pytest.raises(lockfile.NotMyLock):
+        lock.__exit__(None, None, None)
+    assert lock.is_locked()
+    lock.break_lock()
+
+
+def test_subclass_whose_release_is_its_own_ends_it_elsewhere(lock_class, path):
+    class Own(lock_class):
+        def release(self):
+            released.append(True)
+            super().release()
+
+    released = []
+    lock = Own(path)
+    in_thread(lock.__enter__)
+    in_thread(lock.__exit__, None, None, None)
+    assert released == [True]
+    assert not lock.is_locked()
+
+
+def test_scheme_of_ones_own_counts_its_blocks_by_who_began_them(path):
+    class Own(lockfile.LockBase):
+        def acquire(self, timeout=None):
+            calls.append("acquire")
+            return self
+
+        def release(self):
+            calls.append("release")
+
+    calls = []
+    lock = Own(path)
+    in_thread(lock.__enter__)
+    in_thread(lock.__exit__, None, None, None)
+    assert calls == ["acquire", "release"]
