@@ -33,8 +33,7 @@ make_lock(const struct mechanism *mechanism, const char *directory, const char *
 {
     char lock_file[OS_PATH_SIZE];
     snprintf(lock_file, sizeof lock_file, "%s/%s.lock", directory, name);
-    return lock_new(mechanism, name, lock_file, "",
-                    threaded ? OWNED_BY_CALLER : OWNED_BY_PROCESS);
+    return lock_new(mechanism, name, lock_file, "", threaded ? OWNED_BY_CALLER : OWNED_BY_PROCESS);
 }
 
 struct lock *
