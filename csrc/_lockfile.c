@@ -13,6 +13,7 @@
 #include "python/owner_type.h"
 #include "python/state.h"
 #include "python/steps.h"
+#include "python/watch.h"
 
 #include <errno.h>
 
@@ -115,7 +116,8 @@ add_types(PyObject *module, State *state)
 {
     bool added = PyModule_AddType(module, state->Owner) == 0 &&
                  add_type(module, &state->LockBase, &base_spec, NULL) &&
-                 add_type(module, &state->Steps, &steps_spec, NULL);
+                 add_type(module, &state->Steps, &steps_spec, NULL) &&
+                 add_type(module, &state->Watch, &watch_spec, NULL);
     for (int i = 0; added && i < CLASS_COUNT; i++) {
         PyType_Spec spec = {
             .name = lock_classes[i].name,

@@ -50,6 +50,23 @@ wait_admit_signals(struct waiter *wait)
     wait->prepared = false;
 }
 
+void
+wait_share(struct waiter *wait, const struct os_file *watch)
+{
+    wait_unwatch(wait);
+    wait->shared = watch;
+    wait->kind = WAIT_FOR_NOTHING; /* by a look, something is watched */
+}
+
+void
+wait_tell(struct waiter *wait, const struct os_event *event)
+{
+    if (event->watched == wait->watch_number) {
+        wait->was_closed = wait->was_closed || event->closed;
+        wait->watch_number = event->gone ? -1 : wait->watch_number;
+    }
+}
+
 bool
 wait_is_wanted(const struct waiter *wait)
 {
@@ -70,16 +87,47 @@ wait_polls(const struct waiter *wait)
 
 /* ---- The watch ---- */
 
+static bool
+take_watch(struct waiter *wait)
+{
+    if (wait->shared == NULL) {
+        return watches_take(&wait->watch);
+    }
+    bool usable = os_is_open(wait->shared);
+    wait->watch = usable ? *wait->shared : OS_NO_FILE;
+    return usable;
+}
+
+static void
+give_back_watch(struct waiter *wait)
+{
+    if (wait->shared == NULL) {
+        watches_give_back(&wait->watch);
+    }
+    wait->watch = OS_NO_FILE;
+}
+
+static void
+stop_watching(struct waiter *wait)
+{
+    if (wait->shared != NULL) {
+        os_watch_end(&wait->watch, &wait->watch_number);
+        wait->was_closed = false;
+    } else {
+        os_watch_remove(&wait->watch, &wait->watch_number);
+    }
+}
+
 void
 wait_watch(struct waiter *wait, const char *path, enum os_kind kind, struct identity claim)
 {
     if (wait->watch_number >= 0 && identity_is_alike(wait->watched, claim)) {
         return;
     }
-    if (os_is_none(&wait->watch) && !watches_take(&wait->watch)) {
+    if (os_is_none(&wait->watch) && !take_watch(wait)) {
         return;
     }
-    os_watch_remove(&wait->watch, &wait->watch_number);
+    stop_watching(wait);
     if (os_watch_add(&wait->watch, path, kind, &wait->watch_number) == 0) {
         wait->watched = claim;
     } else {
@@ -91,8 +139,8 @@ void
 wait_unwatch(struct waiter *wait)
 {
     if (!os_is_none(&wait->watch)) {
-        os_watch_remove(&wait->watch, &wait->watch_number);
-        watches_give_back(&wait->watch);
+        stop_watching(wait);
+        give_back_watch(wait);
     }
 }
 
@@ -100,8 +148,10 @@ wait_unwatch(struct waiter *wait)
 static void
 lose_watch(struct waiter *wait)
 {
-    os_close(&wait->watch);
-    watches_give_back(&wait->watch);
+    if (wait->shared == NULL) {
+        os_close(&wait->watch);
+    }
+    give_back_watch(wait);
     wait->watch_number = -1;
 }
 
@@ -286,11 +336,20 @@ must_give_start(const struct waiter *wait, int64_t now)
     return !wait->behind && wait->elders > 0 && now - wait->found_at > LONG_STAY;
 }
 
+/* Has a file been closed that could write, perhaps by its owner's death? */
+static bool
+owner_has_closed(struct waiter *wait)
+{
+    bool closed = wait->was_closed;
+    wait->was_closed = false;
+    return wait->shared != NULL ? closed : os_watch_read(&wait->watch, &wait->watch_number);
+}
+
 /* Something has happened: is it not worth a look yet? */
 static bool
 sleeps_on(struct waiter *wait)
 {
-    if (os_watch_read(&wait->watch, &wait->watch_number)) {
+    if (owner_has_closed(wait)) {
         wait->hurried = false;
         wait_hurry(wait);
     }

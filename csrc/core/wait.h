@@ -65,13 +65,20 @@ struct waiter {
     bool gives_start;             /* it sleeps on for the elders' sake, though it was woken */
     int64_t nap;                  /* how long it did not, last; 0: it is one of the eldest */
 
-    struct os_file watch; /* none: it naps or polls */
-    int watch_number;     /* of what it watches; -1: nothing */
+    struct os_file watch;         /* none: it naps or polls */
+    int watch_number;             /* of what it watches; -1: nothing */
+    const struct os_file *shared; /* the watch of many, of which that is a copy; NULL: its own */
+    bool was_closed;              /* as those who read that one have told */
     struct identity watched;
     struct os_signals signals; /* held off from before the look to the end, but in the sleep */
 };
 
 void wait_begin(struct waiter *wait, int64_t deadline);
+
+/* Has it use a watch that serves many, which lives longer, or is none; NULL: one of its own. Who
+ * reads that watch tells of each event by wait_tell(). */
+void wait_share(struct waiter *wait, const struct os_file *watch);
+void wait_tell(struct waiter *wait, const struct os_event *event);
 void wait_end(struct waiter *wait);
 
 /* ---- While it looks ---- */

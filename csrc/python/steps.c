@@ -4,6 +4,7 @@
 #include "python/body.h"
 #include "python/call.h"
 #include "python/locking.h"
+#include "python/watch.h"
 #include "python/with.h"
 
 /* How far it is. */
@@ -23,6 +24,8 @@ typedef struct {
     enum stage_of_steps stage;
     struct timeout timeout;
     struct caller caller;
+    PyObject *watch;       /* the one that the loop reads; NULL: none */
+    bool is_awaited;       /* so a watch is the loop's, or there is none yet */
     struct nesting *fresh; /* of a block that is entered; NULL: it is used up */
     bool granted;          /* what is to be given back if nobody takes it */
     struct call call;
@@ -80,6 +83,9 @@ begin_call(StepsObject *steps, const char *method)
     }
     steps->call.attempt.stops_thread = false; /* it lets the others run */
     steps->call.attempt.leaving = steps->kind == STEPS_EXIT;
+    if (steps->is_awaited) {
+        wait_share(&steps->call.attempt.wait, watch_of(steps->watch));
+    }
     steps->stage = STEPS_UNDER_WAY;
     return true;
 }
@@ -279,14 +285,57 @@ steps_join(PyObject *self, PyObject *ahead)
 {
     StepsObject *steps = (StepsObject *)self, *other = (StepsObject *)ahead;
     if (!PyObject_TypeCheck(ahead, Py_TYPE(self)) || other->stage != STEPS_UNDER_WAY ||
-        steps->stage != STEPS_NEW || steps->kind == STEPS_EXIT) {
+        steps->stage == STEPS_DONE || steps->kind == STEPS_EXIT) {
         PyErr_SetString(PyExc_TypeError, "it takes steps that wait");
         return NULL;
     }
-    if (!begin_acquire(steps)) {
+    if (steps->stage == STEPS_NEW && !begin_acquire(steps)) {
         return NULL;
     }
     return tell_step(steps, settle_acquire(steps, join_call(steps, other)));
+}
+
+/* The loop's watch, from the next step on. */
+static PyObject *
+steps_share(PyObject *self, PyObject *watch)
+{
+    StepsObject *steps = (StepsObject *)self;
+    if (!PyObject_TypeCheck(watch, state_of(steps->lock)->Watch) || steps->watch != NULL) {
+        PyErr_SetString(PyExc_TypeError, "it takes one Watch");
+        return NULL;
+    }
+    steps->watch = Py_NewRef(watch);
+    steps->is_awaited = true;
+    if (steps->stage == STEPS_UNDER_WAY) {
+        wait_share(&steps->call.attempt.wait, watch_of(watch));
+    }
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *
+steps_tell(PyObject *self, PyObject *args)
+{
+    StepsObject *steps = (StepsObject *)self;
+    int closed, gone;
+    struct os_event event;
+    if (!PyArg_ParseTuple(args, "ipp:_tell", &event.watched, &closed, &gone)) {
+        return NULL;
+    }
+    event.closed = closed != 0;
+    event.gone = gone != 0;
+    if (steps->stage == STEPS_UNDER_WAY) {
+        wait_tell(&steps->call.attempt.wait, &event);
+    }
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *
+get_watched(PyObject *self, void *Py_UNUSED(closure))
+{
+    const StepsObject *steps = (StepsObject *)self;
+    const struct waiter *wait = &steps->call.attempt.wait;
+    bool waits = steps->stage == STEPS_UNDER_WAY && wait_descriptor(wait) >= 0;
+    return PyLong_FromLong(waits && wait->shared != NULL ? wait->watch_number : -1);
 }
 
 static PyObject *
@@ -353,6 +402,7 @@ steps_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((StepsObject *)self)->lock);
+    Py_VISIT(((StepsObject *)self)->watch);
     Py_VISIT(((StepsObject *)self)->exception);
     return 0;
 }
@@ -384,6 +434,7 @@ steps_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     leave_nothing(steps);
     nesting_free(steps->fresh);
+    Py_CLEAR(steps->watch);
     Py_CLEAR(steps->exception);
     Py_CLEAR(steps->lock);
     freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -399,12 +450,12 @@ import_waiting(State *state)
 {
     if (state->waiting == NULL) {
         PyObject *module = PyImport_ImportModule("lockfile._waiting");
-        PyObject *lines = module != NULL ? PyObject_GetAttrString(module, "lines") : NULL;
-        if (lines == NULL) {
+        PyObject *waits_in = module != NULL ? PyObject_GetAttrString(module, "waits_in") : NULL;
+        if (waits_in == NULL) {
             Py_XDECREF(module);
             return NULL;
         }
-        state->lines = lines;
+        state->waits_in = waits_in;
         state->waiting = module;
     }
     return state->waiting;
@@ -414,7 +465,7 @@ import_waiting(State *state)
 static bool
 has_lines(const State *state)
 {
-    return state->lines != NULL && PyObject_IsTrue(state->lines) != 0;
+    return state->waits_in != NULL && PyObject_IsTrue(state->waits_in) != 0;
 }
 
 /* What goes on with the steps whenever the loop says so. seconds: to wait at first; None: they have
@@ -438,6 +489,7 @@ static PyObject *
 steps_await(PyObject *self)
 {
     StepsObject *steps = (StepsObject *)self;
+    steps->is_awaited = true;
     if (steps->kind != STEPS_EXIT && steps->stage == STEPS_NEW &&
         has_lines(state_of(steps->lock))) {
         return wait_in_loop(steps, Py_None);
@@ -504,6 +556,8 @@ get_key(PyObject *self, void *Py_UNUSED(closure))
 static PyMethodDef steps_methods[] = {
     {"step", steps_step, METH_NOARGS, step_doc},
     {"_join", steps_join, METH_O, join_doc},
+    {"_share", steps_share, METH_O, PyDoc_STR("For coroutines: a Watch.")},
+    {"_tell", steps_tell, METH_VARARGS, PyDoc_STR("For coroutines: what a Watch has read.")},
     {"fileno", steps_fileno, METH_NOARGS,
      PyDoc_STR("fileno($self, /)\n--\n\nWhat to wait for until it is readable; -1: only time.")},
     {"remaining", steps_remaining, METH_NOARGS,
@@ -514,6 +568,7 @@ static PyMethodDef steps_methods[] = {
 
 static PyGetSetDef steps_attributes[] = {
     {"value", get_value, NULL, PyDoc_STR("What they come to: the lock."), NULL},
+    {"_watched", get_watched, NULL, PyDoc_STR("What its Watch is to tell of; -1: nothing."), NULL},
     {"_owner", get_owner, NULL, PyDoc_STR("Whose they are: a number."), NULL},
     {"_granted", get_granted, NULL, PyDoc_STR("Whether they have acquired the lock."), NULL},
     {"_key", get_key, NULL, PyDoc_STR("Which lock; None: no line."), NULL},
