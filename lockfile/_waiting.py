@@ -7,7 +7,7 @@ different locks share one watch, so that thousands of them take one descriptor.
 
 import asyncio
 import random
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from lockfile._lockfile import LockBase, Steps, Watch
 
@@ -43,6 +43,7 @@ class Waits:
         self.lines: dict[tuple[bytes, bytes], Line] = {}
         self.watching: dict[int, set[Turn]] = {}
         self.steps_in_this_turn = 0
+        self.breathing: deque[asyncio.Future[None]] = deque()
         self.watch: Watch | None = None
         try:
             watch = Watch()
@@ -57,14 +58,25 @@ class Waits:
 
     async def breathe(self) -> None:
         """Before a step: lets the loop's others run, where many want to make one at once."""
-        while self.steps_in_this_turn >= STEPS_IN_A_TURN:
-            await asyncio.sleep(0)
+        if self.steps_in_this_turn >= STEPS_IN_A_TURN:
+            future = self.loop.create_future()
+            self.breathing.append(future)
+            await future
+        else:
+            self.count_step()
+
+    def count_step(self) -> None:
         if self.steps_in_this_turn == 0:
             self.loop.call_soon(self.begin_turn)
         self.steps_in_this_turn += 1
 
     def begin_turn(self) -> None:
         self.steps_in_this_turn = 0
+        while self.breathing and self.steps_in_this_turn < STEPS_IN_A_TURN:
+            future = self.breathing.popleft()
+            if not future.done():
+                future.set_result(None)
+                self.count_step()
 
     def read(self) -> None:
         """Tell those whom it concerns what has happened."""
