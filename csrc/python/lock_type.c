@@ -65,8 +65,9 @@ PyDoc_STRVAR(is_locked_doc,
 
 PyDoc_STRVAR(i_am_locking_doc,
              "i_am_locking($self, /)\n--\n\n"
-             "Whether the caller holds the lock: this process and, when threaded, this\n"
-             "thread, by this lock object or by another on the same path.\n"
+             "Whether the caller holds the lock: this task, greenlet or thread, or, as the\n"
+             "constructor was told, this process or this lock object; by this lock object or\n"
+             "by another on the same path.\n"
              "\n"
              "Raises UnlockError if the file system fails.");
 

@@ -179,8 +179,8 @@ const char release_doc[] =
     "Unlock the path.\n"
     "\n"
     "Raises NotLocked (nobody holds it, or it was broken and is free again),\n"
-    "NotMyLock (another owner holds it: another process, or another thread\n"
-    "unless threaded is false), UnlockError (the file system failed; the\n"
+    "NotMyLock (another owner holds it: another process, or, unless threaded is\n"
+    "false, another task or thread), UnlockError (the file system failed; the\n"
     "message says whether the lock is still owned).";
 
 bool
