@@ -93,6 +93,7 @@ class Turn:
     def __init__(self, waits: Waits, steps: Steps) -> None:
         self.waits = waits
         self.steps = steps
+        self.owns = False
         self.future: asyncio.Future[None] = waits.loop.create_future()
 
     def wake(self) -> None:
@@ -124,15 +125,34 @@ class Line:
         self.turns: OrderedDict[int, list[Turn]] = OrderedDict()
 
     @property
-    def first(self) -> Turn:
-        return next(iter(self.turns.values()))[0]
+    def first(self) -> Turn | None:
+        for turns in self.turns.values():
+            for turn in turns:
+                return turn
+        return None
+
+    def join(self, turn: Turn) -> None:
+        self.turns.setdefault(turn.steps._owner, []).append(turn)
+
+    def leave(self, turn: Turn) -> None:
+        """May be called again, where a signal's handler has raised in it."""
+        owner = turn.steps._owner
+        turns = self.turns.get(owner, [])
+        if turn in turns:
+            turns.remove(turn)
+        if not turns:
+            self.turns.pop(owner, None)
+        if turn.owns:
+            for other in turns:
+                other.wake()  # its owner owns
+        first = self.first
+        if first is not None:
+            first.wake()
 
     async def wait(self, turn: Turn, seconds: float) -> None:
         """Until it owns the lock."""
-        owner = turn.steps._owner
-        mine = self.turns.setdefault(owner, [])
-        mine.append(turn)
         try:
+            self.join(turn)
             again: float | None = seconds
             while again is not None:
                 if self.first is turn:
@@ -141,14 +161,9 @@ class Line:
                     await turn.sleep(turn.steps.remaining())
                 await turn.waits.breathe()
                 again = turn.steps.step()
-            for other in mine:
-                other.wake()  # its owner owns
+            turn.owns = True
         finally:
-            mine.remove(turn)
-            if not mine:
-                del self.turns[owner]
-            if self.turns:
-                self.first.wake()
+            self.leave(turn)
 
 
 # Of each loop in which somebody waits.
@@ -173,19 +188,19 @@ def _forget(waits: Waits) -> None:
 
 
 async def _wait_in_line(steps: Steps, key: tuple[bytes, bytes], waits: Waits) -> None:
-    line = waits.lines.get(key)
     if waits.watch is not None:
         steps._share(waits.watch)
-    if line is None:
+    if key not in waits.lines:
         await waits.breathe()
-        line = waits.lines.get(key)
-    seconds = steps.step() if line is None else steps._join(line.first.steps)
+    ahead = waits.lines[key].first if key in waits.lines else None
+    seconds = steps.step() if ahead is None else steps._join(ahead.steps)
     if seconds is None:
         return
-    line = waits.lines.setdefault(key, Line())
+    line, turn = waits.lines.setdefault(key, Line()), Turn(waits, steps)
     try:
-        await line.wait(Turn(waits, steps), seconds)
+        await line.wait(turn, seconds)
     finally:
+        line.leave(turn)
         if not line.turns and waits.lines.get(key) is line:
             del waits.lines[key]
 
