@@ -48,9 +48,7 @@ base_dealloc(PyObject *self)
     LockObject *object = (LockObject *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (object->weak_references != NULL) {
-        PyObject_ClearWeakRefs(self);
-    }
+    PyObject_ClearWeakRefs(self);
     Py_CLEAR(object->dict);
     if (object->lock != NULL) {
         lock_drop(object->lock);
@@ -338,12 +336,21 @@ base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
 }
 
+static bool
+is_initialised(PyObject *self)
+{
+    os_mutex_lock();
+    bool is = ((LockObject *)self)->lock != NULL;
+    os_mutex_unlock();
+    return is;
+}
+
 static PyObject *
 base_repr(PyObject *self)
 {
     PyObject *type = PyType_GetName(Py_TYPE(self));
     PyObject *unique_name = NULL, *path = NULL, *text = NULL;
-    if (type != NULL && ((LockObject *)self)->lock == NULL) {
+    if (type != NULL && !is_initialised(self)) {
         text = PyUnicode_FromFormat("<%U: never initialised>", type);
     } else if (type != NULL && (unique_name = get_unique_name(self, "unique_name")) != NULL &&
                (path = get_path(self, NULL)) != NULL) {
@@ -368,17 +375,35 @@ PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n--\n\n"
 PyDoc_STRVAR(exit_doc, "__exit__($self, /, *exception)\n--\n\n"
                        "release(), unless an outer with block of the same owner still runs.");
 
-/* What coroutines do is written in Python, and imported when it is used first. Passes on the object
- * and the arguments. */
+/* What coroutines do is written in Python, and imported when it is used first. The state keeps it.
+ * NULL with an exception. */
+static PyObject *
+waiting_module(State *state)
+{
+    os_mutex_lock();
+    PyObject *module = state->waiting;
+    os_mutex_unlock();
+    if (module != NULL) {
+        return module;
+    }
+    PyObject *imported = PyImport_ImportModule("lockfile._waiting");
+    os_mutex_lock();
+    if (state->waiting == NULL) { /* no other thread was faster */
+        state->waiting = imported;
+        imported = NULL;
+    }
+    module = state->waiting;
+    os_mutex_unlock();
+    Py_XDECREF(imported);
+    return module;
+}
+
+/* Passes on the object and the arguments. */
 static PyObject *
 call_waiting(PyObject *self, const char *name, PyObject *args, PyObject *kwargs)
 {
-    State *state = state_of(self);
-    if (state->waiting == NULL) {
-        state->waiting = PyImport_ImportModule("lockfile._waiting");
-    }
-    PyObject *function =
-        state->waiting != NULL ? PyObject_GetAttrString(state->waiting, name) : NULL;
+    PyObject *module = waiting_module(state_of(self));
+    PyObject *function = module != NULL ? PyObject_GetAttrString(module, name) : NULL;
     Py_ssize_t count = PyTuple_Size(args);
     PyObject *all = function != NULL ? PyTuple_New(count + 1) : NULL;
     if (all != NULL) {
