@@ -236,11 +236,15 @@ enum { MULTIPLE_INTERPRETERS_SLOT = 3, GIL_SLOT = 4 };
 #define PER_INTERPRETER_GIL_SUPPORTED ((void *)2)
 #define GIL_NOT_USED ((void *)1)
 
-PyMODINIT_FUNC
-PyInit__lockfile(void)
+/* Once for all interpreters, which may begin at the same time. */
+static void
+fill_slots_locked(void)
 {
     static PyModuleDef_Slot slots[4];
     PyModuleDef_Slot *next = slots;
+    if (definition.m_slots != NULL) {
+        return;
+    }
     *next++ = (PyModuleDef_Slot){Py_mod_exec, module_exec};
     if (Py_Version >= 0x030C0000) {
         *next++ = (PyModuleDef_Slot){MULTIPLE_INTERPRETERS_SLOT, PER_INTERPRETER_GIL_SUPPORTED};
@@ -250,6 +254,14 @@ PyInit__lockfile(void)
     }
     *next = (PyModuleDef_Slot){0, NULL};
     definition.m_slots = slots;
+}
+
+PyMODINIT_FUNC
+PyInit__lockfile(void)
+{
+    os_mutex_lock();
+    fill_slots_locked();
+    os_mutex_unlock();
     state_register(&definition);
     return PyModuleDef_Init(&definition);
 }

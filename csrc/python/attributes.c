@@ -4,16 +4,25 @@
 #include "python/text.h"
 
 #include <math.h>
+#include <stdatomic.h>
 
 /* ---- Those that may be assigned ----
  *
  * As programs do with the classic package's. What was assigned lives in __dict__, and changes
  * nothing but what the attribute says. */
 
+/* Python makes the dictionary when it is first wanted, perhaps just now, in another thread. */
+static bool
+has_dictionary(PyObject *self)
+{
+    PyObject *_Atomic *dict = (PyObject * _Atomic *)&((LockObject *)self)->dict;
+    return atomic_load_explicit(dict, memory_order_relaxed) != NULL;
+}
+
 static PyObject *
 assigned(PyObject *self, const char *name)
 {
-    if (((LockObject *)self)->dict == NULL) {
+    if (!has_dictionary(self)) {
         return NULL;
     }
     PyObject *dict = PyObject_GenericGetDict(self, NULL);

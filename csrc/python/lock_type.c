@@ -40,9 +40,7 @@ base_dealloc(PyObject *self)
     LockObject *object = (LockObject *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (object->weak_references != NULL) {
-        PyObject_ClearWeakRefs(self);
-    }
+    PyObject_ClearWeakRefs(self);
     release_forgotten(self);
     Py_CLEAR(object->dict);
     if (object->lock != NULL) {
@@ -184,12 +182,21 @@ base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
 }
 
+static bool
+is_initialised(PyObject *self)
+{
+    os_mutex_lock();
+    bool is = ((LockObject *)self)->lock != NULL;
+    os_mutex_unlock();
+    return is;
+}
+
 static PyObject *
 base_repr(PyObject *self)
 {
     PyObject *type = PyType_GetName(Py_TYPE(self));
     PyObject *unique_name = NULL, *path = NULL, *text = NULL;
-    if (type != NULL && ((LockObject *)self)->lock == NULL) {
+    if (type != NULL && !is_initialised(self)) {
         text = PyUnicode_FromFormat("<%U: never initialised>", type);
     } else if (type != NULL && (unique_name = get_unique_name(self, "unique_name")) != NULL &&
                (path = get_path(self, NULL)) != NULL) {

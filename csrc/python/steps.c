@@ -7,6 +7,8 @@
 #include "python/watch.h"
 #include "python/with.h"
 
+#include <stdatomic.h>
+
 /* How far it is. */
 enum stage_of_steps {
     STEPS_NEW,
@@ -27,6 +29,7 @@ typedef struct {
     PyObject *watch;       /* the one that the loop reads; NULL: none */
     bool is_awaited;       /* so a watch is the loop's, or there is none yet */
     struct nesting *fresh; /* of a block that is entered; NULL: it is used up */
+    atomic_bool in_use;    /* by a thread, which may have given up the GIL */
     bool granted;          /* what is to be given back if nobody takes it */
     struct call call;
 } StepsObject;
@@ -235,15 +238,32 @@ exit_step(StepsObject *steps)
 
 /* ---- Steps ---- */
 
+/* For one thread at a time. False with an exception. */
+static bool
+use(StepsObject *steps)
+{
+    bool used = atomic_exchange(&steps->in_use, true);
+    if (used) {
+        PyErr_SetString(PyExc_RuntimeError, "another thread is making a step");
+    }
+    return !used;
+}
+
 /* WAITING; INTERRUPTED with an exception; else it is done. */
 static enum outcome
 take_step(StepsObject *steps)
 {
-    if (steps->stage == STEPS_DONE) {
-        PyErr_SetString(PyExc_RuntimeError, "it is over already");
+    if (!use(steps)) {
         return LOCK_INTERRUPTED;
     }
-    return steps->kind == STEPS_EXIT ? exit_step(steps) : acquire_step(steps);
+    enum outcome outcome = LOCK_INTERRUPTED;
+    if (steps->stage == STEPS_DONE) {
+        PyErr_SetString(PyExc_RuntimeError, "it is over already");
+    } else {
+        outcome = steps->kind == STEPS_EXIT ? exit_step(steps) : acquire_step(steps);
+    }
+    steps->in_use = false;
+    return outcome;
 }
 
 static PyObject *
@@ -289,10 +309,14 @@ steps_join(PyObject *self, PyObject *ahead)
         PyErr_SetString(PyExc_TypeError, "it takes steps that wait");
         return NULL;
     }
-    if (steps->stage == STEPS_NEW && !begin_acquire(steps)) {
+    if (!use(steps)) {
         return NULL;
     }
-    return tell_step(steps, settle_acquire(steps, join_call(steps, other)));
+    bool begun = steps->stage != STEPS_NEW || begin_acquire(steps);
+    enum outcome outcome =
+        begun ? settle_acquire(steps, join_call(steps, other)) : LOCK_INTERRUPTED;
+    steps->in_use = false;
+    return tell_step(steps, outcome);
 }
 
 /* The loop's watch, from the next step on. */
@@ -390,11 +414,16 @@ static PyObject *
 steps_end(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     StepsObject *steps = (StepsObject *)self;
+    if (!use(steps)) {
+        return NULL;
+    }
     bool granted = steps->granted;
     bool ended = steps->stage != STEPS_UNDER_WAY || end_under_way(steps);
     steps->stage = STEPS_DONE;
     steps->granted = false;
-    return ended && (!granted || give_back(steps)) ? Py_NewRef(Py_None) : NULL;
+    ended = ended && (!granted || give_back(steps));
+    steps->in_use = false;
+    return ended ? Py_NewRef(Py_None) : NULL;
 }
 
 static int
@@ -444,28 +473,47 @@ steps_dealloc(PyObject *self)
 
 /* ---- Awaiting them ---- */
 
-/* The module of coroutines; NULL with an exception. */
+/* Of several threads that are the first, one's is kept. Takes both over, which may be NULL. */
+static void
+keep_waiting(State *state, PyObject *module, PyObject *waits_in)
+{
+    os_mutex_lock();
+    if (state->waiting == NULL && waits_in != NULL) {
+        state->waiting = module;
+        state->waits_in = waits_in;
+        module = waits_in = NULL;
+    }
+    os_mutex_unlock();
+    Py_XDECREF(module);
+    Py_XDECREF(waits_in);
+}
+
+static PyObject *
+kept_waiting(const State *state)
+{
+    os_mutex_lock();
+    PyObject *module = state->waiting;
+    os_mutex_unlock();
+    return module;
+}
+
+/* The module of coroutines, which the state keeps; NULL with an exception. */
 static PyObject *
 import_waiting(State *state)
 {
-    if (state->waiting == NULL) {
+    if (kept_waiting(state) == NULL) {
         PyObject *module = PyImport_ImportModule("lockfile._waiting");
-        PyObject *waits_in = module != NULL ? PyObject_GetAttrString(module, "waits_in") : NULL;
-        if (waits_in == NULL) {
-            Py_XDECREF(module);
-            return NULL;
-        }
-        state->waits_in = waits_in;
-        state->waiting = module;
+        keep_waiting(state, module,
+                     module != NULL ? PyObject_GetAttrString(module, "waits_in") : NULL);
     }
-    return state->waiting;
+    return kept_waiting(state);
 }
 
 /* May others wait in line for the lock? */
 static bool
 has_lines(const State *state)
 {
-    return state->waits_in != NULL && PyObject_IsTrue(state->waits_in) != 0;
+    return kept_waiting(state) != NULL && PyObject_IsTrue(state->waits_in) != 0;
 }
 
 /* What goes on with the steps whenever the loop says so. seconds: to wait at first; None: they have
