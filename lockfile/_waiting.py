@@ -42,13 +42,23 @@ class Turn:
         self.loop = loop
         self.steps = steps
         self.future: asyncio.Future[None] = loop.create_future()
+        self.woken = False
 
     def wake(self) -> None:
+        self.woken = True
         _wake(self.future)
 
     async def sleep(self, descriptor: int, seconds: float) -> None:
         self.future = self.loop.create_future()
         await _sleep(self.future, descriptor, seconds)
+
+    async def stand(self) -> None:
+        """Until it is woken, or its time is up. Whom it waits for, it is told meanwhile."""
+        self.woken = False
+        told = True
+        while told and not self.woken:
+            await self.sleep(-1, self.steps.remaining())
+            told = self.steps._notice()
 
 
 class Line:
@@ -72,7 +82,7 @@ class Line:
                 if self.first is turn:
                     await turn.sleep(turn.steps.fileno(), again)
                 else:
-                    await turn.sleep(-1, turn.steps.remaining())
+                    await turn.stand()
                 again = turn.steps.step()
             for other in mine:
                 other.wake()  # its owner owns

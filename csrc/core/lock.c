@@ -12,6 +12,7 @@ enum outcome
 lock_run(struct attempt *attempt, lock_operation *operation)
 {
     enum outcome outcome;
+    attempt->reached = false; /* the program may have closed it since the last run */
     attempt->runs = true;
     while ((outcome = operation(attempt)) == LOCK_WAITING && wait_sleep(&attempt->wait) == 0) {
     }

@@ -14,11 +14,21 @@
 #include "core/lock.h"
 #include "mechanisms/python_call.h"
 
+/* Whom a call tells now and then, while it waits, for whom (notice.h). */
+struct notice {
+    PyObject *on_wait; /* NULL: nobody wants to know */
+    PyTypeObject *Owner;
+    int64_t pause;  /* before the next one */
+    unsigned asked; /* so often, without an answer, who it is that owns */
+};
+
 /* One call of a method: what there is to tell. */
 struct call {
     struct attempt attempt;
     struct python_call python;
-    bool lets_others_run; /* while it waits: the caller is a greenlet */
+    struct notice notice;
+    bool (*call_back)(struct call *call); /* when attempt.wait is to; false with an exception */
+    bool lets_others_run;                 /* while it waits: the caller is a greenlet */
 };
 
 struct errors {
