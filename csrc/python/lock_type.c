@@ -150,7 +150,7 @@ base_owner(PyObject *self, PyObject *Py_UNUSED(ignored))
     case LOCK_FAILED:
         return call_end(&call, raise_failed_look(errors_of(self), &call));
     default:
-        return call_end(&call, owner_new(state_of(self)->Owner, &call.attempt.report.holder));
+        return call_end(&call, owner_new_in_full(state_of(self)->Owner, &call.attempt));
     }
 }
 

@@ -35,29 +35,29 @@ notice_settle(PyObject *self, const struct timeout *timeout, PyObject **on_wait)
     return !waits || settle_by_attribute(self, on_wait);
 }
 
-/* Who owns the lock, by a look of its own: the call that waits has left the place. It does not
- * wait: a loop may run in this thread. */
-static enum outcome
-find_owner(const struct call *call, struct holder *holder)
-{
-    struct call look;
-    call_begin_beside(&look, call);
-    enum outcome outcome = call_step(&look, lock_identify);
-    *holder = look.attempt.report.holder;
-    call_end_attempt(&look);
-    call_end(&look, Py_None);
-    return outcome;
-}
-
 /* Is there anything to tell? Nobody is waited for if the lock is free just now, or the caller's. */
 static bool
-is_worth_it(struct notice *notice, enum outcome outcome, struct holder *holder)
+is_worth_it(struct notice *notice, enum outcome outcome)
 {
-    if (outcome == LOCK_HELD || outcome == LOCK_STALE) {
-        return true;
-    }
-    *holder = (struct holder){.known = false};
-    return outcome != LOCK_FREE && outcome != LOCK_OWNED && ++notice->asked > PATIENCE;
+    return outcome == LOCK_HELD || outcome == LOCK_STALE ||
+           (outcome != LOCK_FREE && outcome != LOCK_OWNED && ++notice->asked > PATIENCE);
+}
+
+/* Who owns the lock, by a look of its own: the call that waits has left the place. It does not
+ * wait: a loop may run in this thread. None: it is not worth telling; NULL with an exception. */
+static PyObject *
+find_owner(struct call *call)
+{
+    struct call look;
+    struct holder unknown = {.known = false};
+    call_begin_beside(&look, call);
+    enum outcome outcome = call_step(&look, lock_identify);
+    call_end_attempt(&look);
+    bool is_known = outcome == LOCK_HELD || outcome == LOCK_STALE;
+    PyObject *owner = !is_worth_it(&call->notice, outcome) ? Py_NewRef(Py_None)
+                      : is_known ? owner_new_in_full(call->notice.Owner, &look.attempt)
+                                 : owner_new(call->notice.Owner, &unknown);
+    return call_end(&look, owner);
 }
 
 static void
@@ -68,12 +68,10 @@ schedule(struct call *call, int64_t pause)
 
 /* Steps may be ended by what is called. */
 static bool
-tell(struct call *call, const struct holder *holder)
+tell(struct call *call, PyObject *owner)
 {
-    PyObject *owner = owner_new(call->notice.Owner, holder);
     PyObject *on_wait = Py_NewRef(call->notice.on_wait);
-    PyObject *result = owner != NULL ? PyObject_CallFunctionObjArgs(on_wait, owner, NULL) : NULL;
-    Py_XDECREF(owner);
+    PyObject *result = PyObject_CallFunctionObjArgs(on_wait, owner, NULL);
     Py_DECREF(on_wait);
     Py_XDECREF(result);
     return result != NULL;
@@ -82,17 +80,19 @@ tell(struct call *call, const struct holder *holder)
 static bool
 give(struct call *call)
 {
-    struct holder holder;
     struct notice *notice = &call->notice;
-    if (!is_worth_it(notice, find_owner(call, &holder), &holder)) {
+    PyObject *owner = find_owner(call);
+    if (owner == NULL || owner == Py_None) {
         schedule(call, MOMENT);
-        return true;
+        Py_XDECREF(owner);
+        return owner != NULL;
     }
     int64_t pause = notice->pause;
     notice->pause = 2 * pause < LONGEST_PAUSE ? 2 * pause : LONGEST_PAUSE;
     notice->asked = 0;
     schedule(call, pause); /* what is called may take a step itself */
-    bool told = tell(call, &holder);
+    bool told = tell(call, owner);
+    Py_DECREF(owner);
     schedule(call, pause);
     return told;
 }
