@@ -196,9 +196,9 @@ call_end_attempt(struct call *call)
 }
 
 bool
-call_back_if_due(struct call *call)
+call_back(struct call *call)
 {
-    return !wait_is_to_call_back(&call->attempt.wait) || call->call_back(call);
+    return call->call_back == NULL || call->call_back(call);
 }
 
 /* Only acquire() waits for others than this owner's own calls, and holds nothing meanwhile. */
@@ -207,7 +207,7 @@ run_in_greenlet(struct call *call, lock_operation *operation)
 {
     enum outcome outcome;
     while ((outcome = call_step(call, operation)) == LOCK_WAITING &&
-           wait_in_greenlet(&call->attempt.wait) && call_back_if_due(call)) {
+           wait_in_greenlet(&call->attempt.wait) && call_back(call)) {
     }
     call_end_attempt(call);
     return outcome == LOCK_WAITING ? LOCK_INTERRUPTED : outcome;
@@ -229,7 +229,7 @@ call_run(struct call *call, lock_operation *operation)
             attempt_end(attempt);
         }
         python_call_return(&call->python);
-        if (outcome == LOCK_INTERRUPTED && (PyErr_CheckSignals() != 0 || !call_back_if_due(call))) {
+        if (outcome == LOCK_INTERRUPTED && (PyErr_CheckSignals() != 0 || !call_back(call))) {
             attempt_end(attempt);
             raised = true;
         }

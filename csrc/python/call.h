@@ -50,7 +50,7 @@ enum outcome call_run(struct call *call, lock_operation *operation);
 enum outcome call_step(struct call *call, lock_operation *operation);
 
 /* Between two steps, with nothing held. False with an exception. */
-bool call_back_if_due(struct call *call);
+bool call_back(struct call *call);
 
 void call_end_attempt(struct call *call);
 

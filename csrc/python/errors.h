@@ -17,9 +17,11 @@
 /* Whom a call tells now and then, while it waits, for whom (notice.h). */
 struct notice {
     PyObject *on_wait; /* NULL: nobody wants to know */
-    PyTypeObject *Owner;
-    int64_t pause;  /* before the next one */
-    unsigned asked; /* so often, without an answer, who it is that owns */
+    PyObject *lock;    /* borrowed */
+    int64_t pause;     /* before the next one */
+    unsigned asked;    /* so often, without an answer, who it is that owns */
+    bool is_under_way; /* it was settled whether a debug line is wanted, ... */
+    bool is_logged;    /* and it is, once */
 };
 
 /* One call of a method: what there is to tell. */
@@ -27,7 +29,7 @@ struct call {
     struct attempt attempt;
     struct python_call python;
     struct notice notice;
-    bool (*call_back)(struct call *call); /* when attempt.wait is to; false with an exception */
+    bool (*call_back)(struct call *call); /* while it waits, or NULL; false with an exception */
     bool lets_others_run;                 /* while it waits: the caller is a greenlet */
 };
 

@@ -1,5 +1,6 @@
 #include "python/notice.h"
 
+#include "python/log.h"
 #include "python/owner_type.h"
 #include "python/state.h"
 
@@ -50,37 +51,69 @@ find_owner(struct call *call)
 {
     struct call look;
     struct holder unknown = {.known = false};
+    PyTypeObject *Owner = state_of(call->notice.lock)->Owner;
     call_begin_beside(&look, call);
     enum outcome outcome = call_step(&look, lock_identify);
     call_end_attempt(&look);
     bool is_known = outcome == LOCK_HELD || outcome == LOCK_STALE;
     PyObject *owner = !is_worth_it(&call->notice, outcome) ? Py_NewRef(Py_None)
-                      : is_known ? owner_new_in_full(call->notice.Owner, &look.attempt)
-                                 : owner_new(call->notice.Owner, &unknown);
+                      : is_known                           ? owner_new_in_full(Owner, &look.attempt)
+                                                           : owner_new(Owner, &unknown);
     return call_end(&look, owner);
 }
 
 static void
 schedule(struct call *call, int64_t pause)
 {
-    call->attempt.wait.call_back_at = os_now() + pause;
+    bool ends = call->notice.on_wait == NULL && !call->notice.is_logged;
+    call->attempt.wait.call_back_at = ends ? OS_NEVER : os_now() + pause;
 }
 
 /* Steps may be ended by what is called. */
 static bool
 tell(struct call *call, PyObject *owner)
 {
-    PyObject *on_wait = Py_NewRef(call->notice.on_wait);
-    PyObject *result = PyObject_CallFunctionObjArgs(on_wait, owner, NULL);
-    Py_DECREF(on_wait);
+    PyObject *on_wait = Py_XNewRef(call->notice.on_wait);
+    PyObject *result =
+        on_wait != NULL ? PyObject_CallFunctionObjArgs(on_wait, owner, NULL) : Py_NewRef(Py_None);
+    Py_XDECREF(on_wait);
     Py_XDECREF(result);
     return result != NULL;
+}
+
+/* A line in the log, of programs that want such lines. False with an exception. */
+static bool
+log_once(struct call *call, PyObject *owner)
+{
+    bool is_logged = call->notice.is_logged;
+    call->notice.is_logged = false;
+    return !is_logged || log_wait(call->attempt.lock->path, owner);
+}
+
+/* Nothing is scheduled for a log alone before it is asked for: at the first occasion on which it
+ * waits. False with an exception. */
+static bool
+get_under_way(struct call *call)
+{
+    if (!call->notice.is_under_way) {
+        call->notice.is_under_way = true;
+        int wanted = log_is_wanted();
+        call->notice.is_logged = wanted > 0;
+        if (wanted > 0 && call->notice.on_wait == NULL) {
+            schedule(call, FIRST_PAUSE);
+        }
+        return wanted >= 0;
+    }
+    return true;
 }
 
 static bool
 give(struct call *call)
 {
     struct notice *notice = &call->notice;
+    if (!get_under_way(call) || !wait_is_to_call_back(&call->attempt.wait)) {
+        return !PyErr_Occurred();
+    }
     PyObject *owner = find_owner(call);
     if (owner == NULL || owner == Py_None) {
         schedule(call, MOMENT);
@@ -91,7 +124,7 @@ give(struct call *call)
     notice->pause = 2 * pause < LONGEST_PAUSE ? 2 * pause : LONGEST_PAUSE;
     notice->asked = 0;
     schedule(call, pause); /* what is called may take a step itself */
-    bool told = tell(call, owner);
+    bool told = log_once(call, owner) && tell(call, owner);
     Py_DECREF(owner);
     schedule(call, pause);
     return told;
@@ -100,10 +133,12 @@ give(struct call *call)
 void
 notice_begin(struct call *call, PyObject *self, PyObject *on_wait)
 {
-    if (on_wait != NULL && wait_is_wanted(&call->attempt.wait)) {
-        call->notice = (struct notice){
-            .on_wait = Py_NewRef(on_wait), .Owner = state_of(self)->Owner, .pause = FIRST_PAUSE};
+    if (wait_is_wanted(&call->attempt.wait)) {
+        call->notice =
+            (struct notice){.on_wait = Py_XNewRef(on_wait), .lock = self, .pause = FIRST_PAUSE};
         call->call_back = give;
+    }
+    if (on_wait != NULL && wait_is_wanted(&call->attempt.wait)) {
         schedule(call, FIRST_PAUSE);
     }
 }

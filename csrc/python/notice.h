@@ -1,7 +1,7 @@
 /* Tells who waits whom it waits for: on_wait(owner), when a wait has lasted for a tenth of a
  * second, and then ever more rarely.
  *
- * It is called between two steps of the call that waits (call_back_if_due()), with nothing held: it
+ * It is called between two steps of the call that waits (call_back()), with nothing held: it
  * may do whatever a signal's handler may, and what it raises ends the wait. */
 #ifndef LOCKFILE_NOTICE_H
 #define LOCKFILE_NOTICE_H

@@ -69,7 +69,8 @@ runs_here(const struct attempt *attempt)
            strcmp(holder->name.host, attempt->lock->host) == 0;
 }
 
-/* None: unknown. NULL with an exception. */
+/* None: unknown, which it may be for any reason. NULL with an exception: a signal's handler has
+ * raised. */
 static PyObject *
 find_command(const struct holder *holder)
 {
@@ -80,6 +81,10 @@ find_command(const struct holder *holder)
                                                   (unsigned long long)holder->beacon.device,
                                                   (unsigned long long)holder->beacon.number);
     Py_XDECREF(module);
+    if (command == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_Clear();
+        command = Py_NewRef(Py_None);
+    }
     return command;
 }
 

@@ -231,9 +231,9 @@ exit_step(StepsObject *steps)
 
 /* What is called back may end the steps. False with an exception. */
 static bool
-call_back(StepsObject *steps)
+see_to_notices(StepsObject *steps)
 {
-    bool goes_on = steps->stage != STEPS_UNDER_WAY || call_back_if_due(&steps->call);
+    bool goes_on = steps->stage != STEPS_UNDER_WAY || call_back(&steps->call);
     if (!goes_on && steps->stage == STEPS_UNDER_WAY) {
         end_attempt(steps);
         end_call(steps, false);
@@ -245,7 +245,7 @@ call_back(StepsObject *steps)
 static enum outcome
 take_step(StepsObject *steps)
 {
-    if (!call_back(steps)) {
+    if (!see_to_notices(steps)) {
         return LOCK_INTERRUPTED;
     }
     if (steps->stage == STEPS_DONE) {
@@ -326,7 +326,7 @@ steps_notice(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     StepsObject *steps = (StepsObject *)self;
     bool due = steps->stage == STEPS_UNDER_WAY && wait_is_to_call_back(&steps->call.attempt.wait);
-    return call_back(steps) ? PyBool_FromLong(due) : NULL;
+    return see_to_notices(steps) ? PyBool_FromLong(due) : NULL;
 }
 
 /* ---- Their end ---- */

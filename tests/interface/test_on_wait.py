@@ -1,8 +1,10 @@
 """on_wait: who waits is told for whom."""
 
+import asyncio
 import copy
 import functools
 import gc
+import logging
 import os
 import pickle
 import sqlite3
@@ -469,3 +471,92 @@ def test_lock_that_calls_its_own_object_is_collected(lock_class, path):
     del program, again
     gc.collect()
     assert gone() is None
+
+
+# ---- The log ----
+
+
+class Records(logging.Handler):
+    """What is logged; then it goes on."""
+
+    def __init__(self, go_on):
+        super().__init__()
+        self.lines, self.go_on = [], go_on
+
+    def emit(self, record):
+        self.lines.append((record.levelname, record.getMessage()))
+        self.go_on()
+
+
+@pytest.fixture
+def log(lock, other):
+    logger = logging.getLogger("lockfile")
+    handler = Records(lambda: other.run(lock.release))
+    logger.addHandler(handler)
+    yield logger
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+def test_long_wait_is_logged_once_where_that_is_wanted(lock, other, log):
+    log.setLevel(logging.DEBUG)
+    other.run(lock.acquire)
+    with lock:
+        pass
+    ((level, line),) = log.handlers[0].lines
+    assert level == "DEBUG"
+    assert line.startswith(f"{lock.path}: waiting for lockfile.Owner(")
+    assert f"pid={os.getpid()}" in line
+
+
+def test_task_that_waits_is_logged(lock, other, log):
+    async def main():
+        async with lock:
+            pass
+
+    log.setLevel(logging.DEBUG)
+    other.run(lock.acquire)
+    asyncio.run(main())
+    assert len(log.handlers[0].lines) == 1
+
+
+def test_nothing_else_is_logged(lock, other, log):
+    log.setLevel(logging.INFO)
+    other.run(lock.acquire)
+    lock.acquire(on_wait=lambda owner: other.run(lock.release))
+    lock.release()
+    log.setLevel(logging.DEBUG)
+    with lock:
+        assert lock.owner().alive
+    assert log.handlers[0].lines == []
+
+
+def test_log_that_raises_ends_the_wait(lock, other, log):
+    def refuse(record):
+        raise Told
+
+    log.addFilter(refuse)
+    log.setLevel(logging.DEBUG)
+    other.run(lock.acquire)
+    with pytest.raises(Told):
+        lock.acquire()
+    log.removeFilter(refuse)
+    other.run(lock.release)
+    assert lock.try_acquire()
+    lock.release()
+
+
+def test_logging_is_not_imported(lock_class, path, other):
+    other.run(lock_class(path).acquire)
+    code = """
+        sys.modules.pop("logging", None)
+
+        def on_wait(owner):
+            say("logging" in sys.modules)
+            raise SystemExit
+        getattr(lockfile, sys.argv[1])(sys.argv[2]).acquire(on_wait=on_wait)
+        """
+    with Child(code, lock_class.__name__, path) as child:
+        assert child.hear() is False
+        child.finish()
+    other.run(lock_class(path).release)
