@@ -168,6 +168,9 @@ def test_exception_of_a_program(tmp_path: Path) -> None:
     caught.value.timeout = 3
 
 
+OnWait = Callable[[Owner], object] | None
+
+
 class Counting(FileLock):
     """A subclass with a constructor of its own, on top of a mechanism."""
 
@@ -175,8 +178,8 @@ class Counting(FileLock):
         super().__init__(directory / name, timeout=5, lock_file=directory / f"{name}.locked")
         self.acquired = 0
 
-    def acquire(self, timeout: float | None = None) -> "Counting":
-        super().acquire(timeout)
+    def acquire(self, timeout: float | None = None, *, on_wait: OnWait = None) -> "Counting":
+        super().acquire(timeout, on_wait=on_wait)
         self.acquired += 1
         return self
 
@@ -186,7 +189,7 @@ class Counter(LockBase):
 
     holds = False
 
-    def acquire(self, timeout: float | None = None) -> "Counter":
+    def acquire(self, timeout: float | None = None, *, on_wait: OnWait = None) -> "Counter":
         if self.holds:
             raise AlreadyLocked(f"{self.path} is already locked")
         self.holds = True
