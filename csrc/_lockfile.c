@@ -21,7 +21,8 @@
 
 PyDoc_STRVAR(
     link_doc,
-    "LinkFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None)\n--\n\n"
+    "LinkFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
+    "on_wait=None)\n--\n\n"
     "A lock on path whose lock file is a hard link to a file of its owner's.\n"
     "\n"
     "path: what to protect (str, bytes or os.PathLike); it need not exist, but the lock\n"
@@ -34,13 +35,16 @@ PyDoc_STRVAR(
     "the greenlet that calls; where none runs, the thread: what threaded=True means),\n"
     "'thread', 'process', or 'object': this lock object itself, whoever calls. Such an\n"
     "object that goes away while it owns releases the lock, with a ResourceWarning.\n"
+    "on_wait: called with the Owner when a wait has lasted a tenth of a second, and then\n"
+    "ever more rarely, once a minute at last; what it raises ends the wait.\n"
     "\n"
     "Making one touches no file. Excludes whatever uses the same lock file, on\n"
     "network file systems too. A lock whose owner has died is recovered.");
 
 PyDoc_STRVAR(
     mkdir_doc,
-    "MkdirFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None)\n--\n\n"
+    "MkdirFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
+    "on_wait=None)\n--\n\n"
     "A lock on path whose lock file is a directory with a file of its owner's in it.\n"
     "\n"
     "The arguments are those of LinkFileLock. For file systems that have no hard\n"
@@ -49,7 +53,7 @@ PyDoc_STRVAR(
 PyDoc_STRVAR(
     sqlite_doc,
     "SQLiteFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
-    "database=None)\n--\n\n"
+    "on_wait=None, database=None)\n--\n\n"
     "A lock on path that is a row in an SQLite database.\n"
     "\n"
     "The first three arguments are those of LinkFileLock. It does not exclude that\n"
@@ -183,13 +187,14 @@ module_exec(PyObject *module)
     state->abspath = path != NULL ? PyObject_GetAttrString(path, "abspath") : NULL;
     Py_XDECREF(path);
     state->timeout = PyUnicode_InternFromString("timeout");
+    state->on_wait = PyUnicode_InternFromString("on_wait");
     state->acquire = PyUnicode_InternFromString("acquire");
     state->release = PyUnicode_InternFromString("release");
     state->acquire_async = PyUnicode_InternFromString("acquire_async");
     state->remake = PyObject_GetAttrString(module, "_remake");
     state->Owner = owner_type_new();
-    if (state->abspath == NULL || state->timeout == NULL || state->acquire == NULL ||
-        state->release == NULL || state->acquire_async == NULL || state->remake == NULL ||
+    if (state->abspath == NULL || state->timeout == NULL || state->on_wait == NULL ||
+        state->acquire == NULL || state->release == NULL || state->acquire_async == NULL || state->remake == NULL ||
         state->Owner == NULL || !caller_finder_begin(&state->finder) ||
         !errors_add(module, &state->errors, state->Owner) || !add_types(module, state) ||
         !make_resources(state)) {

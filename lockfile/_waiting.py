@@ -94,9 +94,11 @@ class Turn:
         self.waits = waits
         self.steps = steps
         self.owns = False
+        self.woken = False
         self.future: asyncio.Future[None] = waits.loop.create_future()
 
     def wake(self) -> None:
+        self.woken = True
         _wake(self.future)
 
     async def sleep(self, seconds: float) -> None:
@@ -116,6 +118,14 @@ class Turn:
             watching.discard(self)
             if not watching:
                 self.waits.watching.pop(watched, None)
+
+    async def stand(self) -> None:
+        """Until it is woken, or its time is up. Whom it waits for, it is told meanwhile."""
+        self.woken = False
+        told = True
+        while told and not self.woken:
+            await self.sleep(self.steps.remaining())
+            told = self.steps._notice()
 
 
 class Line:
@@ -158,7 +168,7 @@ class Line:
                 if self.first is turn:
                     await turn.watch(again)
                 else:
-                    await turn.sleep(turn.steps.remaining())
+                    await turn.stand()
                 await turn.waits.breathe()
                 again = turn.steps.step()
             turn.owns = True

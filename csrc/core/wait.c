@@ -33,7 +33,8 @@
 void
 wait_begin(struct waiter *wait, int64_t deadline)
 {
-    *wait = (struct waiter){.deadline = deadline, .watch = OS_NO_FILE, .watch_number = -1};
+    *wait = (struct waiter){
+        .deadline = deadline, .call_back_at = OS_NEVER, .watch = OS_NO_FILE, .watch_number = -1};
 }
 
 void
@@ -366,8 +367,8 @@ sleeps_on(struct waiter *wait)
     return wait->gives_start;
 }
 
-/* Nothing has changed for who was only to see to signals, unless their handlers, or a fork in
- * one, have closed what it sleeps on. */
+/* Nothing has changed for who was only to see to signals, or to call back, unless that code, or a
+ * fork in it, has closed what it sleeps on. */
 static bool
 resumes(struct waiter *wait)
 {
@@ -426,12 +427,24 @@ wait_descriptor(const struct waiter *wait)
     return watches ? wait->watch.descriptor : -1;
 }
 
-int64_t
-wait_until(const struct waiter *wait)
+static int64_t
+goes_on_at(const struct waiter *wait)
 {
     return wait->kind == WAIT_FOR_NOTHING  ? 0
            : wait->kind == WAIT_FOR_CHANGE ? earlier(wait->until, wait->deadline)
                                            : wait->until;
+}
+
+int64_t
+wait_until(const struct waiter *wait)
+{
+    return earlier(goes_on_at(wait), wait->call_back_at);
+}
+
+bool
+wait_is_to_call_back(const struct waiter *wait)
+{
+    return wait->call_back_at != OS_NEVER && os_now() >= wait->call_back_at;
 }
 
 static void
@@ -462,9 +475,10 @@ sleep_until_change(struct waiter *wait)
     int64_t now = os_now();
     wait->until = wait->ahead != 0 ? now + wait->ahead : wait->until;
     wait->ahead = 0;
-    int64_t time = earlier(wait_until(wait), wait->signals_at);
+    int64_t pause_at = earlier(wait->signals_at, wait->call_back_at);
+    int64_t time = earlier(goes_on_at(wait), pause_at);
     int error = os_wait(wait_descriptor(wait), time > now ? time - now : 0, &wait->signals);
-    if (error == EINTR || (error == ETIMEDOUT && time == wait->signals_at)) {
+    if (error == EINTR || (error == ETIMEDOUT && time == pause_at)) {
         return see_to_signals(wait);
     }
     wait->until = error == ETIMEDOUT ? 0 : wait->until; /* it is over, whatever the clock says */
@@ -472,9 +486,19 @@ sleep_until_change(struct waiter *wait)
 }
 
 static int
+sleep_until_call_is_over(const struct waiter *wait)
+{
+    int64_t time = earlier(wait->until, wait->call_back_at);
+    return table_await_change(wait->changes, time) ? 0 : EINTR;
+}
+
+static int
 sleep_a_moment(struct waiter *wait)
 {
     int64_t now = os_now();
+    if (wait_is_to_call_back(wait)) {
+        return EINTR;
+    }
     if (now < wait->until) {
         os_pause(wait->until - now);
     }
@@ -489,7 +513,7 @@ wait_sleep(struct waiter *wait)
     case WAIT_FOR_CHANGE:
         return sleep_until_change(wait);
     case WAIT_FOR_CALL:
-        return table_await_change(wait->changes, wait->until) ? 0 : EINTR;
+        return sleep_until_call_is_over(wait);
     case WAIT_FOR_MOMENT:
         return sleep_a_moment(wait);
     default:

@@ -109,6 +109,43 @@ set_timeout(PyObject *self, PyObject *value, void *closure)
                                                                   : -1;
 }
 
+/* ---- on_wait ---- */
+
+bool
+check_on_wait(PyObject *value)
+{
+    bool fits = value == Py_None || PyCallable_Check(value);
+    if (!fits) {
+        PyErr_Format(PyExc_TypeError, "on_wait must be callable or None, not %R",
+                     (PyObject *)Py_TYPE(value));
+    }
+    return fits;
+}
+
+PyObject *
+get_on_wait(PyObject *self, void *Py_UNUSED(closure))
+{
+    os_mutex_lock();
+    PyObject *value = Py_XNewRef(((LockObject *)self)->on_wait);
+    os_mutex_unlock();
+    return value != NULL ? value : Py_NewRef(Py_None);
+}
+
+static int
+set_on_wait(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    PyObject *wanted = value != NULL ? value : Py_None;
+    if (!check_on_wait(wanted)) {
+        return -1;
+    }
+    os_mutex_lock();
+    PyObject *former = ((LockObject *)self)->on_wait;
+    ((LockObject *)self)->on_wait = Py_NewRef(wanted);
+    os_mutex_unlock();
+    Py_XDECREF(former);
+    return 0;
+}
+
 /* ---- Timeouts of calls ---- */
 
 bool
@@ -266,6 +303,8 @@ PyGetSetDef base_attributes[] = {
      "Whether each task, greenlet or thread is an owner of its own.", NULL},
     {"timeout", get_timeout, set_timeout,
      "Seconds that acquire() and with wait by default; None: for ever.", "timeout"},
+    {"on_wait", get_on_wait, set_on_wait,
+     "What is called with the Owner while acquire() and with wait; None: nothing.", NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

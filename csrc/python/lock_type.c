@@ -23,6 +23,7 @@ base_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((LockObject *)self)->dict);
+    Py_VISIT(((LockObject *)self)->on_wait);
     return 0;
 }
 
@@ -30,6 +31,7 @@ static int
 base_clear(PyObject *self)
 {
     Py_CLEAR(((LockObject *)self)->dict);
+    Py_CLEAR(((LockObject *)self)->on_wait);
     return 0;
 }
 
@@ -43,6 +45,7 @@ base_dealloc(PyObject *self)
     PyObject_ClearWeakRefs(self);
     release_forgotten(self);
     Py_CLEAR(object->dict);
+    Py_CLEAR(object->on_wait);
     if (object->lock != NULL) {
         lock_drop(object->lock);
     }
@@ -146,7 +149,7 @@ base_owner(PyObject *self, PyObject *Py_UNUSED(ignored))
     case LOCK_FAILED:
         return call_end(&call, raise_failed_look(errors_of(self), &call));
     default:
-        return call_end(&call, owner_new(state_of(self)->Owner, &call.attempt.report.holder));
+        return call_end(&call, owner_new_in_full(state_of(self)->Owner, &call.attempt));
     }
 }
 
@@ -260,7 +263,8 @@ static PyMemberDef base_members[] = {
 };
 
 PyDoc_STRVAR(base_doc,
-             "LockBase(path, threaded=True, timeout=None, *, lock_file=None, owner=None)\n--\n\n"
+             "LockBase(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
+             "on_wait=None)\n--\n\n"
              "What all locks have in common, to be subclassed in Python: a subclass\n"
              "implements acquire(timeout=None), release(), is_locked(), i_am_locking()\n"
              "and break_lock(); what it does not, raises NotImplementedError. with blocks\n"
@@ -270,7 +274,8 @@ PyDoc_STRVAR(base_doc,
              "threaded: whether each thread is an owner of its own, or the process is one.\n"
              "timeout: seconds that acquire() and with wait by default; None: for ever.\n"
              "lock_file: what the attribute lock_file says; None: abspath(path) + '.lock'.\n"
-             "owner: 'task', 'thread', 'process' or 'object': see LinkFileLock.");
+             "owner: 'task', 'thread', 'process' or 'object': see LinkFileLock.\n"
+             "on_wait: what the attribute on_wait says; a subclass's acquire() calls it.");
 
 static PyType_Slot base_slots[] = {
     {Py_tp_doc, (void *)base_doc},

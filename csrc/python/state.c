@@ -66,6 +66,7 @@ state_traverse(const State *state, visitproc visit, void *arg)
     Py_VISIT(state->waiting);
     Py_VISIT(state->abspath);
     Py_VISIT(state->timeout);
+    Py_VISIT(state->on_wait);
     Py_VISIT(state->acquire);
     Py_VISIT(state->release);
     Py_VISIT(state->acquire_async);
@@ -90,6 +91,7 @@ state_clear(State *state)
     Py_CLEAR(state->waiting);
     Py_CLEAR(state->abspath);
     Py_CLEAR(state->timeout);
+    Py_CLEAR(state->on_wait);
     Py_CLEAR(state->acquire);
     Py_CLEAR(state->release);
     Py_CLEAR(state->acquire_async);

@@ -43,7 +43,7 @@ typedef struct {
     struct caller_finder finder;
     PyTypeObject *Owner, *LockBase, *Steps, *Watch;
     PyObject *abspath;
-    PyObject *timeout;                           /* the attribute's name */
+    PyObject *timeout, *on_wait;                 /* the attributes' names */
     PyObject *acquire, *release, *acquire_async; /* the methods' */
     PyObject *remake;
     PyObject *waiting;  /* the module of coroutines, once it was used, */
@@ -80,6 +80,7 @@ typedef struct {
     struct lock *lock;
     bool has_timeout;
     double timeout;
+    PyObject *on_wait; /* NULL: None */
     /* with blocks of a subclass in Python that brings its own acquire and release */
     struct nesting *nestings;
 } LockObject;

@@ -4,6 +4,7 @@
 #include "python/body.h"
 #include "python/call.h"
 #include "python/locking.h"
+#include "python/notice.h"
 #include "python/watch.h"
 #include "python/with.h"
 
@@ -25,6 +26,7 @@ typedef struct {
     enum kind_of_steps kind;
     enum stage_of_steps stage;
     struct timeout timeout;
+    PyObject *on_wait; /* NULL: nobody wants to know */
     struct caller caller;
     PyObject *watch;       /* the one that the loop reads; NULL: none */
     bool is_awaited;       /* so a watch is the loop's, or there is none yet */
@@ -61,16 +63,15 @@ steps_new(PyObject *lock, enum kind_of_steps kind)
 }
 
 static StepsObject *
-new_acquire(PyObject *lock, enum kind_of_steps kind, PyObject *timeout)
+new_acquire(PyObject *lock, enum kind_of_steps kind, struct timeout timeout)
 {
     StepsObject *steps = steps_new(lock, kind);
     if (steps != NULL) {
-        steps->timeout.argument = timeout;
-        if (!timeout_settle(lock, &steps->timeout)) {
+        if (!timeout_settle(lock, &timeout) || !notice_settle(lock, &timeout, &steps->on_wait)) {
             Py_CLEAR(steps);
             return NULL;
         }
-        steps->timeout.argument = NULL;
+        steps->timeout = (struct timeout){.given = timeout.given, .seconds = timeout.seconds};
     }
     return steps;
 }
@@ -89,6 +90,7 @@ begin_call(StepsObject *steps, const char *method)
     if (steps->is_awaited) {
         wait_share(&steps->call.attempt.wait, watch_of(steps->watch));
     }
+    notice_begin(&steps->call, steps->lock, steps->on_wait);
     steps->stage = STEPS_UNDER_WAY;
     return true;
 }
@@ -96,9 +98,7 @@ begin_call(StepsObject *steps, const char *method)
 static void
 end_attempt(StepsObject *steps)
 {
-    python_call_leave(&steps->call.python);
-    attempt_end(&steps->call.attempt);
-    python_call_return(&steps->call.python);
+    call_end_attempt(&steps->call);
 }
 
 /* done: no exception is set. */
@@ -238,6 +238,18 @@ exit_step(StepsObject *steps)
 
 /* ---- Steps ---- */
 
+/* What is called back may end the steps. False with an exception. */
+static bool
+see_to_notices(StepsObject *steps)
+{
+    bool goes_on = steps->stage != STEPS_UNDER_WAY || call_back(&steps->call);
+    if (!goes_on && steps->stage == STEPS_UNDER_WAY) {
+        end_attempt(steps);
+        end_call(steps, false);
+    }
+    return goes_on;
+}
+
 /* For one thread at a time. False with an exception. */
 static bool
 use(StepsObject *steps)
@@ -253,7 +265,7 @@ use(StepsObject *steps)
 static enum outcome
 take_step(StepsObject *steps)
 {
-    if (!use(steps)) {
+    if (!see_to_notices(steps) || !use(steps)) {
         return LOCK_INTERRUPTED;
     }
     enum outcome outcome = LOCK_INTERRUPTED;
@@ -373,8 +385,18 @@ steps_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 steps_remaining(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    int64_t deadline = ((StepsObject *)self)->call.attempt.wait.deadline;
-    return PyFloat_FromDouble(call_seconds_until(deadline));
+    const struct waiter *wait = &((StepsObject *)self)->call.attempt.wait;
+    bool calls_back = wait->call_back_at < wait->deadline;
+    return PyFloat_FromDouble(call_seconds_until(calls_back ? wait->call_back_at : wait->deadline));
+}
+
+/* For who waits in line, and takes no step yet: True, if remaining() was until a notice. */
+static PyObject *
+steps_notice(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    StepsObject *steps = (StepsObject *)self;
+    bool due = steps->stage == STEPS_UNDER_WAY && wait_is_to_call_back(&steps->call.attempt.wait);
+    return see_to_notices(steps) ? PyBool_FromLong(due) : NULL;
 }
 
 /* ---- Their end ---- */
@@ -433,6 +455,8 @@ steps_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(((StepsObject *)self)->lock);
     Py_VISIT(((StepsObject *)self)->watch);
     Py_VISIT(((StepsObject *)self)->exception);
+    Py_VISIT(((StepsObject *)self)->on_wait);
+    Py_VISIT(((StepsObject *)self)->call.notice.on_wait);
     return 0;
 }
 
@@ -440,6 +464,7 @@ static int
 steps_clear(PyObject *self)
 {
     Py_CLEAR(((StepsObject *)self)->exception);
+    Py_CLEAR(((StepsObject *)self)->on_wait);
     return 0;
 }
 
@@ -465,6 +490,7 @@ steps_dealloc(PyObject *self)
     nesting_free(steps->fresh);
     Py_CLEAR(steps->watch);
     Py_CLEAR(steps->exception);
+    Py_CLEAR(steps->on_wait);
     Py_CLEAR(steps->lock);
     freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
     free_object(self);
@@ -609,7 +635,9 @@ static PyMethodDef steps_methods[] = {
     {"fileno", steps_fileno, METH_NOARGS,
      PyDoc_STR("fileno($self, /)\n--\n\nWhat to wait for until it is readable; -1: only time.")},
     {"remaining", steps_remaining, METH_NOARGS,
-     PyDoc_STR("remaining($self, /)\n--\n\nSeconds until the deadline.")},
+     PyDoc_STR("remaining($self, /)\n--\n\nSeconds until the deadline, or a notice.")},
+    {"_notice", steps_notice, METH_NOARGS,
+     PyDoc_STR("_notice($self, /)\n--\n\nCall on_wait if it is time, and say whether it was.")},
     {"end", steps_end, METH_NOARGS, end_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -643,7 +671,7 @@ PyType_Spec steps_spec = {
 /* ---- Methods of locks ---- */
 
 const char acquire_in_steps_doc[] =
-    "acquire_in_steps($self, /, timeout=None)\n--\n\n"
+    "acquire_in_steps($self, /, timeout=None, *, on_wait=None)\n--\n\n"
     "acquire() for an event loop that is not asyncio's.\n"
     "\n"
     "Returns an object that has begun nothing yet. Its step() goes on, and says when\n"
@@ -653,16 +681,16 @@ PyObject *
 base_acquire_in_steps(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     struct timeout timeout = {.argument = Py_None};
-    return parse_timeout(args, kwargs, "|O:acquire_in_steps", &timeout)
-               ? (PyObject *)new_acquire(self, STEPS_ACQUIRE, timeout.argument)
+    return parse_timeout(args, kwargs, "|O$O:acquire_in_steps", &timeout)
+               ? (PyObject *)new_acquire(self, STEPS_ACQUIRE, timeout)
                : NULL;
 }
 
 const char acquire_async_doc[] =
-    "acquire_async($self, /, timeout=None)\n--\n\n"
+    "acquire_async($self, /, timeout=None, *, on_wait=None)\n--\n\n"
     "Await it: acquire(), letting other tasks run while it waits.\n"
     "\n"
-    "The argument, what it returns and what it raises are those of acquire(). The\n"
+    "The arguments, what it returns and what it raises are those of acquire(). The\n"
     "owner is the task that calls, whichever awaits: asyncio.wait_for() may, too.\n"
     "Cancelled, it leaves nothing behind.";
 
@@ -671,10 +699,10 @@ base_acquire_async(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     struct timeout timeout = {.argument = Py_None};
     PyObject *waiting = import_waiting(state_of(self));
-    if (waiting == NULL || !parse_timeout(args, kwargs, "|O:acquire_async", &timeout)) {
+    if (waiting == NULL || !parse_timeout(args, kwargs, "|O$O:acquire_async", &timeout)) {
         return NULL;
     }
-    PyObject *steps = (PyObject *)new_acquire(self, STEPS_ACQUIRE, timeout.argument);
+    PyObject *steps = (PyObject *)new_acquire(self, STEPS_ACQUIRE, timeout);
     PyObject *coroutine = steps != NULL ? PyObject_CallMethod(waiting, "finish", "O", steps) : NULL;
     Py_XDECREF(steps);
     return coroutine;
@@ -687,7 +715,8 @@ base_aenter(PyObject *self, PyObject *Py_UNUSED(ignored))
     int is_ours = has_base_method(self, state_of(self)->acquire_async,
                                   (PyCFunction)(void (*)(void))base_acquire_async);
     if (is_ours != 0) {
-        return is_ours > 0 ? (PyObject *)new_acquire(self, STEPS_ENTER, Py_None) : NULL;
+        struct timeout timeout = {.argument = Py_None};
+        return is_ours > 0 ? (PyObject *)new_acquire(self, STEPS_ENTER, timeout) : NULL;
     }
     PyObject *waiting = import_waiting(state_of(self));
     return waiting != NULL ? PyObject_CallMethod(waiting, "enter", "O", self) : NULL;
