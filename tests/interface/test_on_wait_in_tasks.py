@@ -40,7 +40,7 @@ every_wait = pytest.mark.parametrize("wait", [acquire_by_argument, acquire_by_co
 
 
 def is_tidy(lock):
-    return not lock.is_locked() and not lock.i_am_locking() and not _waiting.lines
+    return not lock.is_locked() and not lock.i_am_locking() and not _waiting.waits_in
 
 
 @every_wait
@@ -80,7 +80,7 @@ def test_what_it_raises_ends_the_wait_of_a_task(lock, other, wait):
     async def main():
         with pytest.raises(Told, match=str(os.getpid())):
             await wait(lock, on_wait)
-        assert not _waiting.lines
+        assert not _waiting.waits_in
 
     other.run(lock.acquire)
     asyncio.run(main())
@@ -208,7 +208,7 @@ def test_it_may_cancel_its_task(lock, other, wait):
         task = asyncio.create_task(wait(lock, on_wait))
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not _waiting.lines
+        assert not _waiting.waits_in
 
     other.run(lock.acquire)
     asyncio.run(main())
