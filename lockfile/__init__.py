@@ -7,6 +7,7 @@
 
 import sys
 
+from lockfile._all_of import AllOf, all_of
 from lockfile._lockfile import (
     AlreadyLocked,
     Error,
@@ -36,6 +37,7 @@ def _imports() -> None:
 
 
 __all__ = [
+    "AllOf",
     "AlreadyLocked",
     "Error",
     "FileLock",
@@ -51,4 +53,5 @@ __all__ = [
     "Owner",
     "SQLiteFileLock",
     "UnlockError",
+    "all_of",
 ]
