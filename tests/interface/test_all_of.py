@@ -598,7 +598,7 @@ def test_who_name_them_in_opposite_orders_never_wait_for_each_other(file_lock_cl
             at_its_end = one.call.kind == "say"
             other.say("go")
             heard = listener.start(other.hear)
-            wait_until(lambda: heard.done() or has_settled(other.pid))
+            wait_until(lambda heard=heard: heard.done() or has_settled(other.pid))
             assert one.run_on() == "over"
             assert heard.result(PATIENCE) == "over"
             assert names(tmp_path) == []
