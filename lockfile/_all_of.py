@@ -46,33 +46,35 @@ def _has_own_scheme(lock: LockBase) -> bool:
     return not isinstance(lock, MECHANISMS)
 
 
-def _resolved(path: str) -> str:
-    """With no symbolic link left in its directory; a lock does not follow the last component."""
-    directory, name = os.path.split(path)
-    return os.path.join(os.path.realpath(directory), name)
+class _Resolver(dict[str, str]):
+    """Directories without symbolic links; most locks of a call are in one."""
 
+    def __missing__(self, directory: str) -> str:
+        resolved = self[directory] = os.path.realpath(directory)
+        return resolved
 
-def _place(lock: LockBase) -> tuple[str, str, str]:
-    """What the lock is really on: locks with one place are one lock, for one owner.
+    def place_of(self, lock: LockBase) -> tuple[str, str, str]:
+        """What the lock is really on: locks with one place are one lock, for one owner.
 
-    Not what the attributes of a subclass say, which may be anything.
-    """
-    kind = type(lock)
-    return (
-        _resolved(LockBase.lock_file.__get__(lock)),
-        os.path.realpath(SQLiteFileLock.database.__get__(lock))
-        if isinstance(lock, SQLiteFileLock)
-        else "",
-        f"{kind.__module__}.{kind.__qualname__}" if _has_own_scheme(lock) else "",
-    )
+        Not what the attributes of a subclass say, which may be anything. The last component of
+        the lock file is not followed, that of a database is.
+        """
+        directory, name = os.path.split(LockBase.lock_file.__get__(lock))
+        database = kind = ""
+        if isinstance(lock, SQLiteFileLock):
+            database = os.path.realpath(SQLiteFileLock.database.__get__(lock))
+        elif _has_own_scheme(lock):
+            kind = f"{type(lock).__module__}.{type(lock).__qualname__}"
+        return os.path.join(self[directory], name), database, kind
 
 
 def _in_order(locks: tuple[LockBase, ...]) -> list[list[LockBase]]:
     """By place, in the one order; in each, as they were named. Looked up each time, since
     symbolic links change."""
+    resolver = _Resolver()
     places: dict[tuple[str, str, str], list[LockBase]] = {}
     for lock in locks:
-        places.setdefault(_place(lock), []).append(lock)
+        places.setdefault(resolver.place_of(lock), []).append(lock)
     return [places[place] for place in sorted(places)]
 
 
