@@ -4,7 +4,6 @@ import asyncio
 import errno
 import itertools
 import os
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -22,8 +21,7 @@ from lockfile import (
     UnlockError,
     all_of,
 )
-from support import PATIENCE, Child, OtherThread, in_thread, names, wait_until
-from support.protocol import SteppedChild, begin, has_settled
+from support import PATIENCE, OtherThread, in_thread
 
 # More than there are suspensions, or calls, in any of what is interrupted here.
 MANY = 1000
@@ -50,6 +48,14 @@ def make(tmp_path, lock_class, calls):
             super().release()
 
     return lambda name, **keywords: Recording(tmp_path / name, **keywords)
+
+
+@pytest.fixture(params=["ours", "subclass"])
+def make_any(request, make, tmp_path, lock_class):
+    """Makes locks of each class, and of one that has methods of its own."""
+    if request.param == "subclass":
+        return make
+    return lambda name, **keywords: lock_class(tmp_path / name, **keywords)
 
 
 class Scheme(LockBase):
@@ -80,8 +86,8 @@ def owned(*locks):
 # All of them
 
 
-def test_all_are_owned_inside_and_none_after(make):
-    one, two, three = make("one"), make("two"), make("three")
+def test_all_are_owned_inside_and_none_after(make_any):
+    one, two, three = make_any("one"), make_any("two"), make_any("three")
     both = all_of(one, two, three)
     with both as inside:
         assert inside is both
@@ -239,8 +245,8 @@ def test_one_that_cannot_be_made_leaves_none(lock_class, path, tmp_path):
         assert not one.is_locked()
 
 
-def test_failure_does_not_release_what_the_caller_owned_before(make):
-    one, two, three = make("one"), make("three"), make("two")
+def test_failure_does_not_release_what_the_caller_owned_before(make_any):
+    one, two, three = make_any("one"), make_any("three"), make_any("two")
     group = all_of(one, two, three, timeout=0)
     with OtherThread() as thread:
         thread.run(three.acquire)
@@ -259,8 +265,8 @@ def test_failure_does_not_release_what_the_caller_owned_before(make):
         thread.run(three.release)
 
 
-def test_blocking_acquire_in_a_task_for_what_another_task_holds_leaves_none(make):
-    one, two = make("one"), make("two")
+def test_blocking_acquire_in_a_task_for_what_another_task_holds_leaves_none(make_any):
+    one, two = make_any("one"), make_any("two")
 
     async def hold(held):
         with two:
@@ -331,8 +337,8 @@ def test_what_is_no_lock_is_refused(wrong):
 # Blocks
 
 
-def test_blocks_nest(make):
-    one, two = make("one"), make("two")
+def test_blocks_nest(make_any):
+    one, two = make_any("one"), make_any("two")
     group, other = all_of(one, two), all_of(two, one)
     with group:
         with other, group:
@@ -361,8 +367,8 @@ def test_block_releases_once_what_acquire_has_acquired_before(make, calls):
     assert calls.count(("release", "one")) == 2
 
 
-def test_thread_that_waits_for_a_block_gets_all(make):
-    group = all_of(make("one"), make("two"))
+def test_thread_that_waits_for_a_block_gets_all(make_any):
+    group = all_of(make_any("one"), make_any("two"))
 
     def enter():
         with group:
@@ -381,11 +387,11 @@ def test_lock_that_is_lost_between_the_look_and_the_block_is_acquired_anew(lock_
     class Losing(lock_class):
         losses = 1
 
-        def _count_block(self):
+        def _begin_block(self):
             if self.losses:
                 self.losses -= 1
                 self.break_lock()
-            return super()._count_block()
+            return super()._begin_block()
 
     before, lock = lock_class(sibling(path, "A")), Losing(path)
     for owned_before in (True, False):
@@ -438,8 +444,8 @@ def notes_of(caught):
     return caught.value.__notes__
 
 
-def test_release_that_fails_does_not_keep_the_others(make):
-    locks = one, two, three = make("one"), make("three"), make("two")
+def test_release_that_fails_does_not_keep_the_others(make_any):
+    locks = one, two, three = make_any("one"), make_any("three"), make_any("two")
     group = all_of(*locks)
     group.acquire()
     three.break_lock()
@@ -450,15 +456,15 @@ def test_release_that_fails_does_not_keep_the_others(make):
     assert not two.is_locked()
 
 
-def test_end_of_a_block_that_fails_does_not_keep_the_others(make):
-    one, two = make("one"), make("two")
+def test_end_of_a_block_that_fails_does_not_keep_the_others(make_any):
+    one, two = make_any("one"), make_any("two")
     with pytest.raises(NotLocked, match="two is not locked"), all_of(one, two):
         two.break_lock()
     assert not one.is_locked()
 
 
-def test_error_of_the_body_is_not_replaced(make):
-    one, two = make("one"), make("two")
+def test_error_of_the_body_is_not_replaced(make_any):
+    one, two = make_any("one"), make_any("two")
     with pytest.raises(ZeroDivisionError) as caught, all_of(one, two):
         two.break_lock()
         raise ZeroDivisionError
@@ -489,280 +495,6 @@ def test_interruption_is_more_urgent_than_an_error(calls):
     assert "the first" in notes_of(caught)[0]
     assert "the second" in notes_of(caught)[1]
     assert len(calls) == 3
-
-
-# Interruptions
-
-
-class InterruptedAfter:
-    """Raises KeyboardInterrupt after so many calls of functions in C, as a signal does."""
-
-    def __init__(self, count):
-        self.left = count
-
-    def __enter__(self):
-        sys.setprofile(self._profile)
-        return self
-
-    def __exit__(self, *exception):
-        sys.setprofile(None)
-
-    def _profile(self, frame, event, argument):
-        ours = frame.f_code.co_filename == lockfile._all_of.__file__
-        if ours and event == "c_return":
-            self.left -= 1
-            if self.left == 0:
-                raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("method", ["acquire", "__enter__"])
-def test_interrupted_after_any_call_it_leaves_none(lock_class, tmp_path, method):
-    locks = [lock_class(tmp_path / name) for name in ("one", "two", "three")]
-    group = all_of(*locks, timeout=0)
-    for count in range(1, MANY):
-        interruption = InterruptedAfter(count)
-        try:
-            with interruption:
-                getattr(group, method)()
-        except KeyboardInterrupt:
-            assert owned(*locks) == [False] * 3, count
-        if interruption.left > 0:
-            break
-    assert count > 9
-    assert owned(*locks) == [True] * 3
-    group.__exit__()
-    assert owned(*locks) == [False] * 3
-
-
-def test_interrupted_while_it_waits_it_leaves_none(lock_class, path):
-    code = """
-        import signal
-        lock_class = getattr(lockfile, sys.argv[1])
-        one, two = lock_class(sys.argv[3]), lock_class(sys.argv[2])
-        for enter in (lockfile.all_of(one, two).acquire, lockfile.all_of(one, two).__enter__):
-            say("waits")
-            try:
-                enter()
-            except KeyboardInterrupt:
-                say([one.is_locked(), two.i_am_locking()])
-        """
-    first = lock_class(sibling(path, "A"))
-    with lock_class(path), Child(code, lock_class.__name__, path, first.path) as child:
-        for _ in range(2):
-            assert child.hear() == "waits"
-            wait_until(first.is_locked)
-            wait_until(lambda: has_settled(child.pid))
-            os.kill(child.pid, 2)
-            assert child.hear() == [False, False]
-        child.finish()
-
-
-# Processes
-
-TAKE_BOTH = """
-    kind = getattr(lockfile, sys.argv[1])
-    both = lockfile.all_of(*(kind(path) for path in sys.argv[2:]))
-    """
-STOPPED = f"""{TAKE_BOTH}
-    be_stopped()
-    while hear():
-        say("ready")
-        hear()
-        with both:
-            pass
-        say("over")
-    """
-FREE = f"""{TAKE_BOTH}
-    while hear():
-        with both:
-            pass
-        say("over")
-    """
-
-
-def test_who_name_them_in_opposite_orders_never_wait_for_each_other(file_lock_class, tmp_path):
-    """Wherever the one is stopped: the other gets both at once, or waits with none that the
-    one lacks."""
-    paths = [str(tmp_path / name) for name in ("one", "two")]
-    name = file_lock_class.__name__
-    kinds = ("open", "link", "rename", "unlink", "say")
-    with (
-        SteppedChild(STOPPED, name, *paths, kinds=kinds) as one,
-        Child(FREE, name, *reversed(paths)) as other,
-        OtherThread() as listener,
-    ):
-        for count in range(1, MANY):
-            begin(one)
-            for _ in range(count):
-                one.next_call()
-            at_its_end = one.call.kind == "say"
-            other.say("go")
-            heard = listener.start(other.hear)
-            wait_until(lambda heard=heard: heard.done() or has_settled(other.pid))
-            assert one.run_on() == "over"
-            assert heard.result(PATIENCE) == "over"
-            assert names(tmp_path) == []
-            if at_its_end:
-                break
-        assert count > 8
-        one.kill()
-
-
-# Coroutines
-
-
-class ThrownAt:
-    """Awaits a coroutine; when it is suspended for the given time, throws an exception there."""
-
-    def __init__(self, coroutine, count, error):
-        self.coroutine, self.count, self.error = coroutine, count, error
-        self.thrown = False
-
-    def __await__(self):
-        iterator = self.coroutine.__await__()
-        try:
-            future = iterator.send(None)
-            while True:
-                self.count -= 1
-                if self.count == 0:
-                    self.thrown = True
-                    if self.error is GeneratorExit:
-                        return iterator.close()
-                    future = iterator.throw(self.error())
-                future._asyncio_future_blocking = False
-                yield from asyncio.sleep(0).__await__()
-                if future.done():
-                    future = iterator.send(None)
-        except StopIteration as end:
-            return end.value
-
-
-@pytest.mark.parametrize("method", ["acquire_async", "__aenter__"])
-@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit, KeyboardInterrupt])
-def test_whatever_is_thrown_at_any_await_leaves_none(lock_class, tmp_path, method, error):
-    locks = [lock_class(tmp_path / name) for name in ("one", "two", "three")]
-    group = all_of(*locks)
-
-    async def hold(lock, turns):
-        async with lock:
-            for _ in range(turns):
-                await asyncio.sleep(0)
-
-    async def enter(count):
-        holders = [asyncio.create_task(hold(lock, 3 * i)) for i, lock in enumerate(locks, 1)]
-        await asyncio.sleep(0)
-        throwing = ThrownAt(getattr(group, method)(), count, error)
-        try:
-            await throwing
-        except error:
-            pass
-        await asyncio.gather(*holders)
-        assert owned(*locks) == [not throwing.thrown] * 3
-        if not throwing.thrown:
-            await group.__aexit__()
-        assert [lock.is_locked() for lock in locks] == [False] * 3
-        return throwing.thrown
-
-    async def main():
-        count = 1
-        while await enter(count):
-            count += 1
-        assert count > 3
-
-    asyncio.run(main())
-
-
-def test_async_with_waits_while_other_tasks_run(make):
-    one, two = make("one"), make("two")
-    inside, most = 0, 0
-
-    async def work(*locks):
-        nonlocal inside, most
-        for _ in range(5):
-            async with all_of(*locks) as group:
-                assert owned(*group.locks) == [True, True]
-                inside += 1
-                most = max(most, inside)
-                await asyncio.sleep(0)
-                inside -= 1
-
-    async def main():
-        await asyncio.gather(work(one, two), work(two, one), work(one, two))
-
-    asyncio.run(main())
-    assert most == 1
-    assert owned(one, two) == [False, False]
-
-
-def test_blocks_of_a_task_nest(make):
-    one, two = make("one"), make("two")
-    group = all_of(one, two)
-
-    async def main():
-        async with group:
-            async with all_of(two, one):
-                pass
-            with group:
-                pass
-            assert owned(one, two) == [True, True]
-        assert owned(one, two) == [False, False]
-        assert await group.acquire_async() is group
-        group.release()
-
-    asyncio.run(main())
-
-
-def test_async_failure_leaves_none(make):
-    one, two = make("one"), make("two")
-
-    async def main():
-        group = all_of(one, two, timeout=0.01)
-        for enter in (group.acquire_async, group.__aenter__):
-            with pytest.raises(LockTimeout, match="two"):
-                await enter()
-            assert not one.is_locked()
-        with pytest.raises(AlreadyLocked, match="two"):
-            await group.acquire_async(timeout=0)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01), all_of(one, two):
-                pass
-        assert not one.is_locked()
-        with one:
-            with pytest.raises(LockTimeout):
-                await group.__aenter__()
-            assert one.i_am_locking()
-
-    with OtherThread() as thread:
-        thread.run(two.acquire)
-        asyncio.run(main())
-        thread.run(two.release)
-
-
-def test_async_release_that_fails_does_not_keep_the_others(make):
-    one, two = make("one"), make("two")
-
-    async def main():
-        with pytest.raises(NotLocked, match="two is not locked"):
-            async with all_of(one, two):
-                two.break_lock()
-        with pytest.raises(ZeroDivisionError) as caught:
-            async with all_of(one, two):
-                two.break_lock()
-                raise ZeroDivisionError
-        assert "two is not locked" in notes_of(caught)[0]
-
-    asyncio.run(main())
-    assert not one.is_locked()
-
-
-def test_asyncio_is_not_imported_for_it(path):
-    code = """
-        with lockfile.all_of(lockfile.FileLock(sys.argv[1])):
-            say("asyncio" in sys.modules)
-        """
-    with Child(code, path) as child:
-        assert child.hear() is False
-        child.finish()
 
 
 # What it is
