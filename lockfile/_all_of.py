@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # typing takes longer to import than all of this package
     from types import TracebackType
     from typing import Any, Self
 
-    Left = Callable[[], float | None]
+    _Left = Callable[[], float | None]
 
 MECHANISMS = (LinkFileLock, MkdirFileLock, SQLiteFileLock)
 
@@ -185,10 +185,10 @@ class _InSteps:
             self._steps = self._lock.acquire_in_steps(left)
         return self._steps
 
-    def take(self, left: Left) -> None:
+    def take(self, left: _Left) -> None:
         self._make_steps(left())._run()
 
-    async def take_async(self, left: Left) -> None:
+    async def take_async(self, left: _Left) -> None:
         await self._make_steps(left())
 
     def begin_late(self) -> bool:
@@ -218,7 +218,7 @@ class _ByMethods:
         self._taken = False
         self._in_flight = False
 
-    def take(self, left: Left) -> None:
+    def take(self, left: _Left) -> None:
         self._owned_before = _owned_already(self._lock)
         if not self._owned_before:
             self._taken = self._in_flight = True
@@ -227,7 +227,7 @@ class _ByMethods:
                 self._lock.acquire(left())  # another thread of the same owner has released it
             self._in_flight = False
 
-    async def take_async(self, left: Left) -> None:
+    async def take_async(self, left: _Left) -> None:
         self._owned_before = _owned_already(self._lock)
         if not self._owned_before:
             self._taken = self._in_flight = True
