@@ -311,15 +311,14 @@ steps_run(PyObject *self, PyObject *Py_UNUSED(ignored))
         PyErr_SetString(PyExc_RuntimeError, "it has begun already");
         return NULL;
     }
-    enum outcome outcome = steps->stage == STEPS_DONE   ? LOCK_OWNED
+    enum outcome outcome = steps->stage == STEPS_DONE  ? LOCK_OWNED
                            : steps->kind == STEPS_EXIT ? exit_run(steps)
                                                        : acquire_run(steps);
     return outcome == LOCK_INTERRUPTED ? NULL : Py_NewRef(Py_None);
 }
 
-PyDoc_STRVAR(limit_doc,
-             "_limit($self, timeout, /)\n--\n\n"
-             "Another timeout than the one they were made with, before they begin.");
+PyDoc_STRVAR(limit_doc, "_limit($self, timeout, /)\n--\n\n"
+                        "Another timeout than the one they were made with, before they begin.");
 
 static PyObject *
 steps_limit(PyObject *self, PyObject *timeout)
@@ -637,9 +636,8 @@ base_acquire_in_steps(PyObject *self, PyObject *args, PyObject *kwargs)
                : NULL;
 }
 
-const char enter_in_steps_doc[] =
-    "_enter_in_steps($self, timeout, /)\n--\n\n"
-    "acquire_in_steps(), and a block of the lock.";
+const char enter_in_steps_doc[] = "_enter_in_steps($self, timeout, /)\n--\n\n"
+                                  "acquire_in_steps(), and a block of the lock.";
 
 PyObject *
 base_enter_in_steps(PyObject *self, PyObject *timeout)
