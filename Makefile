@@ -10,11 +10,14 @@ compiled := $(environment)/.compiled
 c_files := $(sort $(shell find csrc tests benchmarks -name "*.[ch]"))
 pages := $(sort $(wildcard csrc/*.rst docs/*.rst docs/*/*.rst))
 
+# A Python without a GIL: the first of these that is here.
+FREE_THREADED ?= $(notdir $(firstword $(shell for name in python3.15t python3.14t python3.13t; do command -v $$name; done)))
+
 SECONDS ?= 600
 RESULTS ?= results.json
 EXAMPLES ?= 2000
 
-.PHONY: help build demo test lint lint-python lint-types lint-c lint-pages format faults torture fuzz core sanitize references model bench report dist check-dist clean
+.PHONY: help build demo test free-threaded lint lint-python lint-types lint-c lint-pages format faults torture fuzz core sanitize references model bench report dist check-dist clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -26,6 +29,13 @@ demo: $(compiled)  ## see the lock at work
 
 test: $(compiled) $(environment)/.group-test  ## run the tests and the examples of the documentation (ARGS="-k fork" for some)
 	$(python) -m pytest -n 3 $(ARGS)  # most of them wait, most of the time
+
+free-threaded:  ## the same, by a Python without a GIL (FREE_THREADED=python3.14t), if there is one
+ifneq ($(FREE_THREADED),)
+	$(MAKE) test PYTHON=$(FREE_THREADED)
+else
+	@echo "No Python without a GIL is here: docs/testing.rst says how to make one."
+endif
 
 lint: lint-python lint-types lint-c lint-pages  ## check style, types, stubs and the markup of the documentation
 
@@ -97,6 +107,14 @@ $(environment)/.made:
 	PYTHON="$(PYTHON)" tools/prerequisites
 	$(PYTHON) -m venv --clear $(environment)
 	$(python) -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+# greenlet, and what needs it, does not compile on every Python without a GIL: the tests do without
+# it there. --prefer-binary: the same goes for the newest of the others.
+$(environment)/.group-test: pyproject.toml | $(environment)/.made
+	$(python) -m pip install --quiet --prefer-binary --group test || { \
+	$(python) -c 'import sysconfig as s; assert s.get_config_var("Py_GIL_DISABLED")' && \
+	$(python) -m pip install --quiet --prefer-binary --group test-without-greenlets; }
 	@touch $@
 
 $(environment)/.group-%: pyproject.toml | $(environment)/.made

@@ -13,6 +13,7 @@
 #include "python/owner_type.h"
 #include "python/state.h"
 #include "python/steps.h"
+#include "python/watch.h"
 
 #include <errno.h>
 
@@ -20,7 +21,8 @@
 
 PyDoc_STRVAR(
     link_doc,
-    "LinkFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None)\n--\n\n"
+    "LinkFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
+    "on_wait=None)\n--\n\n"
     "A lock on path whose lock file is a hard link to a file of its owner's.\n"
     "\n"
     "path: what to protect (str, bytes or os.PathLike); it need not exist, but the lock\n"
@@ -33,13 +35,16 @@ PyDoc_STRVAR(
     "the greenlet that calls; where none runs, the thread: what threaded=True means),\n"
     "'thread', 'process', or 'object': this lock object itself, whoever calls. Such an\n"
     "object that goes away while it owns releases the lock, with a ResourceWarning.\n"
+    "on_wait: called with the Owner when a wait has lasted a tenth of a second, and then\n"
+    "ever more rarely, once a minute at last; what it raises ends the wait.\n"
     "\n"
     "Making one touches no file. Excludes whatever uses the same lock file, on\n"
     "network file systems too. A lock whose owner has died is recovered.");
 
 PyDoc_STRVAR(
     mkdir_doc,
-    "MkdirFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None)\n--\n\n"
+    "MkdirFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
+    "on_wait=None)\n--\n\n"
     "A lock on path whose lock file is a directory with a file of its owner's in it.\n"
     "\n"
     "The arguments are those of LinkFileLock. For file systems that have no hard\n"
@@ -48,7 +53,7 @@ PyDoc_STRVAR(
 PyDoc_STRVAR(
     sqlite_doc,
     "SQLiteFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
-    "database=None)\n--\n\n"
+    "on_wait=None, database=None)\n--\n\n"
     "A lock on path that is a row in an SQLite database.\n"
     "\n"
     "The first three arguments are those of LinkFileLock. It does not exclude that\n"
@@ -115,7 +120,8 @@ add_types(PyObject *module, State *state)
 {
     bool added = PyModule_AddType(module, state->Owner) == 0 &&
                  add_type(module, &state->LockBase, &base_spec, NULL) &&
-                 add_type(module, &state->Steps, &steps_spec, NULL);
+                 add_type(module, &state->Steps, &steps_spec, NULL) &&
+                 add_type(module, &state->Watch, &watch_spec, NULL);
     for (int i = 0; added && i < CLASS_COUNT; i++) {
         PyType_Spec spec = {
             .name = lock_classes[i].name,
@@ -181,13 +187,14 @@ module_exec(PyObject *module)
     state->abspath = path != NULL ? PyObject_GetAttrString(path, "abspath") : NULL;
     Py_XDECREF(path);
     state->timeout = PyUnicode_InternFromString("timeout");
+    state->on_wait = PyUnicode_InternFromString("on_wait");
     state->acquire = PyUnicode_InternFromString("acquire");
     state->release = PyUnicode_InternFromString("release");
     state->acquire_async = PyUnicode_InternFromString("acquire_async");
     state->remake = PyObject_GetAttrString(module, "_remake");
     state->Owner = owner_type_new();
-    if (state->abspath == NULL || state->timeout == NULL || state->acquire == NULL ||
-        state->release == NULL || state->acquire_async == NULL || state->remake == NULL ||
+    if (state->abspath == NULL || state->timeout == NULL || state->on_wait == NULL ||
+        state->acquire == NULL || state->release == NULL || state->acquire_async == NULL || state->remake == NULL ||
         state->Owner == NULL || !caller_finder_begin(&state->finder) ||
         !errors_add(module, &state->errors, state->Owner) || !add_types(module, state) ||
         !make_resources(state)) {
@@ -234,11 +241,15 @@ enum { MULTIPLE_INTERPRETERS_SLOT = 3, GIL_SLOT = 4 };
 #define PER_INTERPRETER_GIL_SUPPORTED ((void *)2)
 #define GIL_NOT_USED ((void *)1)
 
-PyMODINIT_FUNC
-PyInit__lockfile(void)
+/* Once for all interpreters, which may begin at the same time. */
+static void
+fill_slots_locked(void)
 {
     static PyModuleDef_Slot slots[4];
     PyModuleDef_Slot *next = slots;
+    if (definition.m_slots != NULL) {
+        return;
+    }
     *next++ = (PyModuleDef_Slot){Py_mod_exec, module_exec};
     if (Py_Version >= 0x030C0000) {
         *next++ = (PyModuleDef_Slot){MULTIPLE_INTERPRETERS_SLOT, PER_INTERPRETER_GIL_SUPPORTED};
@@ -248,6 +259,14 @@ PyInit__lockfile(void)
     }
     *next = (PyModuleDef_Slot){0, NULL};
     definition.m_slots = slots;
+}
+
+PyMODINIT_FUNC
+PyInit__lockfile(void)
+{
+    os_mutex_lock();
+    fill_slots_locked();
+    os_mutex_unlock();
     state_register(&definition);
     return PyModuleDef_Init(&definition);
 }

@@ -32,8 +32,10 @@ LockFile = FileLock
 
 
 def _imports() -> None:
-    """Never called: tells whoever packs a program what SQLiteFileLock imports when it is used."""
+    """Never called: tells whoever packs a program what is imported when it is used."""
     import _sqlite3  # noqa: F401
+
+    import lockfile._command  # noqa: F401
 
 
 __all__ = [

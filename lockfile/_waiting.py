@@ -1,19 +1,24 @@
 """How a coroutine waits for a lock: in steps, each when the loop says that it is time.
 
 Of the tasks of a loop that wait for one lock, the first in line goes on with its steps; the others
-only wait for their turn, so that thousands of them cost no more than one.
+only wait for their turn, so that thousands of them cost no more than one. Those who wait for
+different locks share one watch, so that thousands of them take one descriptor.
 """
 
 import asyncio
-from collections import OrderedDict
+import random
+from collections import OrderedDict, deque
 
-from lockfile._lockfile import LockBase, Steps
+from lockfile._lockfile import LockBase, Steps, Watch
 
 # Timers of loops do not reach further; who waits for longer looks again by then.
 LONGEST = 24 * 60 * 60.0
 
-# Timers of loops are no finer. What is shorter passes while the others run.
-SHORTEST = 0.001
+# Who looks again in case an event was lost, after so many seconds, need not do so just then.
+SELDOM = 0.5
+
+# So many steps, of those that take system calls, are made in one turn of the loop.
+STEPS_IN_A_TURN = 16
 
 
 def _wake(future: asyncio.Future[None]) -> None:
@@ -21,34 +26,106 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def _sleep(future: asyncio.Future[None], descriptor: int, seconds: float) -> None:
-    """Until the future is done, the descriptor is readable, or for so long."""
-    loop = future.get_loop()
-    timer = loop.call_later(min(seconds, LONGEST), _wake, future)
-    if descriptor >= 0:
-        loop.add_reader(descriptor, _wake, future)
+async def _sleep(future: asyncio.Future[None], seconds: float) -> None:
+    """Until the future is done, or for so long."""
+    timer = future.get_loop().call_later(min(seconds, LONGEST), _wake, future)
     try:
         await future
     finally:
         timer.cancel()
-        if descriptor >= 0:
-            loop.remove_reader(descriptor)
+
+
+class Waits:
+    """All who wait in one loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.lines: dict[tuple[bytes, bytes], Line] = {}
+        self.watching: dict[int, set[Turn]] = {}
+        self.steps_in_this_turn = 0
+        self.breathing: deque[asyncio.Future[None]] = deque()
+        self.watch: Watch | None = None
+        try:
+            watch = Watch()
+            loop.add_reader(watch.fileno(), self.read)
+            self.watch = watch
+        except (OSError, NotImplementedError):
+            pass  # each looks again and again
+
+    def end(self) -> None:
+        if self.watch is not None:
+            self.loop.remove_reader(self.watch.fileno())
+
+    async def breathe(self) -> None:
+        """Before a step: lets the loop's others run, where many want to make one at once."""
+        if self.steps_in_this_turn >= STEPS_IN_A_TURN:
+            future = self.loop.create_future()
+            self.breathing.append(future)
+            await future
+        else:
+            self.count_step()
+
+    def count_step(self) -> None:
+        if self.steps_in_this_turn == 0:
+            self.loop.call_soon(self.begin_turn)
+        self.steps_in_this_turn += 1
+
+    def begin_turn(self) -> None:
+        self.steps_in_this_turn = 0
+        while self.breathing and self.steps_in_this_turn < STEPS_IN_A_TURN:
+            future = self.breathing.popleft()
+            if not future.done():
+                future.set_result(None)
+                self.count_step()
+
+    def read(self) -> None:
+        """Tell those whom it concerns what has happened."""
+        assert self.watch is not None
+        for watched, closed, gone in self.watch.read():
+            for turn in self.watching.get(watched, ()):
+                turn.steps._tell(watched, closed, gone)
+                turn.wake()
 
 
 class Turn:
     """One that waits in line."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, steps: Steps) -> None:
-        self.loop = loop
+    def __init__(self, waits: Waits, steps: Steps) -> None:
+        self.waits = waits
         self.steps = steps
-        self.future: asyncio.Future[None] = loop.create_future()
+        self.owns = False
+        self.woken = False
+        self.future: asyncio.Future[None] = waits.loop.create_future()
 
     def wake(self) -> None:
+        self.woken = True
         _wake(self.future)
 
-    async def sleep(self, descriptor: int, seconds: float) -> None:
-        self.future = self.loop.create_future()
-        await _sleep(self.future, descriptor, seconds)
+    async def sleep(self, seconds: float) -> None:
+        self.future = self.waits.loop.create_future()
+        await _sleep(self.future, seconds)
+
+    async def watch(self, seconds: float) -> None:
+        """Until what it watches has changed, or for so long, or somewhat longer."""
+        if seconds > SELDOM:
+            seconds = min(seconds * random.uniform(1, 1.5), self.steps.remaining())
+        watched = self.steps._watched
+        watching = self.waits.watching.setdefault(watched, set())
+        watching.add(self)
+        try:
+            await self.sleep(seconds)
+        finally:
+            watching.discard(self)
+            if not watching:
+                self.waits.watching.pop(watched, None)
+
+    async def stand(self) -> None:
+        """Until it is woken, or its time is up. Whom it waits for, it is told meanwhile."""
+        self.woken = False
+        told = True
+        while told and not self.woken:
+            await self.sleep(self.steps.remaining())
+            told = self.steps._notice()
 
 
 class Line:
@@ -58,70 +135,108 @@ class Line:
         self.turns: OrderedDict[int, list[Turn]] = OrderedDict()
 
     @property
-    def first(self) -> Turn:
-        return next(iter(self.turns.values()))[0]
+    def first(self) -> Turn | None:
+        for turns in self.turns.values():
+            for turn in turns:
+                return turn
+        return None
+
+    def join(self, turn: Turn) -> None:
+        self.turns.setdefault(turn.steps._owner, []).append(turn)
+
+    def leave(self, turn: Turn) -> None:
+        """May be called again, where a signal's handler has raised in it."""
+        owner = turn.steps._owner
+        turns = self.turns.get(owner, [])
+        if turn in turns:
+            turns.remove(turn)
+        if not turns:
+            self.turns.pop(owner, None)
+        if turn.owns:
+            for other in turns:
+                other.wake()  # its owner owns
+        first = self.first
+        if first is not None:
+            first.wake()
 
     async def wait(self, turn: Turn, seconds: float) -> None:
         """Until it owns the lock."""
-        owner = turn.steps._owner
-        mine = self.turns.setdefault(owner, [])
-        mine.append(turn)
         try:
+            self.join(turn)
             again: float | None = seconds
             while again is not None:
                 if self.first is turn:
-                    await turn.sleep(turn.steps.fileno(), again)
+                    await turn.watch(again)
                 else:
-                    await turn.sleep(-1, turn.steps.remaining())
+                    await turn.stand()
+                await turn.waits.breathe()
                 again = turn.steps.step()
-            for other in mine:
-                other.wake()  # its owner owns
+            turn.owns = True
         finally:
-            mine.remove(turn)
-            if not mine:
-                del self.turns[owner]
-            if self.turns:
-                self.first.wake()
+            self.leave(turn)
 
 
-# The lines of each loop: by the lock.
-Lines = dict[tuple[bytes, bytes], Line]
-lines: dict[asyncio.AbstractEventLoop, Lines] = {}
+# Of each loop in which somebody waits.
+waits_in: dict[asyncio.AbstractEventLoop, Waits] = {}
 
 
-def _lines_of(loop: asyncio.AbstractEventLoop) -> Lines:
-    if loop not in lines:
-        for closed in [other for other in lines if other.is_closed()]:
-            del lines[closed]
-    return lines.setdefault(loop, {})
+def _waits_of(loop: asyncio.AbstractEventLoop) -> Waits:
+    waits = waits_in.get(loop)
+    if waits is None:
+        for closed in [other for other in waits_in if other.is_closed()]:
+            del waits_in[closed]
+        waits = waits_in[loop] = Waits(loop)
+    return waits
 
 
-async def _wait_in_line(steps: Steps, key: tuple[bytes, bytes], seconds: float | None) -> None:
-    loop = asyncio.get_running_loop()
-    all_lines = _lines_of(loop)
-    line = all_lines.get(key)
+def _forget(waits: Waits) -> None:
+    """Nobody waits in that loop any more."""
+    if waits_in.get(waits.loop) is waits:
+        del waits_in[waits.loop]
+    if not waits.loop.is_closed():
+        waits.end()
+
+
+async def _wait_in_line(steps: Steps, key: tuple[bytes, bytes], waits: Waits) -> None:
+    if waits.watch is not None:
+        steps._share(waits.watch)
+    if key not in waits.lines:
+        await waits.breathe()
+    ahead = waits.lines[key].first if key in waits.lines else None
+    seconds = steps.step() if ahead is None else steps._join(ahead.steps)
+    if seconds is None:
+        return
+    line, turn = waits.lines.setdefault(key, Line()), Turn(waits, steps)
     try:
-        if seconds is None:
-            seconds = steps.step() if line is None else steps._join(line.first.steps)
-        if seconds is not None:
-            line = all_lines.setdefault(key, Line())
-            await line.wait(Turn(loop, steps), seconds)
+        await line.wait(turn, seconds)
     finally:
-        if line is not None and not line.turns and all_lines.get(key) is line:
-            del all_lines[key]
-        if not all_lines:
-            lines.pop(loop, None)
+        line.leave(turn)
+        if not line.turns and waits.lines.get(key) is line:
+            del waits.lines[key]
+
+
+async def _acquire(steps: Steps, key: tuple[bytes, bytes]) -> None:
+    waits = _waits_of(asyncio.get_running_loop())
+    try:
+        await _wait_in_line(steps, key, waits)
+    finally:
+        if not waits.lines:
+            _forget(waits)
+
+
+async def _finish(steps: Steps, seconds: float | None) -> None:
+    """What waits for moments only."""
+    loop = asyncio.get_running_loop()
+    while seconds is not None:
+        await _sleep(loop.create_future(), seconds)
+        seconds = steps.step()
 
 
 async def wait(steps: Steps, seconds: float | None) -> LockBase | None:
-    """What the steps come to. seconds: to wait at first; None: they have not begun."""
+    """What the steps come to. seconds: to wait after a first one; None: it was not made."""
     try:
         key = steps._key
-        if key is not None:
-            await _wait_in_line(steps, key, seconds)
-        while seconds is not None and key is None:
-            await _sleep(asyncio.get_running_loop().create_future(), steps.fileno(), seconds)
-            seconds = steps.step()
+        await (_finish(steps, seconds) if key is None else _acquire(steps, key))
         return steps.value
     except BaseException:
         steps.end()

@@ -73,6 +73,8 @@ struct holder {
     bool beside; /* ... and runs in the calling thread */
     struct name name;
     enum life life;
+    int64_t since;          /* when its lock came to be, by the system's date; 0: unknown */
+    struct os_inode beacon; /* what its process has open; 0: unknown */
 };
 
 /* What an exception's message is made of. */

@@ -12,6 +12,7 @@ enum outcome
 lock_run(struct attempt *attempt, lock_operation *operation)
 {
     enum outcome outcome;
+    attempt->reached = false; /* the program may have closed it since the last run */
     attempt->runs = true;
     while ((outcome = operation(attempt)) == LOCK_WAITING && wait_sleep(&attempt->wait) == 0) {
     }
@@ -56,11 +57,25 @@ identify(struct attempt *attempt)
     return outcome;
 }
 
+/* Of what was found just now, or of the owner's own. */
+static int64_t
+find_birth(struct attempt *attempt, enum outcome outcome)
+{
+    bool is_own = outcome == LOCK_OWNED;
+    if (!(is_own || outcome == LOCK_HELD || outcome == LOCK_STALE) || attempt_reach(attempt) != 0) {
+        return 0;
+    }
+    struct identity there = attempt->lock->mechanism->recognise(attempt);
+    return is_own || identity_is_alike(there, attempt->found) ? there.born : 0;
+}
+
 enum outcome
 lock_identify(struct attempt *attempt)
 {
     attempt_begin_step(attempt);
-    return attempt_end_step(attempt, identify(attempt));
+    enum outcome outcome = identify(attempt);
+    attempt->report.holder.since = find_birth(attempt, outcome);
+    return attempt_end_step(attempt, outcome);
 }
 
 /* ---- Release ---- */

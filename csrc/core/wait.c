@@ -33,7 +33,8 @@
 void
 wait_begin(struct waiter *wait, int64_t deadline)
 {
-    *wait = (struct waiter){.deadline = deadline, .watch = OS_NO_FILE, .watch_number = -1};
+    *wait = (struct waiter){
+        .deadline = deadline, .call_back_at = OS_NEVER, .watch = OS_NO_FILE, .watch_number = -1};
 }
 
 void
@@ -48,6 +49,23 @@ wait_admit_signals(struct waiter *wait)
 {
     os_signals_release(&wait->signals);
     wait->prepared = false;
+}
+
+void
+wait_share(struct waiter *wait, const struct os_file *watch)
+{
+    wait_unwatch(wait);
+    wait->shared = watch;
+    wait->kind = WAIT_FOR_NOTHING; /* by a look, something is watched */
+}
+
+void
+wait_tell(struct waiter *wait, const struct os_event *event)
+{
+    if (event->watched == wait->watch_number) {
+        wait->was_closed = wait->was_closed || event->closed;
+        wait->watch_number = event->gone ? -1 : wait->watch_number;
+    }
 }
 
 bool
@@ -70,16 +88,47 @@ wait_polls(const struct waiter *wait)
 
 /* ---- The watch ---- */
 
+static bool
+take_watch(struct waiter *wait)
+{
+    if (wait->shared == NULL) {
+        return watches_take(&wait->watch);
+    }
+    bool usable = os_is_open(wait->shared);
+    wait->watch = usable ? *wait->shared : OS_NO_FILE;
+    return usable;
+}
+
+static void
+give_back_watch(struct waiter *wait)
+{
+    if (wait->shared == NULL) {
+        watches_give_back(&wait->watch);
+    }
+    wait->watch = OS_NO_FILE;
+}
+
+static void
+stop_watching(struct waiter *wait)
+{
+    if (wait->shared != NULL) {
+        os_watch_end(&wait->watch, &wait->watch_number);
+        wait->was_closed = false;
+    } else {
+        os_watch_remove(&wait->watch, &wait->watch_number);
+    }
+}
+
 void
 wait_watch(struct waiter *wait, const char *path, enum os_kind kind, struct identity claim)
 {
     if (wait->watch_number >= 0 && identity_is_alike(wait->watched, claim)) {
         return;
     }
-    if (os_is_none(&wait->watch) && !watches_take(&wait->watch)) {
+    if (os_is_none(&wait->watch) && !take_watch(wait)) {
         return;
     }
-    os_watch_remove(&wait->watch, &wait->watch_number);
+    stop_watching(wait);
     if (os_watch_add(&wait->watch, path, kind, &wait->watch_number) == 0) {
         wait->watched = claim;
     } else {
@@ -91,8 +140,8 @@ void
 wait_unwatch(struct waiter *wait)
 {
     if (!os_is_none(&wait->watch)) {
-        os_watch_remove(&wait->watch, &wait->watch_number);
-        watches_give_back(&wait->watch);
+        stop_watching(wait);
+        give_back_watch(wait);
     }
 }
 
@@ -100,8 +149,10 @@ wait_unwatch(struct waiter *wait)
 static void
 lose_watch(struct waiter *wait)
 {
-    os_close(&wait->watch);
-    watches_give_back(&wait->watch);
+    if (wait->shared == NULL) {
+        os_close(&wait->watch);
+    }
+    give_back_watch(wait);
     wait->watch_number = -1;
 }
 
@@ -286,11 +337,20 @@ must_give_start(const struct waiter *wait, int64_t now)
     return !wait->behind && wait->elders > 0 && now - wait->found_at > LONG_STAY;
 }
 
+/* Has a file been closed that could write, perhaps by its owner's death? */
+static bool
+owner_has_closed(struct waiter *wait)
+{
+    bool closed = wait->was_closed;
+    wait->was_closed = false;
+    return wait->shared != NULL ? closed : os_watch_read(&wait->watch, &wait->watch_number);
+}
+
 /* Something has happened: is it not worth a look yet? */
 static bool
 sleeps_on(struct waiter *wait)
 {
-    if (os_watch_read(&wait->watch, &wait->watch_number)) {
+    if (owner_has_closed(wait)) {
         wait->hurried = false;
         wait_hurry(wait);
     }
@@ -307,8 +367,8 @@ sleeps_on(struct waiter *wait)
     return wait->gives_start;
 }
 
-/* Nothing has changed for who was only to see to signals, unless their handlers, or a fork in
- * one, have closed what it sleeps on. */
+/* Nothing has changed for who was only to see to signals, or to call back, unless that code, or a
+ * fork in it, has closed what it sleeps on. */
 static bool
 resumes(struct waiter *wait)
 {
@@ -367,12 +427,24 @@ wait_descriptor(const struct waiter *wait)
     return watches ? wait->watch.descriptor : -1;
 }
 
-int64_t
-wait_until(const struct waiter *wait)
+static int64_t
+goes_on_at(const struct waiter *wait)
 {
     return wait->kind == WAIT_FOR_NOTHING  ? 0
            : wait->kind == WAIT_FOR_CHANGE ? earlier(wait->until, wait->deadline)
                                            : wait->until;
+}
+
+int64_t
+wait_until(const struct waiter *wait)
+{
+    return earlier(goes_on_at(wait), wait->call_back_at);
+}
+
+bool
+wait_is_to_call_back(const struct waiter *wait)
+{
+    return wait->call_back_at != OS_NEVER && os_now() >= wait->call_back_at;
 }
 
 static void
@@ -403,9 +475,10 @@ sleep_until_change(struct waiter *wait)
     int64_t now = os_now();
     wait->until = wait->ahead != 0 ? now + wait->ahead : wait->until;
     wait->ahead = 0;
-    int64_t time = earlier(wait_until(wait), wait->signals_at);
+    int64_t pause_at = earlier(wait->signals_at, wait->call_back_at);
+    int64_t time = earlier(goes_on_at(wait), pause_at);
     int error = os_wait(wait_descriptor(wait), time > now ? time - now : 0, &wait->signals);
-    if (error == EINTR || (error == ETIMEDOUT && time == wait->signals_at)) {
+    if (error == EINTR || (error == ETIMEDOUT && time == pause_at)) {
         return see_to_signals(wait);
     }
     wait->until = error == ETIMEDOUT ? 0 : wait->until; /* it is over, whatever the clock says */
@@ -413,9 +486,19 @@ sleep_until_change(struct waiter *wait)
 }
 
 static int
+sleep_until_call_is_over(const struct waiter *wait)
+{
+    int64_t time = earlier(wait->until, wait->call_back_at);
+    return table_await_change(wait->changes, time) ? 0 : EINTR;
+}
+
+static int
 sleep_a_moment(struct waiter *wait)
 {
     int64_t now = os_now();
+    if (wait_is_to_call_back(wait)) {
+        return EINTR;
+    }
     if (now < wait->until) {
         os_pause(wait->until - now);
     }
@@ -430,7 +513,7 @@ wait_sleep(struct waiter *wait)
     case WAIT_FOR_CHANGE:
         return sleep_until_change(wait);
     case WAIT_FOR_CALL:
-        return table_await_change(wait->changes, wait->until) ? 0 : EINTR;
+        return sleep_until_call_is_over(wait);
     case WAIT_FOR_MOMENT:
         return sleep_a_moment(wait);
     default:

@@ -36,10 +36,11 @@ enum wait_kind {
 struct waiter {
     int64_t deadline; /* by os_now(); OS_NEVER: none; not above 0: it does not wait at all */
     enum wait_kind kind;
-    int64_t until;    /* when to go on at the latest; for a change: when to look again */
-    uint64_t changes; /* of the table, so far */
-    bool interrupted; /* the sleep, for signals to be seen to: it is not over */
-    bool prepared;    /* signals could be held off since they were last let in */
+    int64_t until;        /* when to go on at the latest; for a change: when to look again */
+    uint64_t changes;     /* of the table, so far */
+    int64_t call_back_at; /* when wait_sleep() ends for the caller's sake; OS_NEVER: it does not */
+    bool interrupted;     /* the sleep, for signals or the caller to be seen to: it is not over */
+    bool prepared;        /* signals could be held off since they were last let in */
 
     int64_t since;       /* since when, by os_date(); 0: it does not wait yet */
     bool hurried;        /* what is waited for is about to happen */
@@ -65,13 +66,20 @@ struct waiter {
     bool gives_start;             /* it sleeps on for the elders' sake, though it was woken */
     int64_t nap;                  /* how long it did not, last; 0: it is one of the eldest */
 
-    struct os_file watch; /* none: it naps or polls */
-    int watch_number;     /* of what it watches; -1: nothing */
+    struct os_file watch;         /* none: it naps or polls */
+    int watch_number;             /* of what it watches; -1: nothing */
+    const struct os_file *shared; /* the watch of many, of which that is a copy; NULL: its own */
+    bool was_closed;              /* as those who read that one have told */
     struct identity watched;
     struct os_signals signals; /* held off from before the look to the end, but in the sleep */
 };
 
 void wait_begin(struct waiter *wait, int64_t deadline);
+
+/* Has it use a watch that serves many, which lives longer, or is none; NULL: one of its own. Who
+ * reads that watch tells of each event by wait_tell(). */
+void wait_share(struct waiter *wait, const struct os_file *watch);
+void wait_tell(struct waiter *wait, const struct os_event *event);
 void wait_end(struct waiter *wait);
 
 /* ---- While it looks ---- */
@@ -114,11 +122,12 @@ bool wait_goes_on(struct waiter *wait);
 
 /* For who sleeps in its own way. No descriptor: -1. */
 int wait_descriptor(const struct waiter *wait);
-int64_t wait_until(const struct waiter *wait);
+int64_t wait_until(const struct waiter *wait); /* or until it is to call back */
+bool wait_is_to_call_back(const struct waiter *wait);
 
 /* The one place that sleeps. 0; EINTR: a signal came, or may have come: another thread may have
- * taken it while this one held signals off. Then let them in by wait_admit_signals(), see to
- * them, and go on with the next step. */
+ * taken it while this one held signals off; or wait_is_to_call_back(). Then let them in by
+ * wait_admit_signals(), see to them, and go on with the next step. */
 int wait_sleep(struct waiter *wait);
 void wait_admit_signals(struct waiter *wait);
 

@@ -238,6 +238,18 @@ void os_watch_remove(const struct os_file *watch, int *watched);
  * -1 when the file is gone, and the kernel has ended the watch. */
 bool os_watch_read(const struct os_file *watch, int *watched);
 
+/* One watch may serve many files, and their waiters. events: what has happened to which, as far as
+ * one look can tell; 0: to none. end: without a look at what has happened, which is others' too. */
+struct os_event {
+    int watched;
+    bool closed; /* as above */
+    bool gone;   /* the kernel has ended the watch of that file */
+};
+enum { OS_EVENTS = 256 };
+extern const bool os_watch_serves_many; /* false: one waiter */
+size_t os_watch_events(const struct os_file *watch, struct os_event events[OS_EVENTS]);
+void os_watch_end(const struct os_file *watch, int *watched);
+
 /* Signals wait outside from os_signals_hold() to os_signals_release(), except
  * inside os_wait(), which admits them at the very moment it goes to sleep: one
  * that arrives between a look and the sleep is not slept through. */

@@ -4,16 +4,25 @@
 #include "python/text.h"
 
 #include <math.h>
+#include <stdatomic.h>
 
 /* ---- Those that may be assigned ----
  *
  * As programs do with the classic package's. What was assigned lives in __dict__, and changes
  * nothing but what the attribute says. */
 
+/* Python makes the dictionary when it is first wanted, perhaps just now, in another thread. */
+static bool
+has_dictionary(PyObject *self)
+{
+    PyObject *_Atomic *dict = (PyObject * _Atomic *)&((LockObject *)self)->dict;
+    return atomic_load_explicit(dict, memory_order_relaxed) != NULL;
+}
+
 static PyObject *
 assigned(PyObject *self, const char *name)
 {
-    if (((LockObject *)self)->dict == NULL) {
+    if (!has_dictionary(self)) {
         return NULL;
     }
     PyObject *dict = PyObject_GenericGetDict(self, NULL);
@@ -98,6 +107,43 @@ set_timeout(PyObject *self, PyObject *value, void *closure)
     double seconds;
     return value == NULL || read_timeout(value, &given, &seconds) ? assign(self, value, closure)
                                                                   : -1;
+}
+
+/* ---- on_wait ---- */
+
+bool
+check_on_wait(PyObject *value)
+{
+    bool fits = value == Py_None || PyCallable_Check(value);
+    if (!fits) {
+        PyErr_Format(PyExc_TypeError, "on_wait must be callable or None, not %R",
+                     (PyObject *)Py_TYPE(value));
+    }
+    return fits;
+}
+
+PyObject *
+get_on_wait(PyObject *self, void *Py_UNUSED(closure))
+{
+    os_mutex_lock();
+    PyObject *value = Py_XNewRef(((LockObject *)self)->on_wait);
+    os_mutex_unlock();
+    return value != NULL ? value : Py_NewRef(Py_None);
+}
+
+static int
+set_on_wait(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    PyObject *wanted = value != NULL ? value : Py_None;
+    if (!check_on_wait(wanted)) {
+        return -1;
+    }
+    os_mutex_lock();
+    PyObject *former = ((LockObject *)self)->on_wait;
+    ((LockObject *)self)->on_wait = Py_NewRef(wanted);
+    os_mutex_unlock();
+    Py_XDECREF(former);
+    return 0;
 }
 
 /* ---- Timeouts of calls ---- */
@@ -253,9 +299,12 @@ PyGetSetDef base_attributes[] = {
      "The caller's own file beside the lock file, absolute: HOSTNAME-THREADID-PID.", "unique_name"},
     {"hostname", get_hostname, NULL, "This host's name, as in unique_name.", NULL},
     {"pid", get_pid, assign, "The calling process's number.", "pid"},
-    {"threaded", get_threaded, NULL, "Whether each thread is an owner of its own.", NULL},
+    {"threaded", get_threaded, NULL,
+     "Whether each task, greenlet or thread is an owner of its own.", NULL},
     {"timeout", get_timeout, set_timeout,
      "Seconds that acquire() and with wait by default; None: for ever.", "timeout"},
+    {"on_wait", get_on_wait, set_on_wait,
+     "What is called with the Owner while acquire() and with wait; None: nothing.", NULL},
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

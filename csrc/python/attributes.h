@@ -18,6 +18,10 @@ PyObject *get_threaded(PyObject *self, void *closure);
 /* The timeout that the constructor was given, whatever was assigned since. */
 PyObject *constructor_timeout(const LockObject *object);
 
+/* Is it None, or something that can be called? False with an exception. */
+bool check_on_wait(PyObject *value);
+PyObject *get_on_wait(PyObject *self, void *closure);
+
 /* A timeout as an argument: seconds, or None. False with an exception. */
 bool read_timeout(PyObject *value, bool *given, double *seconds);
 
@@ -25,6 +29,7 @@ bool read_timeout(PyObject *value, bool *given, double *seconds);
  * the object's attribute says. False with an exception. */
 struct timeout {
     PyObject *argument; /* NULL: none was given, and the caller does not wait */
+    PyObject *on_wait;  /* another argument: whom to tell of the wait; NULL or None: as for None */
     bool given;         /* false: for ever */
     double seconds;
 };

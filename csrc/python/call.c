@@ -53,14 +53,15 @@ call_find_caller(PyObject *self, struct caller *caller)
 
 /* Takes the lock over. */
 static void
-begin(PyObject *self, struct call *call, struct lock *lock, const struct caller *caller,
+begin(struct call *call, struct lock *lock, void *resource, const struct caller *caller,
       int64_t deadline)
 {
-    PyObject *resource = state_resource(state_of(self), lock->mechanism);
-    call->python = (struct python_call){.resource = pointer_in(resource)};
+    call->python = (struct python_call){.resource = resource};
     python_call_offer(&call->python);
     attempt_begin(&call->attempt, lock, caller->owner, deadline);
     python_call_withdraw();
+    call->notice = (struct notice){.on_wait = NULL};
+    call->call_back = NULL;
     call->attempt.stops_thread = !caller->lets_others_run;
     call->lets_others_run = caller->lets_others_run;
 }
@@ -70,9 +71,20 @@ call_begin_as(PyObject *self, struct call *call, const struct caller *caller, in
 {
     struct lock *lock = share_lock(self);
     if (lock != NULL) {
-        begin(self, call, lock, caller, deadline);
+        PyObject *resource = state_resource(state_of(self), lock->mechanism);
+        begin(call, lock, pointer_in(resource), caller, deadline);
     }
     return lock != NULL;
+}
+
+void
+call_begin_beside(struct call *call, const struct call *other)
+{
+    struct caller caller = {other->attempt.owner, other->lets_others_run};
+    os_mutex_lock();
+    struct lock *lock = lock_share(other->attempt.lock);
+    os_mutex_unlock();
+    begin(call, lock, other->python.resource, &caller, 0);
 }
 
 bool
@@ -107,6 +119,7 @@ call_end(struct call *call, PyObject *result)
         PyErr_SetObject((PyObject *)Py_TYPE(error), error); /* KeyboardInterrupt is no failure */
     }
     Py_CLEAR(call->python.error);
+    Py_CLEAR(call->notice.on_wait);
     lock_drop(call->attempt.lock);
     return result;
 }
@@ -174,17 +187,29 @@ call_step(struct call *call, lock_operation *operation)
     return outcome;
 }
 
+void
+call_end_attempt(struct call *call)
+{
+    python_call_leave(&call->python);
+    attempt_end(&call->attempt);
+    python_call_return(&call->python);
+}
+
+bool
+call_back(struct call *call)
+{
+    return call->call_back == NULL || call->call_back(call);
+}
+
 /* Only acquire() waits for others than this owner's own calls, and holds nothing meanwhile. */
 static enum outcome
 run_in_greenlet(struct call *call, lock_operation *operation)
 {
     enum outcome outcome;
     while ((outcome = call_step(call, operation)) == LOCK_WAITING &&
-           wait_in_greenlet(&call->attempt.wait)) {
+           wait_in_greenlet(&call->attempt.wait) && call_back(call)) {
     }
-    python_call_leave(&call->python);
-    attempt_end(&call->attempt);
-    python_call_return(&call->python);
+    call_end_attempt(call);
     return outcome == LOCK_WAITING ? LOCK_INTERRUPTED : outcome;
 }
 
@@ -204,7 +229,7 @@ call_run(struct call *call, lock_operation *operation)
             attempt_end(attempt);
         }
         python_call_return(&call->python);
-        if (outcome == LOCK_INTERRUPTED && PyErr_CheckSignals() != 0) {
+        if (outcome == LOCK_INTERRUPTED && (PyErr_CheckSignals() != 0 || !call_back(call))) {
             attempt_end(attempt);
             raised = true;
         }

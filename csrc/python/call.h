@@ -33,6 +33,9 @@ bool call_begin_as(PyObject *self, struct call *call, const struct caller *calle
                    int64_t deadline);
 bool call_find_caller(PyObject *self, struct caller *caller);
 
+/* One more, by the same caller, on the lock of another that is under way. */
+void call_begin_beside(struct call *call, const struct call *other);
+
 /* False with an exception, and the call has ended: a subclass in Python had to bring the method. */
 bool call_is_implemented(PyObject *self, struct call *call, const char *method);
 
@@ -40,11 +43,16 @@ bool call_is_implemented(PyObject *self, struct call *call, const char *method);
 PyObject *call_end(struct call *call, PyObject *result);
 
 /* Does what lock.h offers, again after each signal. LOCK_INTERRUPTED with an exception: a
- * signal's handler has raised. */
+ * signal's handler has raised, or what was called back. */
 enum outcome call_run(struct call *call, lock_operation *operation);
 
 /* One step of it, that is not waiting for nothing. */
 enum outcome call_step(struct call *call, lock_operation *operation);
+
+/* Between two steps, with nothing held. False with an exception. */
+bool call_back(struct call *call);
+
+void call_end_attempt(struct call *call);
 
 double call_seconds_until(int64_t time); /* infinity: for ever */
 

@@ -4,15 +4,20 @@
 
 /* ---- Modules, if they are loaded ---- */
 
-/* Borrowed; NULL, without an exception: it is not loaded. */
+/* A new reference, since another thread may unload it; NULL, without an exception: it is not
+ * loaded. */
 static PyObject *
 loaded_module(const struct caller_finder *finder, PyObject *name)
 {
     /* At the interpreter's end finalizers call, when nothing is left to look at. */
     bool looks = finder->modules != NULL && name != NULL;
-    PyObject *module = looks ? PyDict_GetItemWithError(finder->modules, name) : NULL;
+    bool loaded = looks && PyDict_Contains(finder->modules, name) > 0;
+    PyObject *module = loaded ? PyObject_GetItem(finder->modules, name) : NULL;
     PyErr_Clear();
-    return module != Py_None ? module : NULL;
+    if (module == Py_None) {
+        Py_CLEAR(module);
+    }
+    return module;
 }
 
 /* Takes found over, which may be NULL. The first that is kept stays. */
@@ -43,6 +48,7 @@ is_patched(const struct caller_finder *finder, PyObject *name, const char *funct
     PyObject *module = loaded_module(finder, name);
     PyObject *found = module != NULL ? PyObject_GetAttrString(module, function) : NULL;
     bool patched = found != NULL && !PyCFunction_Check(found);
+    Py_XDECREF(module);
     Py_XDECREF(found);
     PyErr_Clear();
     return patched;
@@ -99,10 +105,9 @@ static PyObject *
 running_greenlet(struct caller_finder *finder)
 {
     PyObject *greenlet = loaded_module(finder, finder->greenlet);
-    if (greenlet == NULL || !is_patched(finder, finder->threading, "get_ident")) {
-        return NULL;
-    }
-    PyObject *current = kept(&finder->current_greenlet, greenlet, "getcurrent");
+    bool counts = greenlet != NULL && is_patched(finder, finder->threading, "get_ident");
+    PyObject *current = counts ? kept(&finder->current_greenlet, greenlet, "getcurrent") : NULL;
+    Py_XDECREF(greenlet);
     return current != NULL ? PyObject_CallNoArgs(current) : NULL;
 }
 
@@ -150,9 +155,24 @@ runs_in_this_greenlet(struct caller_finder *finder, PyObject *loop)
                          : NULL;
     bool same = here == NULL || PyObject_RichCompareBool(here, runs_in, Py_EQ) != 0;
     PyErr_Clear();
+    Py_XDECREF(threading);
     Py_XDECREF(runs_in);
     Py_XDECREF(here);
     return same;
+}
+
+/* Of the loop, which is taken over. */
+static PyObject *
+task_here(struct caller_finder *finder, PyObject *asyncio, PyObject *loop, bool has_greenlets)
+{
+    if (loop == NULL || loop == Py_None) {
+        return loop;
+    }
+    PyObject *task = has_greenlets && !runs_in_this_greenlet(finder, loop)
+                         ? NULL
+                         : task_of(finder, asyncio, loop);
+    Py_DECREF(loop);
+    return task;
 }
 
 static PyObject *
@@ -162,13 +182,8 @@ running_task(struct caller_finder *finder, bool has_greenlets)
     PyObject *function =
         asyncio != NULL ? kept(&finder->running_loop, asyncio, "_get_running_loop") : NULL;
     PyObject *loop = function != NULL ? PyObject_CallNoArgs(function) : NULL;
-    if (loop == NULL || loop == Py_None) {
-        return loop;
-    }
-    PyObject *task = has_greenlets && !runs_in_this_greenlet(finder, loop)
-                         ? NULL
-                         : task_of(finder, asyncio, loop);
-    Py_DECREF(loop);
+    PyObject *task = task_here(finder, asyncio, loop, has_greenlets);
+    Py_XDECREF(asyncio);
     return task;
 }
 
@@ -212,13 +227,22 @@ new_entry(PyObject *numbers, PyObject *address, PyObject *strand)
     return entry;
 }
 
+/* Is it the strand's? Not one's that had its address before. */
+static bool
+refers_to(PyObject *entry, PyObject *strand)
+{
+    PyObject *found = PyObject_CallNoArgs(PyTuple_GetItem(entry, 0));
+    Py_XDECREF(found);
+    return found == strand;
+}
+
 /* 0 with an exception. */
 static uint64_t
 number_of(PyObject *numbers, PyObject *strand)
 {
     PyObject *address = PyLong_FromVoidPtr(strand);
     PyObject *entry = address != NULL ? PyDict_GetItemWithError(numbers, address) : NULL;
-    if (entry != NULL && PyWeakref_GetObject(PyTuple_GetItem(entry, 0)) == strand) {
+    if (entry != NULL && refers_to(entry, strand)) {
         Py_INCREF(entry);
     } else {
         entry = address != NULL && !PyErr_Occurred() ? new_entry(numbers, address, strand) : NULL;

@@ -214,7 +214,7 @@ struct settings {
     PyObject *path, *lock_file;
     PyObject *store; /* NULL: the class has none */
     enum ownership ownership;
-    PyObject *timeout;
+    PyObject *timeout, *on_wait;
 };
 
 static struct lock *
@@ -245,7 +245,7 @@ initialise(PyObject *self, const struct settings *settings)
     bool has_timeout;
     double seconds = 0;
     if (!read_timeout(settings->timeout, &has_timeout, &seconds) ||
-        !prepare(state_of(self), class)) {
+        !check_on_wait(settings->on_wait) || !prepare(state_of(self), class)) {
         return -1;
     }
     struct lock *lock = make_lock(class, settings);
@@ -254,27 +254,30 @@ initialise(PyObject *self, const struct settings *settings)
     }
     os_mutex_lock();
     struct lock *former = object->lock;
+    PyObject *former_on_wait = object->on_wait;
     object->lock = lock;
+    object->on_wait = Py_NewRef(settings->on_wait);
     object->has_timeout = has_timeout;
     object->timeout = seconds;
     os_mutex_unlock();
     if (former != NULL) {
         lock_drop(former);
     }
+    Py_XDECREF(former_on_wait);
     return 0;
 }
 
 /* ---- The constructor ---- */
 
 struct arguments {
-    PyObject *path, *threaded, *timeout, *lock_file, *owner, *store;
+    PyObject *path, *threaded, *timeout, *lock_file, *owner, *on_wait, *store;
 };
 
 static int
 construct(PyObject *self, const struct lock_class *class, const struct arguments *arguments)
 {
     const State *state = state_of(self);
-    struct settings settings = {.timeout = arguments->timeout};
+    struct settings settings = {.timeout = arguments->timeout, .on_wait = arguments->on_wait};
     bool settled = settle_ownership(arguments->owner, arguments->threaded, &settings.ownership);
     int result = -1;
     settings.path = settled ? encode_path(arguments->path, "path") : NULL;
@@ -298,17 +301,23 @@ base_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     const struct lock_class *class = class_of(self);
     bool has_store = class != NULL && class->store != NULL;
-    char *names[] = {"path",      "threaded", "timeout",
-                     "lock_file", "owner",    has_store ? (char *)class->store : NULL,
+    char *names[] = {"path",
+                     "threaded",
+                     "timeout",
+                     "lock_file",
+                     "owner",
+                     "on_wait",
+                     has_store ? (char *)class->store : NULL,
                      NULL};
     struct arguments given = {.threaded = Py_True,
                               .timeout = Py_None,
                               .lock_file = Py_None,
                               .owner = Py_None,
+                              .on_wait = Py_None,
                               .store = Py_None};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, has_store ? "O|OO$OOO" : "O|OO$OO", names,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, has_store ? "O|OO$OOOO" : "O|OO$OOO", names,
                                      &given.path, &given.threaded, &given.timeout, &given.lock_file,
-                                     &given.owner, &given.store)) {
+                                     &given.owner, &given.on_wait, &given.store)) {
         return -1;
     }
     return construct(self, class, &given);
@@ -344,9 +353,10 @@ remake_arguments(PyObject *self)
     PyObject *store = lock_file ? get_store(self, NULL) : NULL;
     PyObject *ownership = store ? get_ownership(self) : NULL;
     PyObject *timeout = ownership ? constructor_timeout((LockObject *)self) : NULL;
-    if (timeout != NULL) {
-        result = Py_BuildValue("(OOOOOOO)", (PyObject *)Py_TYPE(self), arguments, path, ownership,
-                               timeout, lock_file, store);
+    PyObject *on_wait = timeout ? get_on_wait(self, NULL) : NULL;
+    if (on_wait != NULL) {
+        result = Py_BuildValue("(OOOOOOOO)", (PyObject *)Py_TYPE(self), arguments, path, ownership,
+                               timeout, lock_file, store, on_wait);
     }
     Py_XDECREF(arguments);
     Py_XDECREF(path);
@@ -354,6 +364,7 @@ remake_arguments(PyObject *self)
     Py_XDECREF(store);
     Py_XDECREF(ownership);
     Py_XDECREF(timeout);
+    Py_XDECREF(on_wait);
     return result;
 }
 
@@ -415,11 +426,11 @@ remake(PyObject *module, PyObject *args)
     struct settings settings;
     PyObject *type, *arguments, *keywords;
     int result = -1;
-    if (!PyArg_ParseTuple(args, "O!(O!O!)O&O&OO&O&:_remake", &PyType_Type, &type, &PyTuple_Type,
+    if (!PyArg_ParseTuple(args, "O!(O!O!)O&O&OO&O&O:_remake", &PyType_Type, &type, &PyTuple_Type,
                           &arguments, &PyDict_Type, &keywords, PyUnicode_FSConverter,
                           &settings.path, read_ownership, &settings.ownership, &settings.timeout,
                           PyUnicode_FSConverter, &settings.lock_file, PyUnicode_FSConverter,
-                          &settings.store)) {
+                          &settings.store, &settings.on_wait)) {
         return NULL;
     }
     PyObject *self = new_object(module, (PyTypeObject *)type, arguments, keywords);

@@ -14,11 +14,23 @@
 #include "core/lock.h"
 #include "mechanisms/python_call.h"
 
+/* Whom a call tells now and then, while it waits, for whom (notice.h). */
+struct notice {
+    PyObject *on_wait; /* NULL: nobody wants to know */
+    PyObject *lock;    /* borrowed */
+    int64_t pause;     /* before the next one */
+    unsigned asked;    /* so often, without an answer, who it is that owns */
+    bool is_under_way; /* it was settled whether a debug line is wanted, ... */
+    bool is_logged;    /* and it is, once */
+};
+
 /* One call of a method: what there is to tell. */
 struct call {
     struct attempt attempt;
     struct python_call python;
-    bool lets_others_run; /* while it waits: the caller is a greenlet */
+    struct notice notice;
+    bool (*call_back)(struct call *call); /* while it waits, or NULL; false with an exception */
+    bool lets_others_run;                 /* while it waits: the caller is a greenlet */
 };
 
 struct errors {

@@ -23,6 +23,7 @@ base_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((LockObject *)self)->dict);
+    Py_VISIT(((LockObject *)self)->on_wait);
     return 0;
 }
 
@@ -30,6 +31,7 @@ static int
 base_clear(PyObject *self)
 {
     Py_CLEAR(((LockObject *)self)->dict);
+    Py_CLEAR(((LockObject *)self)->on_wait);
     return 0;
 }
 
@@ -40,11 +42,10 @@ base_dealloc(PyObject *self)
     LockObject *object = (LockObject *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (object->weak_references != NULL) {
-        PyObject_ClearWeakRefs(self);
-    }
+    PyObject_ClearWeakRefs(self);
     release_forgotten(self);
     Py_CLEAR(object->dict);
+    Py_CLEAR(object->on_wait);
     if (object->lock != NULL) {
         lock_drop(object->lock);
     }
@@ -65,8 +66,9 @@ PyDoc_STRVAR(is_locked_doc,
 
 PyDoc_STRVAR(i_am_locking_doc,
              "i_am_locking($self, /)\n--\n\n"
-             "Whether the caller holds the lock: this process and, when threaded, this\n"
-             "thread, by this lock object or by another on the same path.\n"
+             "Whether the caller holds the lock: this task, greenlet or thread, or, as the\n"
+             "constructor was told, this process or this lock object; by this lock object or\n"
+             "by another on the same path.\n"
              "\n"
              "Raises UnlockError if the file system fails.");
 
@@ -147,7 +149,7 @@ base_owner(PyObject *self, PyObject *Py_UNUSED(ignored))
     case LOCK_FAILED:
         return call_end(&call, raise_failed_look(errors_of(self), &call));
     default:
-        return call_end(&call, owner_new(state_of(self)->Owner, &call.attempt.report.holder));
+        return call_end(&call, owner_new_in_full(state_of(self)->Owner, &call.attempt));
     }
 }
 
@@ -183,12 +185,21 @@ base_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
 }
 
+static bool
+is_initialised(PyObject *self)
+{
+    os_mutex_lock();
+    bool is = ((LockObject *)self)->lock != NULL;
+    os_mutex_unlock();
+    return is;
+}
+
 static PyObject *
 base_repr(PyObject *self)
 {
     PyObject *type = PyType_GetName(Py_TYPE(self));
     PyObject *unique_name = NULL, *path = NULL, *text = NULL;
-    if (type != NULL && ((LockObject *)self)->lock == NULL) {
+    if (type != NULL && !is_initialised(self)) {
         text = PyUnicode_FromFormat("<%U: never initialised>", type);
     } else if (type != NULL && (unique_name = get_unique_name(self, "unique_name")) != NULL &&
                (path = get_path(self, NULL)) != NULL) {
@@ -255,7 +266,8 @@ static PyMemberDef base_members[] = {
 };
 
 PyDoc_STRVAR(base_doc,
-             "LockBase(path, threaded=True, timeout=None, *, lock_file=None, owner=None)\n--\n\n"
+             "LockBase(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
+             "on_wait=None)\n--\n\n"
              "What all locks have in common, to be subclassed in Python: a subclass\n"
              "implements acquire(timeout=None), release(), is_locked(), i_am_locking()\n"
              "and break_lock(); what it does not, raises NotImplementedError. with blocks\n"
@@ -265,7 +277,8 @@ PyDoc_STRVAR(base_doc,
              "threaded: whether each thread is an owner of its own, or the process is one.\n"
              "timeout: seconds that acquire() and with wait by default; None: for ever.\n"
              "lock_file: what the attribute lock_file says; None: abspath(path) + '.lock'.\n"
-             "owner: 'task', 'thread', 'process' or 'object': see LinkFileLock.");
+             "owner: 'task', 'thread', 'process' or 'object': see LinkFileLock.\n"
+             "on_wait: what the attribute on_wait says; a subclass's acquire() calls it.");
 
 static PyType_Slot base_slots[] = {
     {Py_tp_doc, (void *)base_doc},

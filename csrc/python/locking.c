@@ -1,6 +1,7 @@
 #include "python/locking.h"
 
 #include "python/attributes.h"
+#include "python/notice.h"
 
 #define WITH_KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
 
@@ -13,8 +14,9 @@ errors_of(PyObject *self)
 bool
 parse_timeout(PyObject *args, PyObject *kwargs, const char *format, struct timeout *timeout)
 {
-    static char *names[] = {"timeout", NULL};
-    return PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &timeout->argument);
+    static char *names[] = {"timeout", "on_wait", NULL};
+    return PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &timeout->argument,
+                                       &timeout->on_wait);
 }
 
 int
@@ -55,15 +57,29 @@ is_called_by_with(const PyObject *self)
 
 /* ---- acquire(), try_acquire() ---- */
 
+/* False with an exception. */
+static bool
+begin_acquire(PyObject *self, struct call *call, const struct caller *caller,
+              struct timeout *timeout)
+{
+    PyObject *on_wait = NULL;
+    bool begun = timeout_settle(self, timeout) && notice_settle(self, timeout, &on_wait) &&
+                 call_begin_as(self, call, caller, timeout_deadline(timeout)) &&
+                 call_is_implemented(self, call, "acquire");
+    if (begun) {
+        notice_begin(call, self, on_wait);
+    }
+    Py_XDECREF(on_wait);
+    return begun;
+}
+
 /* tries: is content with an answer, which is then the result: who holds the lock does not matter.
  */
 static PyObject *
 acquire(PyObject *self, const struct caller *caller, struct timeout *timeout, bool tries)
 {
     struct call call;
-    if (!timeout_settle(self, timeout) ||
-        !call_begin_as(self, &call, caller, timeout_deadline(timeout)) ||
-        !call_is_implemented(self, &call, "acquire")) {
+    if (!begin_acquire(self, &call, caller, timeout)) {
         return NULL;
     }
     call.attempt.incurious = tries;
@@ -82,13 +98,15 @@ acquire(PyObject *self, const struct caller *caller, struct timeout *timeout, bo
 }
 
 const char acquire_doc[] =
-    "acquire($self, /, timeout=None)\n--\n\n"
+    "acquire($self, /, timeout=None, *, on_wait=None)\n--\n\n"
     "Lock the path, waiting while another owner holds it.\n"
     "\n"
     "timeout: seconds to wait. None: the attribute timeout, which is what the\n"
     "constructor was given, and if that is None too, for ever; float('inf')\n"
     "says for ever outright. Zero or less: do not wait. True and False say\n"
     "what they say to threading.Lock: as None, and as 0.\n"
+    "on_wait: called with the Owner, when the wait has lasted a tenth of a second,\n"
+    "and then ever more rarely; None: the attribute on_wait.\n"
     "\n"
     "Returns the lock itself: with lock.acquire(timeout=5) releases it once, at\n"
     "the end. So it does when the caller owns the lock already: that is not\n"
@@ -105,30 +123,48 @@ base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     struct caller caller;
     struct timeout timeout = {.argument = Py_None};
-    return parse_timeout(args, kwargs, "|O:acquire", &timeout) && call_find_caller(self, &caller)
+    return parse_timeout(args, kwargs, "|O$O:acquire", &timeout) && call_find_caller(self, &caller)
                ? acquire(self, &caller, &timeout, false)
                : NULL;
 }
 
 const char try_acquire_doc[] =
-    "try_acquire($self, /, timeout=0)\n--\n\n"
+    "try_acquire($self, /, timeout=0, *, on_wait=None)\n--\n\n"
     "Lock the path if that can be done in time, and say whether it was.\n"
     "\n"
     "timeout: as of acquire(), but not to wait by default; None: what it means\n"
     "to acquire(), the attribute timeout, and if that is None too, for ever.\n"
+    "on_wait: as of acquire().\n"
     "\n"
     "Returns True where acquire() returns, and False where that would raise\n"
     "AlreadyLocked or LockTimeout. Raises whatever else it would raise: LockFailed,\n"
     "if the lock file cannot be made. In a subclass with an acquire() of its own it\n"
     "calls that one.";
 
+/* It need not know of on_wait, unless the caller does. NULL with an exception. */
+static PyObject *
+call_other_acquire(PyObject *self, const struct timeout *timeout)
+{
+    PyObject *acquire = PyObject_GetAttr(self, state_of(self)->acquire);
+    PyObject *args =
+        timeout->argument != NULL ? PyTuple_Pack(1, timeout->argument) : Py_BuildValue("(i)", 0);
+    PyObject *kwargs =
+        timeout->on_wait != NULL ? Py_BuildValue("{sO}", "on_wait", timeout->on_wait) : NULL;
+    PyObject *result = acquire != NULL && args != NULL && !PyErr_Occurred()
+                           ? PyObject_Call(acquire, args, kwargs)
+                           : NULL;
+    Py_XDECREF(acquire);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    return result;
+}
+
 /* By another acquire() than ours. An answer as threading.Lock gives it counts as well. */
 static PyObject *
-try_other_acquire(PyObject *self, PyObject *timeout)
+try_other_acquire(PyObject *self, const struct timeout *timeout)
 {
     const struct errors *errors = errors_of(self);
-    PyObject *result = timeout != NULL ? PyObject_CallMethod(self, "acquire", "O", timeout)
-                                       : PyObject_CallMethod(self, "acquire", "i", 0);
+    PyObject *result = call_other_acquire(self, timeout);
     if (result != NULL) {
         PyObject *answer = PyBool_FromLong(result != Py_False);
         Py_DECREF(result);
@@ -147,12 +183,12 @@ base_try_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     struct caller caller;
     struct timeout timeout = {.argument = NULL};
-    if (!parse_timeout(args, kwargs, "|O:try_acquire", &timeout)) {
+    if (!parse_timeout(args, kwargs, "|O$O:try_acquire", &timeout)) {
         return NULL;
     }
     int is_ours = has_base_method(self, state_of(self)->acquire, WITH_KEYWORDS(base_acquire));
     if (is_ours == 0) {
-        return try_other_acquire(self, timeout.argument);
+        return try_other_acquire(self, &timeout);
     }
     return is_ours > 0 && call_find_caller(self, &caller) ? acquire(self, &caller, &timeout, true)
                                                           : NULL;
@@ -179,8 +215,8 @@ const char release_doc[] =
     "Unlock the path.\n"
     "\n"
     "Raises NotLocked (nobody holds it, or it was broken and is free again),\n"
-    "NotMyLock (another owner holds it: another process, or another thread\n"
-    "unless threaded is false), UnlockError (the file system failed; the\n"
+    "NotMyLock (another owner holds it: another process, or, unless threaded is\n"
+    "false, another task or thread), UnlockError (the file system failed; the\n"
     "message says whether the lock is still owned).";
 
 bool

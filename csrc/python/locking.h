@@ -13,7 +13,7 @@ PyObject *base_try_acquire(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *base_release(PyObject *self, PyObject *ignored);
 extern const char acquire_doc[], try_acquire_doc[], release_doc[];
 
-/* The one argument timeout. False with an exception. */
+/* The arguments timeout and on_wait. False with an exception. */
 bool parse_timeout(PyObject *args, PyObject *kwargs, const char *format, struct timeout *timeout);
 
 /* For who is known to call. False with an exception. leaving: the end of a block. */

@@ -10,4 +10,7 @@
 PyTypeObject *owner_type_new(void);
 PyObject *owner_new(PyTypeObject *type, const struct holder *holder);
 
+/* The same with all that the system can tell of it, after lock_identify(). */
+PyObject *owner_new_in_full(PyTypeObject *type, const struct attempt *attempt);
+
 #endif

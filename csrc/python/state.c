@@ -62,13 +62,15 @@ state_traverse(const State *state, visitproc visit, void *arg)
     Py_VISIT(state->Owner);
     Py_VISIT(state->LockBase);
     Py_VISIT(state->Steps);
+    Py_VISIT(state->Watch);
     Py_VISIT(state->waiting);
     Py_VISIT(state->abspath);
     Py_VISIT(state->timeout);
+    Py_VISIT(state->on_wait);
     Py_VISIT(state->acquire);
     Py_VISIT(state->release);
     Py_VISIT(state->acquire_async);
-    Py_VISIT(state->lines);
+    Py_VISIT(state->waits_in);
     Py_VISIT(state->remake);
     return 0;
 }
@@ -85,12 +87,14 @@ state_clear(State *state)
     Py_CLEAR(state->Owner);
     Py_CLEAR(state->LockBase);
     Py_CLEAR(state->Steps);
+    Py_CLEAR(state->Watch);
     Py_CLEAR(state->waiting);
     Py_CLEAR(state->abspath);
     Py_CLEAR(state->timeout);
+    Py_CLEAR(state->on_wait);
     Py_CLEAR(state->acquire);
     Py_CLEAR(state->release);
     Py_CLEAR(state->acquire_async);
-    Py_CLEAR(state->lines);
+    Py_CLEAR(state->waits_in);
     Py_CLEAR(state->remake);
 }

@@ -41,13 +41,13 @@ struct class_state {
 typedef struct {
     struct errors errors;
     struct caller_finder finder;
-    PyTypeObject *Owner, *LockBase, *Steps;
+    PyTypeObject *Owner, *LockBase, *Steps, *Watch;
     PyObject *abspath;
-    PyObject *timeout;                           /* the attribute's name */
+    PyObject *timeout, *on_wait;                 /* the attributes' names */
     PyObject *acquire, *release, *acquire_async; /* the methods' */
     PyObject *remake;
-    PyObject *waiting; /* the module of coroutines, once it was used, */
-    PyObject *lines;   /* and its table of those that wait in line */
+    PyObject *waiting;  /* the module of coroutines, once it was used, */
+    PyObject *waits_in; /* and its table of the loops in which somebody waits */
     size_t class_count;
     const struct lock_class *classes;
     struct class_state class_states[]; /* as many */
@@ -80,6 +80,7 @@ typedef struct {
     struct lock *lock;
     bool has_timeout;
     double timeout;
+    PyObject *on_wait; /* NULL: None */
     /* with blocks of a subclass in Python that brings its own acquire and release */
     struct nesting *nestings;
 } LockObject;

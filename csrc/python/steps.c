@@ -4,7 +4,11 @@
 #include "python/body.h"
 #include "python/call.h"
 #include "python/locking.h"
+#include "python/notice.h"
+#include "python/watch.h"
 #include "python/with.h"
+
+#include <stdatomic.h>
 
 /* How far it is. */
 enum stage_of_steps {
@@ -22,8 +26,12 @@ typedef struct {
     enum kind_of_steps kind;
     enum stage_of_steps stage;
     struct timeout timeout;
+    PyObject *on_wait; /* NULL: nobody wants to know */
     struct caller caller;
+    PyObject *watch;       /* the one that the loop reads; NULL: none */
+    bool is_awaited;       /* so a watch is the loop's, or there is none yet */
     struct nesting *fresh; /* of a block that is entered; NULL: it is used up */
+    atomic_bool in_use;    /* by a thread, which may have given up the GIL */
     bool granted;          /* what is to be given back if nobody takes it */
     bool acquired;         /* the lock, which its owner had not before */
     struct call call;
@@ -56,16 +64,15 @@ steps_new(PyObject *lock, enum kind_of_steps kind)
 }
 
 static StepsObject *
-new_acquire(PyObject *lock, enum kind_of_steps kind, PyObject *timeout)
+new_acquire(PyObject *lock, enum kind_of_steps kind, struct timeout timeout)
 {
     StepsObject *steps = steps_new(lock, kind);
     if (steps != NULL) {
-        steps->timeout.argument = timeout;
-        if (!timeout_settle(lock, &steps->timeout)) {
+        if (!timeout_settle(lock, &timeout) || !notice_settle(lock, &timeout, &steps->on_wait)) {
             Py_CLEAR(steps);
             return NULL;
         }
-        steps->timeout.argument = NULL;
+        steps->timeout = (struct timeout){.given = timeout.given, .seconds = timeout.seconds};
     }
     return steps;
 }
@@ -81,6 +88,10 @@ begin_call(StepsObject *steps, const char *method)
     }
     steps->call.attempt.stops_thread = false; /* it lets the others run */
     steps->call.attempt.leaving = steps->kind == STEPS_EXIT;
+    if (steps->is_awaited) {
+        wait_share(&steps->call.attempt.wait, watch_of(steps->watch));
+    }
+    notice_begin(&steps->call, steps->lock, steps->on_wait);
     steps->stage = STEPS_UNDER_WAY;
     return true;
 }
@@ -88,9 +99,7 @@ begin_call(StepsObject *steps, const char *method)
 static void
 end_attempt(StepsObject *steps)
 {
-    python_call_leave(&steps->call.python);
-    attempt_end(&steps->call.attempt);
-    python_call_return(&steps->call.python);
+    call_end_attempt(&steps->call);
 }
 
 /* done: no exception is set. */
@@ -259,15 +268,44 @@ exit_run(StepsObject *steps)
 
 /* ---- Steps ---- */
 
+/* What is called back may end the steps. False with an exception. */
+static bool
+see_to_notices(StepsObject *steps)
+{
+    bool goes_on = steps->stage != STEPS_UNDER_WAY || call_back(&steps->call);
+    if (!goes_on && steps->stage == STEPS_UNDER_WAY) {
+        end_attempt(steps);
+        end_call(steps, false);
+    }
+    return goes_on;
+}
+
+/* For one thread at a time. False with an exception. */
+static bool
+use(StepsObject *steps)
+{
+    bool used = atomic_exchange(&steps->in_use, true);
+    if (used) {
+        PyErr_SetString(PyExc_RuntimeError, "another thread is making a step");
+    }
+    return !used;
+}
+
 /* WAITING; INTERRUPTED with an exception; else it is done. */
 static enum outcome
 take_step(StepsObject *steps)
 {
-    if (steps->stage == STEPS_DONE) {
-        PyErr_SetString(PyExc_RuntimeError, "it is over already");
+    if (!see_to_notices(steps) || !use(steps)) {
         return LOCK_INTERRUPTED;
     }
-    return steps->kind == STEPS_EXIT ? exit_step(steps) : acquire_step(steps);
+    enum outcome outcome = LOCK_INTERRUPTED;
+    if (steps->stage == STEPS_DONE) {
+        PyErr_SetString(PyExc_RuntimeError, "it is over already");
+    } else {
+        outcome = steps->kind == STEPS_EXIT ? exit_step(steps) : acquire_step(steps);
+    }
+    steps->in_use = false;
+    return outcome;
 }
 
 static PyObject *
@@ -311,9 +349,13 @@ steps_run(PyObject *self, PyObject *Py_UNUSED(ignored))
         PyErr_SetString(PyExc_RuntimeError, "it has begun already");
         return NULL;
     }
+    if (!use(steps)) {
+        return NULL;
+    }
     enum outcome outcome = steps->stage == STEPS_DONE  ? LOCK_OWNED
                            : steps->kind == STEPS_EXIT ? exit_run(steps)
                                                        : acquire_run(steps);
+    steps->in_use = false;
     return outcome == LOCK_INTERRUPTED ? NULL : Py_NewRef(Py_None);
 }
 
@@ -337,14 +379,61 @@ steps_join(PyObject *self, PyObject *ahead)
 {
     StepsObject *steps = (StepsObject *)self, *other = (StepsObject *)ahead;
     if (!PyObject_TypeCheck(ahead, Py_TYPE(self)) || other->stage != STEPS_UNDER_WAY ||
-        steps->stage != STEPS_NEW || steps->kind == STEPS_EXIT) {
+        steps->stage == STEPS_DONE || steps->kind == STEPS_EXIT) {
         PyErr_SetString(PyExc_TypeError, "it takes steps that wait");
         return NULL;
     }
-    if (!begin_acquire(steps, "acquire_async")) {
+    if (!use(steps)) {
         return NULL;
     }
-    return tell_step(steps, settle_acquire(steps, join_call(steps, other)));
+    bool begun = steps->stage != STEPS_NEW || begin_acquire(steps, "acquire_async");
+    enum outcome outcome =
+        begun ? settle_acquire(steps, join_call(steps, other)) : LOCK_INTERRUPTED;
+    steps->in_use = false;
+    return tell_step(steps, outcome);
+}
+
+/* The loop's watch, from the next step on. */
+static PyObject *
+steps_share(PyObject *self, PyObject *watch)
+{
+    StepsObject *steps = (StepsObject *)self;
+    if (!PyObject_TypeCheck(watch, state_of(steps->lock)->Watch) || steps->watch != NULL) {
+        PyErr_SetString(PyExc_TypeError, "it takes one Watch");
+        return NULL;
+    }
+    steps->watch = Py_NewRef(watch);
+    steps->is_awaited = true;
+    if (steps->stage == STEPS_UNDER_WAY) {
+        wait_share(&steps->call.attempt.wait, watch_of(watch));
+    }
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *
+steps_tell(PyObject *self, PyObject *args)
+{
+    StepsObject *steps = (StepsObject *)self;
+    int closed, gone;
+    struct os_event event;
+    if (!PyArg_ParseTuple(args, "ipp:_tell", &event.watched, &closed, &gone)) {
+        return NULL;
+    }
+    event.closed = closed != 0;
+    event.gone = gone != 0;
+    if (steps->stage == STEPS_UNDER_WAY) {
+        wait_tell(&steps->call.attempt.wait, &event);
+    }
+    return Py_NewRef(Py_None);
+}
+
+static PyObject *
+get_watched(PyObject *self, void *Py_UNUSED(closure))
+{
+    const StepsObject *steps = (StepsObject *)self;
+    const struct waiter *wait = &steps->call.attempt.wait;
+    bool waits = steps->stage == STEPS_UNDER_WAY && wait_descriptor(wait) >= 0;
+    return PyLong_FromLong(waits && wait->shared != NULL ? wait->watch_number : -1);
 }
 
 static PyObject *
@@ -358,8 +447,18 @@ steps_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 steps_remaining(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    int64_t deadline = ((StepsObject *)self)->call.attempt.wait.deadline;
-    return PyFloat_FromDouble(call_seconds_until(deadline));
+    const struct waiter *wait = &((StepsObject *)self)->call.attempt.wait;
+    bool calls_back = wait->call_back_at < wait->deadline;
+    return PyFloat_FromDouble(call_seconds_until(calls_back ? wait->call_back_at : wait->deadline));
+}
+
+/* For who waits in line, and takes no step yet: True, if remaining() was until a notice. */
+static PyObject *
+steps_notice(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    StepsObject *steps = (StepsObject *)self;
+    bool due = steps->stage == STEPS_UNDER_WAY && wait_is_to_call_back(&steps->call.attempt.wait);
+    return see_to_notices(steps) ? PyBool_FromLong(due) : NULL;
 }
 
 /* ---- Their end ---- */
@@ -420,11 +519,16 @@ static PyObject *
 steps_end(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     StepsObject *steps = (StepsObject *)self;
+    if (!use(steps)) {
+        return NULL;
+    }
     bool granted = steps->granted;
     bool ended = steps->stage != STEPS_UNDER_WAY || end_under_way(steps);
     steps->stage = STEPS_DONE;
     steps->granted = false;
-    return ended && (!granted || give_back(steps)) ? Py_NewRef(Py_None) : NULL;
+    ended = ended && (!granted || give_back(steps));
+    steps->in_use = false;
+    return ended ? Py_NewRef(Py_None) : NULL;
 }
 
 static int
@@ -432,7 +536,10 @@ steps_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((StepsObject *)self)->lock);
+    Py_VISIT(((StepsObject *)self)->watch);
     Py_VISIT(((StepsObject *)self)->exception);
+    Py_VISIT(((StepsObject *)self)->on_wait);
+    Py_VISIT(((StepsObject *)self)->call.notice.on_wait);
     return 0;
 }
 
@@ -440,6 +547,7 @@ static int
 steps_clear(PyObject *self)
 {
     Py_CLEAR(((StepsObject *)self)->exception);
+    Py_CLEAR(((StepsObject *)self)->on_wait);
     return 0;
 }
 
@@ -463,7 +571,9 @@ steps_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     leave_nothing(steps);
     nesting_free(steps->fresh);
+    Py_CLEAR(steps->watch);
     Py_CLEAR(steps->exception);
+    Py_CLEAR(steps->on_wait);
     Py_CLEAR(steps->lock);
     freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
     free_object(self);
@@ -472,28 +582,47 @@ steps_dealloc(PyObject *self)
 
 /* ---- Awaiting them ---- */
 
-/* The module of coroutines; NULL with an exception. */
+/* Of several threads that are the first, one's is kept. Takes both over, which may be NULL. */
+static void
+keep_waiting(State *state, PyObject *module, PyObject *waits_in)
+{
+    os_mutex_lock();
+    if (state->waiting == NULL && waits_in != NULL) {
+        state->waiting = module;
+        state->waits_in = waits_in;
+        module = waits_in = NULL;
+    }
+    os_mutex_unlock();
+    Py_XDECREF(module);
+    Py_XDECREF(waits_in);
+}
+
+static PyObject *
+kept_waiting(const State *state)
+{
+    os_mutex_lock();
+    PyObject *module = state->waiting;
+    os_mutex_unlock();
+    return module;
+}
+
+/* The module of coroutines, which the state keeps; NULL with an exception. */
 static PyObject *
 import_waiting(State *state)
 {
-    if (state->waiting == NULL) {
+    if (kept_waiting(state) == NULL) {
         PyObject *module = PyImport_ImportModule("lockfile._waiting");
-        PyObject *lines = module != NULL ? PyObject_GetAttrString(module, "lines") : NULL;
-        if (lines == NULL) {
-            Py_XDECREF(module);
-            return NULL;
-        }
-        state->lines = lines;
-        state->waiting = module;
+        keep_waiting(state, module,
+                     module != NULL ? PyObject_GetAttrString(module, "waits_in") : NULL);
     }
-    return state->waiting;
+    return kept_waiting(state);
 }
 
 /* May others wait in line for the lock? */
 static bool
 has_lines(const State *state)
 {
-    return state->lines != NULL && PyObject_IsTrue(state->lines) != 0;
+    return kept_waiting(state) != NULL && PyObject_IsTrue(state->waits_in) != 0;
 }
 
 /* What goes on with the steps whenever the loop says so. seconds: to wait at first; None: they have
@@ -517,6 +646,7 @@ static PyObject *
 steps_await(PyObject *self)
 {
     StepsObject *steps = (StepsObject *)self;
+    steps->is_awaited = true;
     if (steps->kind != STEPS_EXIT && steps->stage == STEPS_NEW &&
         has_lines(state_of(steps->lock))) {
         return wait_in_loop(steps, Py_None);
@@ -585,16 +715,21 @@ static PyMethodDef steps_methods[] = {
     {"_join", steps_join, METH_O, join_doc},
     {"_limit", steps_limit, METH_O, limit_doc},
     {"_run", steps_run, METH_NOARGS, run_doc},
+    {"_share", steps_share, METH_O, PyDoc_STR("For coroutines: a Watch.")},
+    {"_tell", steps_tell, METH_VARARGS, PyDoc_STR("For coroutines: what a Watch has read.")},
     {"fileno", steps_fileno, METH_NOARGS,
      PyDoc_STR("fileno($self, /)\n--\n\nWhat to wait for until it is readable; -1: only time.")},
     {"remaining", steps_remaining, METH_NOARGS,
-     PyDoc_STR("remaining($self, /)\n--\n\nSeconds until the deadline.")},
+     PyDoc_STR("remaining($self, /)\n--\n\nSeconds until the deadline, or a notice.")},
+    {"_notice", steps_notice, METH_NOARGS,
+     PyDoc_STR("_notice($self, /)\n--\n\nCall on_wait if it is time, and say whether it was.")},
     {"end", steps_end, METH_NOARGS, end_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef steps_attributes[] = {
     {"value", get_value, NULL, PyDoc_STR("What they come to: the lock."), NULL},
+    {"_watched", get_watched, NULL, PyDoc_STR("What its Watch is to tell of; -1: nothing."), NULL},
     {"_owner", get_owner, NULL, PyDoc_STR("Whose they are: a number."), NULL},
     {"_granted", get_granted, NULL, PyDoc_STR("Whether they have acquired the lock."), NULL},
     {"_key", get_key, NULL, PyDoc_STR("Which lock; None: no line."), NULL},
@@ -621,7 +756,7 @@ PyType_Spec steps_spec = {
 /* ---- Methods of locks ---- */
 
 const char acquire_in_steps_doc[] =
-    "acquire_in_steps($self, /, timeout=None)\n--\n\n"
+    "acquire_in_steps($self, /, timeout=None, *, on_wait=None)\n--\n\n"
     "acquire() for an event loop that is not asyncio's.\n"
     "\n"
     "Returns an object that has begun nothing yet. Its step() goes on, and says when\n"
@@ -631,8 +766,8 @@ PyObject *
 base_acquire_in_steps(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     struct timeout timeout = {.argument = Py_None};
-    return parse_timeout(args, kwargs, "|O:acquire_in_steps", &timeout)
-               ? (PyObject *)new_acquire(self, STEPS_ACQUIRE, timeout.argument)
+    return parse_timeout(args, kwargs, "|O$O:acquire_in_steps", &timeout)
+               ? (PyObject *)new_acquire(self, STEPS_ACQUIRE, timeout)
                : NULL;
 }
 
@@ -642,14 +777,14 @@ const char enter_in_steps_doc[] = "_enter_in_steps($self, timeout, /)\n--\n\n"
 PyObject *
 base_enter_in_steps(PyObject *self, PyObject *timeout)
 {
-    return (PyObject *)new_acquire(self, STEPS_ENTER, timeout);
+    return (PyObject *)new_acquire(self, STEPS_ENTER, (struct timeout){.argument = timeout});
 }
 
 const char acquire_async_doc[] =
-    "acquire_async($self, /, timeout=None)\n--\n\n"
+    "acquire_async($self, /, timeout=None, *, on_wait=None)\n--\n\n"
     "Await it: acquire(), letting other tasks run while it waits.\n"
     "\n"
-    "The argument, what it returns and what it raises are those of acquire(). The\n"
+    "The arguments, what it returns and what it raises are those of acquire(). The\n"
     "owner is the task that calls, whichever awaits: asyncio.wait_for() may, too.\n"
     "Cancelled, it leaves nothing behind.";
 
@@ -658,10 +793,10 @@ base_acquire_async(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     struct timeout timeout = {.argument = Py_None};
     PyObject *waiting = import_waiting(state_of(self));
-    if (waiting == NULL || !parse_timeout(args, kwargs, "|O:acquire_async", &timeout)) {
+    if (waiting == NULL || !parse_timeout(args, kwargs, "|O$O:acquire_async", &timeout)) {
         return NULL;
     }
-    PyObject *steps = (PyObject *)new_acquire(self, STEPS_ACQUIRE, timeout.argument);
+    PyObject *steps = (PyObject *)new_acquire(self, STEPS_ACQUIRE, timeout);
     PyObject *coroutine = steps != NULL ? PyObject_CallMethod(waiting, "finish", "O", steps) : NULL;
     Py_XDECREF(steps);
     return coroutine;
@@ -674,7 +809,8 @@ base_aenter(PyObject *self, PyObject *Py_UNUSED(ignored))
     int is_ours = has_base_method(self, state_of(self)->acquire_async,
                                   (PyCFunction)(void (*)(void))base_acquire_async);
     if (is_ours != 0) {
-        return is_ours > 0 ? (PyObject *)new_acquire(self, STEPS_ENTER, Py_None) : NULL;
+        struct timeout timeout = {.argument = Py_None};
+        return is_ours > 0 ? (PyObject *)new_acquire(self, STEPS_ENTER, timeout) : NULL;
     }
     PyObject *waiting = import_waiting(state_of(self));
     return waiting != NULL ? PyObject_CallMethod(waiting, "enter", "O", self) : NULL;

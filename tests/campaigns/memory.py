@@ -7,7 +7,8 @@
 The operations are those of faults.py, and so is what must hold afterwards; MemoryError is a
 documented end as well. In the case number N the N-th allocation of the operation fails, alone or
 with the nine that follow. Allocations are counted by preloaded/failing_malloc.c of tests/support;
-PYTHONMALLOC=malloc leads Python's own to it.
+PYTHONMALLOC=malloc leads Python's own to it, but for a Python without a GIL, which has no such
+allocator.
 """
 
 import argparse
@@ -118,7 +119,7 @@ def preload():
             **os.environ,
             LIBRARY: library,
             "LD_PRELOAD": library,
-            "PYTHONMALLOC": "malloc",
+            **support.PLAIN_ALLOCATIONS,
         }
         return subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode
 

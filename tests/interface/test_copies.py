@@ -88,12 +88,13 @@ def test_copy_made_elsewhere_protects_the_same(lock_class, tmp_path, monkeypatch
         {"lock_file": 1},
         {"database": None},
         {"database": "relative.db"},
+        {"on_wait": "print"},
     ],
     ids=ascii,
 )
 def test_nonsense_from_a_pickle(lock_class, path, change):
     remake, arguments, _ = lock_class(path, timeout=1).__reduce__()
-    names = ("class", "new", "path", "threaded", "timeout", "lock_file", "database")
+    names = ("class", "new", "path", "threaded", "timeout", "lock_file", "database", "on_wait")
     nonsense = {**dict(zip(names, arguments, strict=True)), **change}
     with pytest.raises((TypeError, ValueError)):
         remake(*nonsense.values())

@@ -183,9 +183,9 @@ def test_loop_that_was_closed_is_forgotten(lock_class, path):
             loop = asyncio.new_event_loop()
             loop.run_until_complete(begin_to_wait())
             loop.close()
-        assert len(_waiting.lines) == 1
+        assert len(_waiting.waits_in) == 1
         for each in waits:
             each.get_coro().close()
-    assert _waiting.lines == {}
+    assert _waiting.waits_in == {}
     for each in waits:
         each._log_destroy_pending = False

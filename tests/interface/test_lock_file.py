@@ -320,13 +320,12 @@ def test_lock_file_that_is_called_like_its_owner_is_recovered(file_lock_class, p
 
 
 def test_pickle_that_says_otherwise_is_refused(file_lock_class, path):
-    remake, (kind, arguments, given, threaded, timeout, lock_file, store), _ = file_lock_class(
-        path
-    ).__reduce__()
+    remake, arguments, _ = file_lock_class(path).__reduce__()
+    *before, lock_file, store, on_wait = arguments
     for wrong in (path, "/", "x/", os.path.join(os.path.dirname(path), "..")):
         with pytest.raises(ValueError):
-            remake(kind, arguments, given, threaded, timeout, wrong, store)
-    assert remake(kind, arguments, given, threaded, timeout, lock_file, store).path == path
+            remake(*before, wrong, store, on_wait)
+    assert remake(*before, lock_file, store, on_wait).path == path
 
 
 def test_initialising_again_in_vain_changes_nothing(lock_class, path, lock_file):

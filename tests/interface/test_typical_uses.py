@@ -5,6 +5,7 @@ It says what each expression is, and what is no use of the package.
 
 import copy
 import pickle
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, assert_type
@@ -97,6 +98,23 @@ def test_attributes(tmp_path: Path) -> None:
     pickle.dumps(lock)
 
 
+def say_who(owner: Owner) -> None:
+    print(f"waiting for process {owner.pid}")
+
+
+def test_messages_while_waiting(tmp_path: Path) -> None:
+    path, told = tmp_path / "counter", list[Owner]()
+    with FileLock(path, on_wait=say_who) as lock:
+        assert_type(lock.on_wait, Callable[[Owner], object] | None)
+    lock.acquire(timeout=5, on_wait=told.append).release()
+    lock.on_wait = lambda owner: print(owner.command)
+    if lock.try_acquire(1, on_wait=say_who):
+        lock.release()
+    lock.on_wait = None
+    SQLiteFileLock(path, timeout=5, on_wait=told.append)
+    assert not told
+
+
 def test_owner(tmp_path: Path) -> None:
     with FileLock(tmp_path / "counter") as lock:
         owner = lock.owner()
@@ -106,6 +124,8 @@ def test_owner(tmp_path: Path) -> None:
         assert_type(owner.pid, int | None)
         assert_type(owner.thread, int | None)
         assert_type(owner.alive, bool | None)
+        assert_type(owner.since, float | None)
+        assert_type(owner.command, str | None)
         hostname, pid, thread, alive = owner
         assert_type(hostname, str | None)
         assert_type(pid, int | None)
@@ -148,6 +168,9 @@ def test_exception_of_a_program(tmp_path: Path) -> None:
     caught.value.timeout = 3
 
 
+OnWait = Callable[[Owner], object] | None
+
+
 class Counting(FileLock):
     """A subclass with a constructor of its own, on top of a mechanism."""
 
@@ -155,8 +178,8 @@ class Counting(FileLock):
         super().__init__(directory / name, timeout=5, lock_file=directory / f"{name}.locked")
         self.acquired = 0
 
-    def acquire(self, timeout: float | None = None) -> "Counting":
-        super().acquire(timeout)
+    def acquire(self, timeout: float | None = None, *, on_wait: OnWait = None) -> "Counting":
+        super().acquire(timeout, on_wait=on_wait)
         self.acquired += 1
         return self
 
@@ -166,7 +189,7 @@ class Counter(LockBase):
 
     holds = False
 
-    def acquire(self, timeout: float | None = None) -> "Counter":
+    def acquire(self, timeout: float | None = None, *, on_wait: OnWait = None) -> "Counter":
         if self.holds:
             raise AlreadyLocked(f"{self.path} is already locked")
         self.holds = True
@@ -196,6 +219,8 @@ def test_what_is_no_use_of_the_package(tmp_path: Path) -> None:
         FileLock("counter", True, None, "elsewhere")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         FileLock("counter", database="locks")  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        FileLock("counter", on_wait="print")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         lock.try_acquire("1")  # type: ignore[arg-type]
     with pytest.raises(AttributeError):

@@ -389,6 +389,7 @@ GREENLETS = """
     "libasan" in os.environ.get("LD_PRELOAD", ""), reason="greenlets move what is on the stack"
 )
 def test_failure_is_told_as_that_of_the_greenlet_that_it_is_in(tmp_path):
+    pytest.importorskip("greenlet")
     paths = [tmp_path / "first" / "README", tmp_path / "second" / "README"]
     for path in paths:
         path.parent.mkdir()

@@ -10,7 +10,7 @@ import signal
 import pytest
 
 from lockfile import LinkFileLock, MkdirFileLock, SQLiteFileLock
-from support import Child, wait_until
+from support import PLAIN_ALLOCATIONS, Child, wait_until
 from support.lock_classes import FILE_LOCK_CLASSES, KINDS
 from support.protocol import SteppedChild, has_settled, inotify_of, open_files
 
@@ -177,7 +177,8 @@ COUNT = """
 def test_allocations_of_a_cycle(lock_class, path, preloadable, monkeypatch):
     """One: the entry of the table."""
     monkeypatch.setenv("LD_PRELOAD", preloadable("failing_malloc.c"))
-    monkeypatch.setenv("PYTHONMALLOC", "malloc")
+    for name, value in PLAIN_ALLOCATIONS.items():
+        monkeypatch.setenv(name, value)
     with Child(COUNT, lock_class.__name__, path) as child:
         assert child.hear() == 100
 

@@ -35,6 +35,12 @@ import lockfile
 # Longer than anything takes on a busy machine: who waits longer than this hangs.
 PATIENCE = 100
 
+# Is this Python built without a GIL?
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+# Python's own allocations are the C library's then, where they can be.
+PLAIN_ALLOCATIONS = {} if FREE_THREADED else {"PYTHONMALLOC": "malloc"}
+
 # Root is not stopped by modes; whoever is not root already is an ordinary user.
 ORDINARY_USER = 65534 if os.geteuid() == 0 else os.geteuid()
 

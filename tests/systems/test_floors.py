@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from support import FREE_THREADED
+
 SOURCES = Path(__file__).resolve().parent.parent.parent / "csrc"
 # From below; what stands on one floor is side by side.
 FLOORS = (
     *("platform", "core", "mechanisms/python_call"),
     *("mechanisms/files|mechanisms/sqlite", "python", "_lockfile"),
 )
-COMPILER = ("gcc", "-std=c11", "-c", "-w", "-DPy_LIMITED_API=0x030B0000", f"-I{SOURCES}")
+COMPILER = ("gcc", "-std=c11", "-c", "-w", f"-I{SOURCES}")
+LIMITED_API = () if FREE_THREADED else ("-DPy_LIMITED_API=0x030B0000",)  # as setup.py has it
 
 
 def room(file):
@@ -53,7 +56,7 @@ def arrows_of_symbols(folder):
     python = f"-I{sysconfig.get_path('include')}"
     defined, wanted = {}, defaultdict(set)
     for file, compiled in objects.items():
-        command = [*COMPILER, python, str(SOURCES / file), "-o", str(compiled)]
+        command = [*COMPILER, *LIMITED_API, python, str(SOURCES / file), "-o", str(compiled)]
         subprocess.run(command, check=True)
         table = subprocess.run(["nm", compiled], check=True, capture_output=True, text=True).stdout
         for kind, name in re.findall(r"^[0-9a-f ]{16} (\w) (\S+)$", table, re.MULTILINE):

@@ -83,6 +83,7 @@ files_identify(struct attempt *attempt)
     struct holder *holder = &attempt->report.holder;
     const struct files_place *place = place_of(attempt);
     char name[NAME_SIZE];
+    holder->beacon = os_is_none(&place->beacon) ? place->found.inode : place->beacon.inode;
     if (!holder->known && !os_is_none(&place->found) &&
         search_unique_name(&place->directory, attempt->lock->file, place->found.inode, name) == 0) {
         holder->known = proof_read_name(name, &holder->name);

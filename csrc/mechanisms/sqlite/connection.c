@@ -280,13 +280,25 @@ make_uri(const char *path, const char *query)
     return result;
 }
 
+/* Without a GIL, what one thread has made and another drops goes away when the first one runs
+ * Python code again: https://peps.python.org/pep-0703/#biased-reference-counting. A statement that
+ * is remembered would keep a closed database open until then, and go away while the process forks.
+ */
+static int
+count_remembered(void)
+{
+    bool is_free_threaded = strstr(Py_GetVersion(), "free-threading build") != NULL;
+    return is_free_threaded ? 0 : 128; /* as many as it usually is */
+}
+
 static PyObject *
 connect(const struct sqlite3_names *names, const char *path, const char *query)
 {
     PyObject *uri = make_uri(path, query);
     PyObject *arguments = uri != NULL ? Py_BuildValue("(O)", uri) : NULL;
-    PyObject *keywords = Py_BuildValue("{s:i,s:O,s:O,s:O}", "timeout", 0, "isolation_level",
-                                       Py_None, "check_same_thread", Py_False, "uri", Py_True);
+    PyObject *keywords = Py_BuildValue("{s:i,s:i,s:O,s:O,s:O}", "timeout", 0, "cached_statements",
+                                       count_remembered(), "isolation_level", Py_None,
+                                       "check_same_thread", Py_False, "uri", Py_True);
     PyObject *object = arguments != NULL && keywords != NULL
                            ? PyObject_Call(names->connection, arguments, keywords)
                            : NULL;

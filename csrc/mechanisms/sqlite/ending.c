@@ -27,9 +27,8 @@ static bool
 release_at_exit(struct python_call *call, struct claim *claim, int64_t limit)
 {
     struct attempt attempt;
-    struct lock *lock =
-        lock_new(&sqlite_mechanism, claim->lock_file, claim->lock_file, claim->store,
-                 OWNED_BY_PROCESS);
+    struct lock *lock = lock_new(&sqlite_mechanism, claim->lock_file, claim->lock_file,
+                                 claim->store, OWNED_BY_PROCESS);
     if (lock == NULL) {
         sqlite_mechanism.abandon(claim);
         return true;
@@ -95,18 +94,22 @@ end_interpreter(PyObject *sentinel)
     PyErr_Restore(type, value, traceback);
 }
 
-/* Once for each pool, however often the module is imported. */
+/* Once for each pool, however often the module is imported, and by however many threads: a sentinel
+ * that another one takes the place of would end the pool at once. */
 static bool
 arrange_end(PyObject *pool)
 {
     char key[64];
     snprintf(key, sizeof key, "_%s %p", sentinel_name, (void *)pool);
-    if (PySys_GetObject(key) != NULL) {
+    if (pool_set_end_arranged(pool_of(pool), true)) {
         return true;
     }
     PyObject *sentinel = PyCapsule_New(pool_of(pool), sentinel_name, end_interpreter);
     bool arranged = sentinel != NULL && PyCapsule_SetContext(sentinel, Py_NewRef(pool)) == 0 &&
                     PySys_SetObject(key, sentinel) == 0;
+    if (!arranged) {
+        pool_set_end_arranged(pool_of(pool), false);
+    }
     Py_XDECREF(sentinel);
     return arranged;
 }

@@ -15,8 +15,9 @@ struct pool {
     struct connection *list; /* most recently used first */
     uint64_t ender;          /* the thread that ends the interpreter; 0: it goes on */
     bool is_prepared;
+    bool is_end_arranged;
 
-    /* Guarded by the GIL. */
+    /* Of Pythons with a GIL, which guards them. */
     int collections_held;
     bool collects;
 
@@ -194,26 +195,57 @@ end_connection(struct connection *connection)
     free(connection);
 }
 
-void
-pool_give_back(struct request *request, struct connection *connection)
+/* Takes out what is to be closed: the connection itself, or one too many. NULL: nothing. */
+static struct connection *
+release_locked(struct pool *pool, struct connection *connection)
 {
-    struct connection *ended = connection->kept ? NULL : connection;
-    os_mutex_lock();
-    forget_parent_locked();
-    if (ended == NULL) {
-        connection->user = 0;
-        ended = take_oldest_locked(request->pool);
+    os_assert_locked();
+    if (!connection->kept) {
+        return connection;
     }
+    connection->user = 0;
+    return take_oldest_locked(pool);
+}
+
+/* From now on a fork does not wait for it. */
+static void
+stop_running_locked(void)
+{
+    os_assert_locked();
+    forget_parent_locked();
     forks.running -= forks.running > 0;
     running_here--;
     os_mutex_wake_all();
+}
+
+/* SQLite closes with a mutex of its own held, without the GIL: a fork waits for that, too. */
+static void
+end_idle(struct request *request, struct connection *ended)
+{
+    python_call_return(request->python);
+    pool_hold_collections(request->pool);
+    end_connection(ended);
+    pool_allow_collections(request->pool);
+    python_call_leave(request->python);
+    os_mutex_lock();
+    stop_running_locked();
+    os_mutex_unlock();
+}
+
+void
+pool_give_back(struct request *request, struct connection *connection)
+{
+    os_mutex_lock();
+    forget_parent_locked();
+    struct connection *ended = release_locked(request->pool, connection);
+    if (ended == NULL) {
+        stop_running_locked();
+    } else {
+        os_mutex_wake_all();
+    }
     os_mutex_unlock();
     if (ended != NULL) {
-        python_call_return(request->python);
-        pool_hold_collections(request->pool);
-        end_connection(ended);
-        pool_allow_collections(request->pool);
-        python_call_leave(request->python);
+        end_idle(request, ended);
     }
 }
 
@@ -381,18 +413,29 @@ pool_end(struct pool *pool)
     Py_END_ALLOW_THREADS
 }
 
+/* Takes out one that nobody uses. NULL: there is none. */
+static struct connection *
+take_idle(struct pool *pool)
+{
+    os_mutex_lock();
+    struct connection **link = &pool->list;
+    while (*link != NULL && ((*link)->user != 0 || (*link)->generation != os_generation())) {
+        link = &(*link)->next;
+    }
+    struct connection *taken = *link;
+    if (taken != NULL) {
+        *link = taken->next;
+    }
+    os_mutex_unlock();
+    return taken;
+}
+
 void
 pool_close(struct pool *pool)
 {
-    struct connection **link = &pool->list;
-    while (*link != NULL) {
-        struct connection *connection = *link;
-        if (connection->user == 0 && connection->generation == os_generation()) {
-            *link = connection->next;
-            end_connection(connection);
-        } else {
-            link = &connection->next;
-        }
+    struct connection *idle;
+    while ((idle = take_idle(pool)) != NULL) {
+        end_connection(idle);
     }
 }
 
@@ -431,8 +474,31 @@ make(const char *const texts[], int count)
     return object;
 }
 
+bool
+pool_set_end_arranged(struct pool *pool, bool arranged)
+{
+    os_mutex_lock();
+    bool before = pool->is_end_arranged;
+    pool->is_end_arranged = arranged;
+    os_mutex_unlock();
+    return before;
+}
+
+/* The one that is there by now: another thread, whose module is another, may have been faster. A
+ * fork may be arranged for twice. */
+static PyObject *
+add_pool(PyObject *all, PyObject *key, const char *const texts[], int count)
+{
+    PyObject *fresh = make(texts, count);
+    PyObject *pool = fresh != NULL && arrange_forks()
+                         ? PyObject_CallMethod(all, "setdefault", "OO", key, fresh)
+                         : NULL;
+    Py_XDECREF(fresh);
+    return pool;
+}
+
 /* In the interpreter's own dictionary: modules are thrown away and imported anew, and there may be
- * several of them. Another build of this one knows another address. */
+ * several of them. Another build of this one knows another address. It is never taken out. */
 PyObject *
 pool_get(const char *const texts[], int count)
 {
@@ -441,10 +507,7 @@ pool_get(const char *const texts[], int count)
     PyObject *pool = all != NULL && key != NULL ? PyDict_GetItemWithError(all, key) : NULL;
     Py_XINCREF(pool);
     if (pool == NULL && all != NULL && key != NULL && !PyErr_Occurred()) {
-        pool = make(texts, count);
-        if (pool != NULL && (!arrange_forks() || PyDict_SetItem(all, key, pool) != 0)) {
-            Py_CLEAR(pool);
-        }
+        pool = add_pool(all, key, texts, count);
     }
     Py_XDECREF(key);
     return pool == NULL && !PyErr_Occurred() ? PyErr_NoMemory() : pool;

@@ -21,6 +21,9 @@
 PyObject *pool_get(const char *const texts[], int count);
 struct pool *pool_of(PyObject *object);
 
+/* Is the interpreter's end arranged for? Says what it was before. */
+bool pool_set_end_arranged(struct pool *pool, bool arranged);
+
 /* Looks up what connections need, before the first one. False with an exception. */
 bool pool_prepare(struct pool *pool);
 bool pool_is_prepared(struct pool *pool);

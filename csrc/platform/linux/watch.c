@@ -42,32 +42,64 @@ os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, i
 }
 
 void
-os_watch_remove(const struct os_file *watch, int *watched)
+os_watch_end(const struct os_file *watch, int *watched)
 {
     if (*watched >= 0 && os_is_open(watch)) {
         /* Fails when the inode is gone, and the watch with it. */
         inotify_rm_watch(watch->descriptor, *watched);
-        os_watch_read(watch, watched);
     }
     *watched = -1;
+}
+
+void
+os_watch_remove(const struct os_file *watch, int *watched)
+{
+    int number = *watched;
+    os_watch_end(watch, watched);
+    if (number >= 0 && os_is_open(watch)) {
+        os_watch_read(watch, &number);
+    }
+}
+
+const bool os_watch_serves_many = true;
+
+/* more: there may be; where one more event had room, there was none. */
+static size_t
+read_events(const struct os_file *watch, struct os_event events[OS_EVENTS], bool *more)
+{
+    _Alignas(struct inotify_event) char buffer[OS_EVENTS * sizeof(struct inotify_event)];
+    ssize_t length = read(watch->descriptor, buffer, sizeof buffer);
+    size_t count = 0;
+    *more = length > (ssize_t)(sizeof buffer - LARGEST_EVENT);
+    for (char *next = buffer; next < buffer + length; count++) {
+        const struct inotify_event *event = (const struct inotify_event *)next;
+        events[count] = (struct os_event){.watched = event->wd,
+                                          .closed = (event->mask & IN_CLOSE_WRITE) != 0,
+                                          .gone = (event->mask & IN_IGNORED) != 0};
+        next += sizeof *event + event->len;
+    }
+    return count;
+}
+
+size_t
+os_watch_events(const struct os_file *watch, struct os_event events[OS_EVENTS])
+{
+    bool more;
+    return read_events(watch, events, &more);
 }
 
 bool
 os_watch_read(const struct os_file *watch, int *watched)
 {
-    _Alignas(struct inotify_event) char buffer[4096];
-    bool closed = false;
-    ssize_t length = sizeof buffer;
-    /* Where one more event had room, there was none. */
-    while (length > (ssize_t)(sizeof buffer - LARGEST_EVENT)) {
-        length = read(watch->descriptor, buffer, sizeof buffer);
-        for (char *next = buffer; next < buffer + length;) {
-            const struct inotify_event *event = (const struct inotify_event *)next;
+    struct os_event events[OS_EVENTS];
+    bool closed = false, more = true;
+    while (more) {
+        size_t count = read_events(watch, events, &more);
+        for (size_t i = 0; i < count; i++) {
             /* Events of an earlier wait may still be queued: theirs is another number. */
-            bool ours = event->wd == *watched;
-            closed = closed || (ours && (event->mask & IN_CLOSE_WRITE) != 0);
-            *watched = ours && (event->mask & IN_IGNORED) != 0 ? -1 : *watched;
-            next += sizeof *event + event->len;
+            bool ours = events[i].watched == *watched;
+            closed = closed || (ours && events[i].closed);
+            *watched = ours && events[i].gone ? -1 : *watched;
         }
     }
     return closed;

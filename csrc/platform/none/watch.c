@@ -34,3 +34,20 @@ os_watch_read(const struct os_file *watch, int *watched)
     (void)watched;
     return false;
 }
+
+const bool os_watch_serves_many = false;
+
+size_t
+os_watch_events(const struct os_file *watch, struct os_event events[OS_EVENTS])
+{
+    (void)watch;
+    (void)events;
+    return 0;
+}
+
+void
+os_watch_end(const struct os_file *watch, int *watched)
+{
+    (void)watch;
+    *watched = -1;
+}
