@@ -16,3 +16,10 @@ def examples_that_are_files(request):
     if isinstance(request.node, pytest.DoctestItem):
         namespace = request.getfixturevalue("doctest_namespace")
         namespace["table_lock_example"] = Path(__file__).parent / "examples" / "table_lock.py"
+
+
+@pytest.fixture(autouse=True)
+def examples_for_trio(request):
+    """docs/loops.rst needs it; nothing else does."""
+    if isinstance(request.node, pytest.DoctestItem) and request.node.path.name == "loops.rst":
+        pytest.importorskip("trio")

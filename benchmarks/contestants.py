@@ -168,5 +168,10 @@ CONTESTANTS = [
         makes_free_locks=False,
     ),
 ]
-NAMED = {contestant.name: contestant for contestant in [*CONTESTANTS, NO_LOCK]}
+# Those that coroutines can wait for.
+ASYNC_CONTESTANTS = [
+    *(contestant for contestant in CONTESTANTS if contestant.ours),
+    peer("filelock AsyncFileLock", filelock("AsyncFileLock"), "flock", "polls, 50 ms", "its file"),
+]
+NAMED = {contestant.name: contestant for contestant in [*CONTESTANTS, *ASYNC_CONTESTANTS, NO_LOCK]}
 OURS = [contestant.name for contestant in CONTESTANTS if contestant.ours]

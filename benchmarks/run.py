@@ -38,6 +38,7 @@ from killed import measure_killed, show_killed
 from line import measure_line, show_line
 from memory import measure_memory, show_memory
 from peers import peers_interpreter, pinned_versions
+from tasks import measure_tasks, show_tasks
 from waiting import measure_waiting, show_waiting
 
 # How each is measured, and how its results become rows.
@@ -47,6 +48,7 @@ MEASUREMENTS = {
     "handoff": (measure_hand_off, show_hand_off),
     "fairness": (measure_fairness, show_fairness),
     "line": (measure_line, show_line),
+    "tasks": (measure_tasks, show_tasks),
     "killed": (measure_killed, show_killed),
     "waiting": (measure_waiting, show_waiting),
     "import": (measure_import, show_import),

@@ -7,6 +7,7 @@
 
 import sys
 
+from lockfile._all_of import AllOf, all_of
 from lockfile._lockfile import (
     AlreadyLocked,
     Error,
@@ -38,6 +39,7 @@ def _imports() -> None:
 
 
 __all__ = [
+    "AllOf",
     "AlreadyLocked",
     "Error",
     "FileLock",
@@ -53,4 +55,5 @@ __all__ = [
     "Owner",
     "SQLiteFileLock",
     "UnlockError",
+    "all_of",
 ]

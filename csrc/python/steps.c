@@ -33,6 +33,7 @@ typedef struct {
     struct nesting *fresh; /* of a block that is entered; NULL: it is used up */
     atomic_bool in_use;    /* by a thread, which may have given up the GIL */
     bool granted;          /* what is to be given back if nobody takes it */
+    bool acquired;         /* the lock, which its owner had not before */
     struct call call;
 } StepsObject;
 
@@ -114,7 +115,7 @@ end_call(StepsObject *steps, bool done)
 /* Whoever awaits outside of any task has made it before there was a task. False with an exception.
  */
 static bool
-begin_acquire(StepsObject *steps)
+begin_acquire(StepsObject *steps, const char *method)
 {
     bool known =
         steps->caller.owner.kind != OWNER_THREAD || call_find_caller(steps->lock, &steps->caller);
@@ -122,7 +123,7 @@ begin_acquire(StepsObject *steps)
         steps->fresh = nesting_new();
         known = steps->fresh != NULL;
     }
-    return known && begin_call(steps, "acquire_async");
+    return known && begin_call(steps, method);
 }
 
 /* Of a lock that was just acquired. OWNED; FREE: it was released meanwhile; INTERRUPTED. */
@@ -147,8 +148,9 @@ settle_acquire(StepsObject *steps, enum outcome outcome)
         return outcome;
     }
     end_attempt(steps);
-    steps->granted = steps->call.attempt.granted;
-    if (outcome != LOCK_OWNED) {
+    steps->acquired = steps->call.attempt.granted;
+    steps->granted = steps->acquired;
+    if (outcome != LOCK_OWNED && outcome != LOCK_INTERRUPTED) {
         raise_not_acquired(errors_of(steps), &steps->call, outcome,
                            steps->timeout.given ? &steps->timeout.seconds : NULL);
     }
@@ -162,10 +164,25 @@ acquire_step(StepsObject *steps)
 {
     enum outcome outcome;
     do {
-        if (steps->stage != STEPS_UNDER_WAY && !begin_acquire(steps)) {
+        if (steps->stage != STEPS_UNDER_WAY && !begin_acquire(steps, "acquire_async")) {
             return LOCK_INTERRUPTED;
         }
         outcome = settle_acquire(steps, call_step(&steps->call, lock_acquire));
+    } while (outcome == LOCK_FREE);
+    return outcome;
+}
+
+/* Where there is no loop: waits as acquire() does. OWNED; INTERRUPTED with an exception. */
+static enum outcome
+acquire_run(StepsObject *steps)
+{
+    enum outcome outcome;
+    do {
+        if (!begin_acquire(steps, "acquire")) {
+            return LOCK_INTERRUPTED;
+        }
+        steps->call.attempt.stops_thread = !steps->caller.lets_others_run;
+        outcome = settle_acquire(steps, call_run(&steps->call, lock_acquire));
     } while (outcome == LOCK_FREE);
     return outcome;
 }
@@ -213,10 +230,9 @@ finish_exit(StepsObject *steps, enum outcome outcome)
 
 /* What a block has raised comes first. */
 static enum outcome
-body_or(StepsObject *steps, enum outcome outcome)
+body_or(const struct errors *errors, const StepsObject *steps, enum outcome outcome)
 {
-    bool swallowed =
-        outcome == LOCK_INTERRUPTED && body_comes_first(errors_of(steps), steps->exception);
+    bool swallowed = outcome == LOCK_INTERRUPTED && body_comes_first(errors, steps->exception);
     return swallowed ? LOCK_RELEASED : outcome;
 }
 
@@ -224,6 +240,7 @@ body_or(StepsObject *steps, enum outcome outcome)
 static enum outcome
 exit_step(StepsObject *steps)
 {
+    const struct errors *errors = errors_of(steps); /* before an exception is set */
     enum outcome outcome = steps->stage == STEPS_NEW ? begin_exit(steps) : LOCK_WAITING;
     if (outcome == LOCK_WAITING) {
         outcome = call_step(&steps->call, lock_release);
@@ -233,7 +250,20 @@ exit_step(StepsObject *steps)
         end_attempt(steps);
         outcome = finish_exit(steps, outcome) ? LOCK_RELEASED : LOCK_INTERRUPTED;
     }
-    return body_or(steps, outcome);
+    return body_or(errors, steps, outcome);
+}
+
+/* Where there is no loop: waits as release() does. RELEASED; INTERRUPTED with an exception. */
+static enum outcome
+exit_run(StepsObject *steps)
+{
+    const struct errors *errors = errors_of(steps); /* before an exception is set */
+    enum outcome outcome = begin_exit(steps);
+    if (outcome == LOCK_WAITING) {
+        bool over = finish_exit(steps, call_run(&steps->call, lock_release));
+        outcome = over ? LOCK_RELEASED : LOCK_INTERRUPTED;
+    }
+    return body_or(errors, steps, outcome);
 }
 
 /* ---- Steps ---- */
@@ -307,6 +337,38 @@ steps_step(PyObject *self, PyObject *Py_UNUSED(ignored))
     return tell_step(steps, take_step(steps));
 }
 
+PyDoc_STRVAR(run_doc,
+             "_run($self, /)\n--\n\n"
+             "All of them, where there is no loop. Does nothing if they are over already.");
+
+static PyObject *
+steps_run(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    StepsObject *steps = (StepsObject *)self;
+    if (steps->stage == STEPS_UNDER_WAY) {
+        PyErr_SetString(PyExc_RuntimeError, "it has begun already");
+        return NULL;
+    }
+    if (!use(steps)) {
+        return NULL;
+    }
+    enum outcome outcome = steps->stage == STEPS_DONE  ? LOCK_OWNED
+                           : steps->kind == STEPS_EXIT ? exit_run(steps)
+                                                       : acquire_run(steps);
+    steps->in_use = false;
+    return outcome == LOCK_INTERRUPTED ? NULL : Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(limit_doc, "_limit($self, timeout, /)\n--\n\n"
+                        "Another timeout than the one they were made with, before they begin.");
+
+static PyObject *
+steps_limit(PyObject *self, PyObject *timeout)
+{
+    struct timeout *ours = &((StepsObject *)self)->timeout;
+    return read_timeout(timeout, &ours->given, &ours->seconds) ? Py_NewRef(Py_None) : NULL;
+}
+
 PyDoc_STRVAR(join_doc,
              "_join($self, ahead, /)\n--\n\n"
              "step(), but it does not claim the lock, for which the other one waits: None if\n"
@@ -324,7 +386,7 @@ steps_join(PyObject *self, PyObject *ahead)
     if (!use(steps)) {
         return NULL;
     }
-    bool begun = steps->stage != STEPS_NEW || begin_acquire(steps);
+    bool begun = steps->stage != STEPS_NEW || begin_acquire(steps, "acquire_async");
     enum outcome outcome =
         begun ? settle_acquire(steps, join_call(steps, other)) : LOCK_INTERRUPTED;
     steps->in_use = false;
@@ -413,6 +475,24 @@ end_under_way(StepsObject *steps)
     return true;
 }
 
+/* Who owned before the block was entered, still does. False with an exception. */
+static bool
+take_back_block(StepsObject *steps)
+{
+    bool outermost;
+    struct call call;
+    block_over(steps->lock, &steps->caller, &outermost);
+    if (!call_begin_as(steps->lock, &call, &steps->caller, 0)) {
+        return false;
+    }
+    lock_end_block(&call.attempt);
+    python_call_leave(&call.python);
+    attempt_end(&call.attempt);
+    python_call_return(&call.python);
+    call_end(&call, Py_None);
+    return true;
+}
+
 /* False with an exception. */
 static bool
 give_back(StepsObject *steps)
@@ -420,6 +500,9 @@ give_back(StepsObject *steps)
     bool outermost;
     if (steps->kind == STEPS_ACQUIRE) {
         return release_as(steps->lock, &steps->caller, false);
+    }
+    if (!steps->acquired) {
+        return take_back_block(steps);
     }
     block_over(steps->lock, &steps->caller, &outermost);
     enum outcome outcome = block_leave(steps->lock, &steps->caller, outermost);
@@ -630,6 +713,8 @@ get_key(PyObject *self, void *Py_UNUSED(closure))
 static PyMethodDef steps_methods[] = {
     {"step", steps_step, METH_NOARGS, step_doc},
     {"_join", steps_join, METH_O, join_doc},
+    {"_limit", steps_limit, METH_O, limit_doc},
+    {"_run", steps_run, METH_NOARGS, run_doc},
     {"_share", steps_share, METH_O, PyDoc_STR("For coroutines: a Watch.")},
     {"_tell", steps_tell, METH_VARARGS, PyDoc_STR("For coroutines: what a Watch has read.")},
     {"fileno", steps_fileno, METH_NOARGS,
@@ -684,6 +769,15 @@ base_acquire_in_steps(PyObject *self, PyObject *args, PyObject *kwargs)
     return parse_timeout(args, kwargs, "|O$O:acquire_in_steps", &timeout)
                ? (PyObject *)new_acquire(self, STEPS_ACQUIRE, timeout)
                : NULL;
+}
+
+const char enter_in_steps_doc[] = "_enter_in_steps($self, timeout, /)\n--\n\n"
+                                  "acquire_in_steps(), and a block of the lock.";
+
+PyObject *
+base_enter_in_steps(PyObject *self, PyObject *timeout)
+{
+    return (PyObject *)new_acquire(self, STEPS_ENTER, (struct timeout){.argument = timeout});
 }
 
 const char acquire_async_doc[] =
