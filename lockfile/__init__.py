@@ -21,6 +21,7 @@ from lockfile._lockfile import (
     NotMyLock,
     Owner,
     SQLiteFileLock,
+    Steps,
     UnlockError,
 )
 
@@ -54,6 +55,7 @@ __all__ = [
     "NotMyLock",
     "Owner",
     "SQLiteFileLock",
+    "Steps",
     "UnlockError",
     "all_of",
 ]

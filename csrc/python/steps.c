@@ -747,7 +747,7 @@ static PyType_Slot steps_slots[] = {
 };
 
 PyType_Spec steps_spec = {
-    .name = "lockfile._lockfile.Steps",
+    .name = "lockfile.Steps",
     .basicsize = sizeof(StepsObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = steps_slots,

@@ -3,8 +3,11 @@
 It says what each expression is, and what is no use of the package.
 """
 
+import asyncio
 import copy
 import pickle
+import select
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -28,7 +31,9 @@ from lockfile import (
     NotMyLock,
     Owner,
     SQLiteFileLock,
+    Steps,
     UnlockError,
+    all_of,
 )
 
 
@@ -210,6 +215,49 @@ def test_subclasses(tmp_path: Path) -> None:
         assert other.try_acquire() is False
 
 
+async def in_coroutines(path: Path) -> None:
+    lock = FileLock(path, timeout=10)
+    async with lock as inside:
+        assert_type(inside, LinkFileLock)
+    async with asyncio.timeout(10), MkdirFileLock(path) as other:
+        assert_type(other, MkdirFileLock)
+    assert_type(await lock.acquire_async(), LinkFileLock)
+    assert_type(await asyncio.wait_for(lock.acquire_async(timeout=1), 10), LinkFileLock)
+    lock.release()
+    async with all_of(lock, SQLiteFileLock(path), timeout=10) as locks:
+        assert locks.locks
+
+
+def test_coroutines(tmp_path: Path) -> None:
+    asyncio.run(in_coroutines(tmp_path / "counter"))
+
+
+def test_several_at_once(tmp_path: Path) -> None:
+    source, target = FileLock(tmp_path / "source"), MkdirFileLock(tmp_path / "target")
+    with all_of(source, target, timeout=5):
+        assert source.i_am_locking() and target.i_am_locking()
+    assert_type(all_of(source, target).try_acquire(), bool)
+    source.release()
+    target.release()
+
+
+def drive(steps: Steps) -> None:
+    """As an event loop does."""
+    while (seconds := steps.step()) is not None:
+        assert_type(seconds, float)
+        select.select([steps.fileno()] if steps.fileno() >= 0 else [], [], [], seconds)
+
+
+def test_owners(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "counter", owner="object")
+    drive(lock.acquire_in_steps(timeout=1))
+    thread = threading.Thread(target=lock.release)
+    thread.start()
+    thread.join()
+    for other in FileLock("x", owner="thread"), FileLock("x", owner="task", threaded=False):
+        assert_type(other.threaded, bool)
+
+
 def test_what_is_no_use_of_the_package(tmp_path: Path) -> None:
     """Each of these lines would be an error; an ignore that is not needed is one, too."""
     lock = FileLock(tmp_path / "counter")
@@ -221,6 +269,8 @@ def test_what_is_no_use_of_the_package(tmp_path: Path) -> None:
         FileLock("counter", database="locks")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         FileLock("counter", on_wait="print")  # type: ignore[arg-type]
+    with pytest.raises(ValueError):
+        FileLock("counter", owner="me")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         lock.try_acquire("1")  # type: ignore[arg-type]
     with pytest.raises(AttributeError):
