@@ -19,36 +19,34 @@
 
 /* ---- The classes of locks ---- */
 
-PyDoc_STRVAR(
-    link_doc,
-    "LinkFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
-    "on_wait=None)\n--\n\n"
-    "A lock on path whose lock file is a hard link to a file of its owner's.\n"
-    "\n"
-    "path: what to protect (str, bytes or os.PathLike); it need not exist, but the lock\n"
-    "file's directory must, and must be readable and writable.\n"
-    "threaded: whether each thread is an owner of its own, or the process is one.\n"
-    "timeout: seconds that acquire() and with wait by default; None: for ever.\n"
-    "lock_file: the lock file's own name, for paths beside which none can be made (str,\n"
-    "bytes or os.PathLike); None: abspath(path) + '.lock'.\n"
-    "owner: who owns, said outright, whatever threaded says: 'task' (the asyncio task or\n"
-    "the greenlet that calls; where none runs, the thread: what threaded=True means),\n"
-    "'thread', 'process', or 'object': this lock object itself, whoever calls. Such an\n"
-    "object that goes away while it owns releases the lock, with a ResourceWarning.\n"
-    "on_wait: called with the Owner when a wait has lasted a tenth of a second, and then\n"
-    "ever more rarely, once a minute at last; what it raises ends the wait.\n"
-    "\n"
-    "Making one touches no file. Excludes whatever uses the same lock file, on\n"
-    "network file systems too. A lock whose owner has died is recovered.");
+PyDoc_STRVAR(link_doc,
+             "LinkFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
+             "on_wait=None)\n--\n\n"
+             "A lock on path whose lock file is a hard link to a file of its owner's.\n"
+             "\n"
+             "path: what to protect (str, bytes or os.PathLike); it need not exist, but the lock\n"
+             "file's directory must, and must be readable and writable.\n"
+             "threaded: whether each thread is an owner of its own, or the process is one.\n"
+             "timeout: seconds that acquire() and with wait by default; None: for ever.\n"
+             "lock_file: the lock file's own name, for paths beside which none can be made (str,\n"
+             "bytes or os.PathLike); None: abspath(path) + '.lock'.\n"
+             "owner: who owns, said outright, whatever threaded says: 'task' (the asyncio task or\n"
+             "the greenlet that calls; where none runs, the thread: what threaded=True means),\n"
+             "'thread', 'process', or 'object': this lock object itself, whoever calls. Such an\n"
+             "object that goes away while it owns releases the lock, with a ResourceWarning.\n"
+             "on_wait: called with the Owner when a wait has lasted a tenth of a second, and then\n"
+             "ever more rarely, once a minute at last; what it raises ends the wait.\n"
+             "\n"
+             "Making one touches no file. Excludes whatever uses the same lock file, on\n"
+             "network file systems too. A lock whose owner has died is recovered.");
 
-PyDoc_STRVAR(
-    mkdir_doc,
-    "MkdirFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
-    "on_wait=None)\n--\n\n"
-    "A lock on path whose lock file is a directory with a file of its owner's in it.\n"
-    "\n"
-    "The arguments are those of LinkFileLock. For file systems that have no hard\n"
-    "links. It and LinkFileLock exclude each other on one lock file.");
+PyDoc_STRVAR(mkdir_doc,
+             "MkdirFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
+             "on_wait=None)\n--\n\n"
+             "A lock on path whose lock file is a directory with a file of its owner's in it.\n"
+             "\n"
+             "The arguments are those of LinkFileLock. For file systems that have no hard\n"
+             "links. It and LinkFileLock exclude each other on one lock file.");
 
 PyDoc_STRVAR(
     sqlite_doc,
@@ -194,8 +192,8 @@ module_exec(PyObject *module)
     state->remake = PyObject_GetAttrString(module, "_remake");
     state->Owner = owner_type_new();
     if (state->abspath == NULL || state->timeout == NULL || state->on_wait == NULL ||
-        state->acquire == NULL || state->release == NULL || state->acquire_async == NULL || state->remake == NULL ||
-        state->Owner == NULL || !caller_finder_begin(&state->finder) ||
+        state->acquire == NULL || state->release == NULL || state->acquire_async == NULL ||
+        state->remake == NULL || state->Owner == NULL || !caller_finder_begin(&state->finder) ||
         !errors_add(module, &state->errors, state->Owner) || !add_types(module, state) ||
         !make_resources(state)) {
         return -1;

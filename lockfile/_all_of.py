@@ -222,8 +222,10 @@ class _ByMethods:
         self._owned_before = _owned_already(self._lock)
         if not self._owned_before:
             self._taken = self._in_flight = True
+            grants = self._lock._grants
             self._lock.acquire(left())
-            while self._blocks and not self._begin_block():
+            while self._blocks and not self._begin_block(grants):
+                grants = self._lock._grants
                 self._lock.acquire(left())  # another thread of the same owner has released it
             self._in_flight = False
 
@@ -231,32 +233,34 @@ class _ByMethods:
         self._owned_before = _owned_already(self._lock)
         if not self._owned_before:
             self._taken = self._in_flight = True
+            grants = self._lock._grants
             await self._lock.acquire_async(left())
-            while self._blocks and not await self._begin_block_async():
+            while self._blocks and not await self._begin_block_async(grants):
+                grants = self._lock._grants
                 await self._lock.acquire_async(left())
             self._in_flight = False
 
-    def _begin_block(self) -> bool:
+    def _begin_block(self, grants: int | None) -> bool:
         if _has_own_scheme(self._lock):
             self._lock.__enter__()  # it is owned already
             return True
-        return self._lock._begin_block()
+        return self._lock._begin_block(grants)
 
-    async def _begin_block_async(self) -> bool:
+    async def _begin_block_async(self, grants: int | None) -> bool:
         if _has_own_scheme(self._lock):
             await self._lock.__aenter__()
             return True
-        return self._lock._begin_block()
+        return self._lock._begin_block(grants)
 
     def begin_late(self) -> bool:
         """False: it is owned no more."""
         late = self._blocks and self._owned_before
-        self._taken = not late or self._begin_block()
+        self._taken = not late or self._begin_block(None)
         return self._taken
 
     async def begin_late_async(self) -> bool:
         late = self._blocks and self._owned_before
-        self._taken = not late or await self._begin_block_async()
+        self._taken = not late or await self._begin_block_async(None)
         return self._taken
 
     def _is_ours(self, leaves_doubt: bool) -> bool:

@@ -6,6 +6,7 @@ different locks share one watch, so that thousands of them take one descriptor.
 """
 
 import asyncio
+import os
 import random
 from collections import OrderedDict, deque
 
@@ -40,21 +41,34 @@ class Waits:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.users = 0
         self.lines: dict[tuple[bytes, bytes], Line] = {}
         self.watching: dict[int, set[Turn]] = {}
         self.steps_in_this_turn = 0
         self.breathing: deque[asyncio.Future[None]] = deque()
         self.watch: Watch | None = None
+        self.descriptor = -1
         try:
             watch = Watch()
-            loop.add_reader(watch.fileno(), self.read)
+            self.descriptor = watch.fileno()
+            loop.add_reader(self.descriptor, self.read)
             self.watch = watch
         except (OSError, NotImplementedError):
             pass  # each looks again and again
 
     def end(self) -> None:
-        if self.watch is not None:
-            self.loop.remove_reader(self.watch.fileno())
+        if self.watch is not None and self.is_ours(self.watch):
+            self.loop.remove_reader(self.descriptor)
+
+    def is_ours(self, watch: Watch) -> bool:
+        """The program may have closed it, and its number may be another file's now."""
+        if watch.fileno() == self.descriptor:
+            return True
+        try:
+            os.fstat(self.descriptor)
+        except OSError:
+            return True  # nobody's
+        return False
 
     async def breathe(self) -> None:
         """Before a step: lets the loop's others run, where many want to make one at once."""
@@ -71,17 +85,24 @@ class Waits:
         self.steps_in_this_turn += 1
 
     def begin_turn(self) -> None:
+        """Whatever a signal's handler raises in it, nobody is forgotten."""
         self.steps_in_this_turn = 0
+        if self.breathing:
+            self.loop.call_soon(self.begin_turn)
         while self.breathing and self.steps_in_this_turn < STEPS_IN_A_TURN:
-            future = self.breathing.popleft()
-            if not future.done():
-                future.set_result(None)
-                self.count_step()
+            if not self.breathing[0].done():
+                self.breathing[0].set_result(None)
+                self.steps_in_this_turn += 1
+            self.breathing.popleft()
 
     def read(self) -> None:
         """Tell those whom it concerns what has happened."""
         assert self.watch is not None
         for watched, closed, gone in self.watch.read():
+            if watched < 0:  # events were lost
+                for turns in list(self.watching.values()):
+                    for turn in turns:
+                        turn.wake()
             for turn in self.watching.get(watched, ()):
                 turn.steps._tell(watched, closed, gone)
                 turn.wake()
@@ -183,16 +204,27 @@ waits_in: dict[asyncio.AbstractEventLoop, Waits] = {}
 def _waits_of(loop: asyncio.AbstractEventLoop) -> Waits:
     waits = waits_in.get(loop)
     if waits is None:
-        for closed in [other for other in waits_in if other.is_closed()]:
-            del waits_in[closed]
+        for other in list(waits_in):
+            if other.is_closed():
+                waits_in.pop(other, None)
         waits = waits_in[loop] = Waits(loop)
     return waits
 
 
+def must_join(steps: Steps) -> bool:
+    """Do others of this loop wait for the lock, or has it made many steps just now?"""
+    waits = waits_in.get(asyncio.get_running_loop())
+    if waits is None:
+        return False
+    if steps._key in waits.lines or waits.steps_in_this_turn >= STEPS_IN_A_TURN:
+        return True
+    waits.count_step()
+    return False
+
+
 def _forget(waits: Waits) -> None:
     """Nobody waits in that loop any more."""
-    if waits_in.get(waits.loop) is waits:
-        del waits_in[waits.loop]
+    waits_in.pop(waits.loop, None)
     if not waits.loop.is_closed():
         waits.end()
 
@@ -217,10 +249,12 @@ async def _wait_in_line(steps: Steps, key: tuple[bytes, bytes], waits: Waits) ->
 
 async def _acquire(steps: Steps, key: tuple[bytes, bytes]) -> None:
     waits = _waits_of(asyncio.get_running_loop())
+    waits.users += 1
     try:
         await _wait_in_line(steps, key, waits)
     finally:
-        if not waits.lines:
+        waits.users -= 1
+        if waits.users == 0:
             _forget(waits)
 
 
@@ -250,7 +284,9 @@ async def finish(steps: Steps) -> LockBase | None:
 
 async def enter(lock: LockBase) -> LockBase:
     """The beginning of an async with block, by an acquire_async() of a subclass's own."""
+    grants = lock._grants
     await lock.acquire_async()
-    while not lock._begin_block():
+    while not lock._begin_block(grants):
+        grants = lock._grants
         await lock.acquire_async()  # another thread of the same owner has released it meanwhile
     return lock

@@ -259,6 +259,15 @@ get_threaded(PyObject *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(threaded);
 }
 
+static PyObject *
+get_grants(PyObject *self, void *Py_UNUSED(closure))
+{
+    os_mutex_lock();
+    unsigned long long grants = ((LockObject *)self)->grants;
+    os_mutex_unlock();
+    return PyLong_FromUnsignedLongLong(grants);
+}
+
 /* ---- Those that tell of the caller ---- */
 
 PyObject *
@@ -301,6 +310,7 @@ PyGetSetDef base_attributes[] = {
     {"pid", get_pid, assign, "The calling process's number.", "pid"},
     {"threaded", get_threaded, NULL,
      "Whether each task, greenlet or thread is an owner of its own.", NULL},
+    {"_grants", get_grants, NULL, "How often a call by this object has acquired.", NULL},
     {"timeout", get_timeout, set_timeout,
      "Seconds that acquire() and with wait by default; None: for ever.", "timeout"},
     {"on_wait", get_on_wait, set_on_wait,

@@ -66,6 +66,13 @@ begin(struct call *call, struct lock *lock, void *resource, const struct caller 
     call->lets_others_run = caller->lets_others_run;
 }
 
+void
+call_begin_on(PyObject *self, struct call *call, struct lock *lock, const struct caller *caller)
+{
+    PyObject *resource = state_resource(state_of(self), lock->mechanism);
+    begin(call, lock, pointer_in(resource), caller, 0);
+}
+
 bool
 call_begin_as(PyObject *self, struct call *call, const struct caller *caller, int64_t deadline)
 {

@@ -2,6 +2,7 @@
 
 #include "python/attributes.h"
 #include "python/call.h"
+#include "python/locking.h"
 
 #include <string.h>
 
@@ -261,6 +262,7 @@ initialise(PyObject *self, const struct settings *settings)
     object->timeout = seconds;
     os_mutex_unlock();
     if (former != NULL) {
+        release_forgotten(self, former);
         lock_drop(former);
     }
     Py_XDECREF(former_on_wait);

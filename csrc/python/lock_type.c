@@ -43,7 +43,7 @@ base_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
-    release_forgotten(self);
+    release_forgotten(self, object->lock);
     Py_CLEAR(object->dict);
     Py_CLEAR(object->on_wait);
     if (object->lock != NULL) {
@@ -252,9 +252,9 @@ static PyMethodDef base_methods[] = {
     {"__exit__", base_exit, METH_VARARGS, exit_doc},
     {"__aenter__", base_aenter, METH_NOARGS, aenter_doc},
     {"__aexit__", base_aexit, METH_VARARGS, aexit_doc},
-    {"_exit_in_steps", base_aexit, METH_VARARGS,
+    {"_exit_in_steps", base_exit_in_steps, METH_VARARGS,
      PyDoc_STR("_exit_in_steps($self, /, *exception)\n--\n\nThe end of a block, in steps.")},
-    {"_begin_block", base_begin_block, METH_NOARGS, PyDoc_STR("For coroutines.")},
+    {"_begin_block", base_begin_block, METH_O, PyDoc_STR("For coroutines.")},
     {"__reduce__", base_reduce, METH_NOARGS, reduce_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -55,6 +55,39 @@ is_called_by_with(const PyObject *self)
     return called;
 }
 
+/* ---- What objects remember of it ---- */
+
+static void
+forget_refusal_locked(LockObject *object, const struct caller *caller)
+{
+    os_assert_locked();
+    for (unsigned i = 0; i < REFUSALS; i++) {
+        if (object->refused[i] == caller->owner.caller) {
+            object->refused[i] = 0;
+        }
+    }
+}
+
+void
+note_acquired(PyObject *self, const struct caller *caller)
+{
+    LockObject *object = (LockObject *)self;
+    os_mutex_lock();
+    object->grants++;
+    forget_refusal_locked(object, caller);
+    os_mutex_unlock();
+}
+
+void
+note_refused(PyObject *self, const struct caller *caller)
+{
+    LockObject *object = (LockObject *)self;
+    os_mutex_lock();
+    forget_refusal_locked(object, caller);
+    object->refused[object->next_refused++ % REFUSALS] = caller->owner.caller;
+    os_mutex_unlock();
+}
+
 /* ---- acquire(), try_acquire() ---- */
 
 /* False with an exception. */
@@ -87,6 +120,7 @@ acquire(PyObject *self, const struct caller *caller, struct timeout *timeout, bo
     enum outcome outcome = call_run(&call, lock_acquire);
     if (outcome == LOCK_OWNED) {
         last_acquired = self;
+        note_acquired(self, caller);
         result = Py_NewRef(tries ? Py_True : self);
     } else if (outcome == LOCK_HELD && tries) {
         result = Py_NewRef(Py_False);
@@ -118,13 +152,27 @@ const char acquire_doc[] =
     "OSError is its __cause__). A signal handler that raises ends the wait,\n"
     "and nothing is left behind.";
 
+/* For who calls acquire() or try_acquire() itself. */
+static PyObject *
+acquire_or_note(PyObject *self, struct timeout *timeout, bool tries)
+{
+    struct caller caller;
+    if (!call_find_caller(self, &caller)) {
+        return NULL;
+    }
+    PyObject *result = acquire(self, &caller, timeout, tries);
+    if (result == NULL || result == Py_False) {
+        note_refused(self, &caller);
+    }
+    return result;
+}
+
 PyObject *
 base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    struct caller caller;
     struct timeout timeout = {.argument = Py_None};
-    return parse_timeout(args, kwargs, "|O$O:acquire", &timeout) && call_find_caller(self, &caller)
-               ? acquire(self, &caller, &timeout, false)
+    return parse_timeout(args, kwargs, "|O$O:acquire", &timeout)
+               ? acquire_or_note(self, &timeout, false)
                : NULL;
 }
 
@@ -181,7 +229,6 @@ try_other_acquire(PyObject *self, const struct timeout *timeout)
 PyObject *
 base_try_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    struct caller caller;
     struct timeout timeout = {.argument = NULL};
     if (!parse_timeout(args, kwargs, "|O$O:try_acquire", &timeout)) {
         return NULL;
@@ -190,8 +237,7 @@ base_try_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
     if (is_ours == 0) {
         return try_other_acquire(self, &timeout);
     }
-    return is_ours > 0 && call_find_caller(self, &caller) ? acquire(self, &caller, &timeout, true)
-                                                          : NULL;
+    return is_ours > 0 ? acquire_or_note(self, &timeout, true) : NULL;
 }
 
 bool
@@ -298,25 +344,51 @@ owns_for_itself(const struct lock *lock, struct caller *caller)
     return table_tell(&name, NULL, caller->owner, &told);
 }
 
+static void
+tell_unraisable(PyObject *self, bool done)
+{
+    if (!done) {
+        PyErr_WriteUnraisable((PyObject *)Py_TYPE(self));
+    }
+}
+
 void
-release_forgotten(PyObject *self)
+release_quietly(PyObject *self, const struct caller *caller)
+{
+    PyObject *kind, *value, *traceback;
+    PyErr_Fetch(&kind, &value, &traceback);
+    tell_unraisable(self, release_as(self, caller, false));
+    PyErr_Restore(kind, value, traceback);
+}
+
+/* False with an exception. */
+static bool
+release_lock(PyObject *self, struct lock *lock, const struct caller *caller)
+{
+    struct call call;
+    os_mutex_lock();
+    lock_share(lock);
+    os_mutex_unlock();
+    call_begin_on(self, &call, lock, caller);
+    bool released = tell_released(self, &call, call_run(&call, lock_release));
+    call_end(&call, released ? Py_None : NULL);
+    return released;
+}
+
+void
+release_forgotten(PyObject *self, struct lock *lock)
 {
     struct caller caller;
-    const struct lock *lock = ((LockObject *)self)->lock;
-    if (!owns_for_itself(lock, &caller)) {
+    /* Without a state, the interpreter is at its end, and lock_release_all() is next. */
+    if (!owns_for_itself(lock, &caller) || state_find(self) == NULL) {
         return;
     }
     PyObject *kind, *value, *traceback;
     PyErr_Fetch(&kind, &value, &traceback);
-    bool told = PyErr_ResourceWarning(NULL, 1,
-                                      "the lock of %s was never released by its owner, a "
-                                      "lock object that goes away",
-                                      lock->path) == 0;
-    if (!told) {
-        PyErr_WriteUnraisable((PyObject *)Py_TYPE(self));
-    }
-    if (!release_as(self, &caller, false)) {
-        PyErr_WriteUnraisable((PyObject *)Py_TYPE(self));
-    }
+    tell_unraisable(self, PyErr_ResourceWarning(NULL, 1,
+                                                "the lock of %s was never released by its owner, "
+                                                "a lock object that goes away",
+                                                lock->path) == 0);
+    tell_unraisable(self, release_lock(self, lock, &caller));
     PyErr_Restore(kind, value, traceback);
 }

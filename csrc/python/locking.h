@@ -22,8 +22,17 @@ bool release_as(PyObject *self, const struct caller *caller, bool leaving);
 /* What a call of lock_release() has come to. False with an exception. */
 bool tell_released(PyObject *self, struct call *call, enum outcome outcome);
 
-/* For an object that goes away: what it owns for itself, nobody else can release. */
-void release_forgotten(PyObject *self);
+/* While an exception is set: what this raises is told to sys.unraisablehook. */
+void release_quietly(PyObject *self, const struct caller *caller);
+
+/* For an object that goes away, or is made anew: what it owns for itself by that lock, nobody else
+ * can release. */
+void release_forgotten(PyObject *self, struct lock *lock);
+
+/* A call by this object has acquired; or one was in vain, whose caller may call __exit__() all the
+ * same. */
+void note_acquired(PyObject *self, const struct caller *caller);
+void note_refused(PyObject *self, const struct caller *caller);
 
 /* By the object's acquire() and release(), which may be a subclass's. False with an exception.
  * acquired: by ours. */

@@ -11,7 +11,7 @@ state_register(const PyModuleDef *definition)
 
 /* The state that the object's type, or the nearest of its bases, was made with. */
 State *
-state_of(PyObject *self)
+state_find(PyObject *self)
 {
     for (PyTypeObject *type = Py_TYPE(self); type != NULL;
          type = (PyTypeObject *)PyType_GetSlot(type, Py_tp_base)) {
@@ -21,7 +21,17 @@ state_of(PyObject *self)
         }
         PyErr_Clear();
     }
-    Py_FatalError("lockfile: a lock without its module");
+    return NULL;
+}
+
+State *
+state_of(PyObject *self)
+{
+    State *state = state_find(self);
+    if (state == NULL) {
+        Py_FatalError("lockfile: a lock without its module");
+    }
+    return state;
 }
 
 const struct lock_class *

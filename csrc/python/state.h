@@ -59,6 +59,9 @@ void state_register(const PyModuleDef *definition);
 /* The module's state, from any object of its types or of subclasses. */
 State *state_of(PyObject *self);
 
+/* NULL: there is none any more, at the interpreter's end. */
+State *state_find(PyObject *self);
+
 /* The class that the object's type is, or is a subclass of. NULL: of LockBase alone. */
 const struct lock_class *class_of(PyObject *self);
 
@@ -72,6 +75,8 @@ void state_clear(State *state);
 
 /* ---- Lock objects ---- */
 
+#define REFUSALS 8
+
 typedef struct {
     PyObject_HEAD
     PyObject *dict;
@@ -83,6 +88,9 @@ typedef struct {
     PyObject *on_wait; /* NULL: None */
     /* with blocks of a subclass in Python that brings its own acquire and release */
     struct nesting *nestings;
+    uint64_t grants;            /* how often a call by this object has acquired */
+    uint64_t refused[REFUSALS]; /* callers whose acquire() was the last in vain; 0: none */
+    unsigned next_refused;
 } LockObject;
 
 #endif

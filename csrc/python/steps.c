@@ -137,6 +137,10 @@ enter(StepsObject *steps)
         steps->fresh = NULL;
         steps->granted = true;
     }
+    if (outcome == LOCK_INTERRUPTED && steps->granted) {
+        steps->granted = false;
+        release_quietly(steps->lock, &steps->caller);
+    }
     return outcome;
 }
 
@@ -155,6 +159,11 @@ settle_acquire(StepsObject *steps, enum outcome outcome)
                            steps->timeout.given ? &steps->timeout.seconds : NULL);
     }
     end_call(steps, outcome == LOCK_OWNED);
+    if (outcome == LOCK_OWNED) {
+        note_acquired(steps->lock, &steps->caller);
+    } else if (steps->kind == STEPS_ACQUIRE) {
+        note_refused(steps->lock, &steps->caller);
+    }
     return outcome == LOCK_OWNED ? enter(steps) : LOCK_INTERRUPTED;
 }
 
@@ -618,11 +627,21 @@ import_waiting(State *state)
     return kept_waiting(state);
 }
 
-/* May others wait in line for the lock? */
-static bool
-has_lines(const State *state)
+/* Do others of the loop wait in line for this lock, or is the loop busy with steps? 1, 0; -1 with
+ * an exception. */
+static int
+must_join(StepsObject *steps)
 {
-    return kept_waiting(state) != NULL && PyObject_IsTrue(state->waits_in) != 0;
+    const State *state = state_of(steps->lock);
+    PyObject *waiting = kept_waiting(state);
+    if (steps->stage != STEPS_NEW || waiting == NULL || PyObject_IsTrue(state->waits_in) == 0) {
+        return 0;
+    }
+    steps->is_awaited = true;
+    PyObject *answer = PyObject_CallMethod(waiting, "must_join", "O", (PyObject *)steps);
+    int joins = answer != NULL ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return joins;
 }
 
 /* What goes on with the steps whenever the loop says so. seconds: to wait at first; None: they have
@@ -646,12 +665,14 @@ static PyObject *
 steps_await(PyObject *self)
 {
     StepsObject *steps = (StepsObject *)self;
-    steps->is_awaited = true;
-    if (steps->kind != STEPS_EXIT && steps->stage == STEPS_NEW &&
-        has_lines(state_of(steps->lock))) {
-        return wait_in_loop(steps, Py_None);
+    int joins = steps->kind == STEPS_EXIT ? 0 : must_join(steps);
+    if (joins != 0) {
+        return joins > 0 ? wait_in_loop(steps, Py_None) : NULL;
     }
-    enum outcome outcome = take_step(steps);
+    steps->is_awaited = true;
+    bool is_over = steps->kind == STEPS_EXIT && steps->stage == STEPS_DONE;
+    bool is_begun = steps->kind == STEPS_EXIT && steps->stage == STEPS_UNDER_WAY;
+    enum outcome outcome = is_over ? LOCK_RELEASED : is_begun ? LOCK_WAITING : take_step(steps);
     if (outcome != LOCK_WAITING) {
         return outcome == LOCK_INTERRUPTED ? NULL : Py_NewRef(self);
     }
@@ -817,11 +838,23 @@ base_aenter(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyObject *
-base_aexit(PyObject *self, PyObject *exception)
+base_exit_in_steps(PyObject *self, PyObject *exception)
 {
     StepsObject *steps = steps_new(self, STEPS_EXIT);
     if (steps != NULL) {
         steps->exception = Py_NewRef(exception);
+    }
+    return (PyObject *)steps;
+}
+
+/* It begins at once: after this call, and before the steps are awaited, a signal's handler may
+ * raise. */
+PyObject *
+base_aexit(PyObject *self, PyObject *exception)
+{
+    StepsObject *steps = (StepsObject *)base_exit_in_steps(self, exception);
+    if (steps != NULL && take_step(steps) == LOCK_INTERRUPTED) {
+        Py_CLEAR(steps);
     }
     return (PyObject *)steps;
 }

@@ -11,6 +11,7 @@ PyObject *base_acquire_in_steps(PyObject *self, PyObject *args, PyObject *kwargs
 PyObject *base_enter_in_steps(PyObject *self, PyObject *timeout);
 PyObject *base_acquire_async(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *base_aenter(PyObject *self, PyObject *ignored);
+PyObject *base_exit_in_steps(PyObject *self, PyObject *exception);
 PyObject *base_aexit(PyObject *self, PyObject *exception);
 extern const char acquire_in_steps_doc[], enter_in_steps_doc[], acquire_async_doc[];
 

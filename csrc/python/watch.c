@@ -57,7 +57,8 @@ watch_dealloc(PyObject *self)
 static PyObject *
 watch_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromLong(((WatchObject *)self)->file.descriptor);
+    const struct os_file *file = &((WatchObject *)self)->file;
+    return PyLong_FromLong(os_is_open(file) ? file->descriptor : -1);
 }
 
 static PyObject *
@@ -85,7 +86,7 @@ PyDoc_STRVAR(read_doc,
 
 static PyMethodDef watch_methods[] = {
     {"fileno", watch_fileno, METH_NOARGS,
-     PyDoc_STR("fileno($self, /)\n--\n\nReadable when something has happened.")},
+     PyDoc_STR("fileno($self, /)\n--\n\nReadable when something has happened; -1: it was closed.")},
     {"read", watch_read, METH_NOARGS, read_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -71,21 +71,52 @@ block_begun(PyObject *self, const struct caller *caller, struct nesting *fresh)
     PyMem_Free(fresh);
 }
 
-/* The caller's own; else another's, if there is but one: who would know which? NULL: none. */
-static struct nesting **
-find_begun_locked(LockObject *object, uint64_t token)
+static bool
+was_refused_locked(const LockObject *object, const struct caller *caller)
 {
-    struct nesting **link = find_nesting_locked(object, token);
+    os_assert_locked();
+    bool refused = false;
+    for (unsigned i = 0; i < REFUSALS; i++) {
+        refused = refused || object->refused[i] == caller->owner.caller;
+    }
+    return refused;
+}
+
+/* By this path, whoever's object it was acquired by. */
+static bool
+owns(PyObject *self, const struct caller *caller)
+{
+    struct table_told told;
+    struct lock *lock = share_lock(self);
+    if (lock == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    struct table_name name = lock_name(lock);
+    bool is_owner = lock->mechanism != NULL && table_tell(&name, NULL, caller->owner, &told);
+    lock_drop(lock);
+    return is_owner;
+}
+
+/* The caller's own; else another's, if there is but one: who would know which? Not if the caller
+ * owns the lock: then it ends its own; nor if it could not acquire it: then it has begun none, and
+ * calls __exit__() in error. NULL: none. */
+static struct nesting **
+find_begun_locked(LockObject *object, const struct caller *caller, bool is_owner)
+{
+    struct nesting **link = find_nesting_locked(object, caller->owner.token);
     bool is_only = object->nestings != NULL && object->nestings->next == NULL;
-    return *link != NULL ? link : is_only ? &object->nestings : NULL;
+    bool takes = is_only && !is_owner && !was_refused_locked(object, caller);
+    return *link != NULL ? link : takes ? &object->nestings : NULL;
 }
 
 void
 block_over(PyObject *self, struct caller *caller, bool *outermost)
 {
     struct nesting *ended = NULL;
+    bool is_owner = owns(self, caller);
     os_mutex_lock();
-    struct nesting **link = find_begun_locked((LockObject *)self, caller->owner.token);
+    struct nesting **link = find_begun_locked((LockObject *)self, caller, is_owner);
     *outermost = link == NULL || --(*link)->depth == 0;
     if (link != NULL) {
         uint64_t calls = caller->owner.caller;
@@ -187,12 +218,23 @@ base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(self);
 }
 
+/* Since it had granted so many. None: whatever it has, the lock must be owned. */
+static bool
+has_granted_none(PyObject *self, PyObject *grants)
+{
+    return PyLong_Check(grants) &&
+           PyLong_AsUnsignedLongLong(grants) == ((LockObject *)self)->grants;
+}
+
 PyObject *
-base_begin_block(PyObject *self, PyObject *Py_UNUSED(ignored))
+base_begin_block(PyObject *self, PyObject *grants)
 {
     struct caller caller;
     struct nesting *fresh = call_find_caller(self, &caller) ? nesting_new() : NULL;
     enum outcome outcome = fresh != NULL ? block_count(self, &caller) : LOCK_INTERRUPTED;
+    if (outcome == LOCK_FREE && has_granted_none(self, grants)) {
+        outcome = LOCK_OWNED; /* ours has acquired nothing: it is a scheme of the subclass's */
+    }
     if (outcome == LOCK_OWNED) {
         block_begun(self, &caller, fresh);
     } else {

@@ -8,7 +8,11 @@
 #include "python/state.h"
 
 PyObject *base_enter(PyObject *self, PyObject *ignored);
-PyObject *base_begin_block(PyObject *self, PyObject *ignored); /* of a lock that is owned */
+
+/* Of a lock that a subclass has acquired; grants: how often ours had, before, or None: it is owned.
+ * False: ours has, and another caller of the same owner has released it meanwhile. */
+PyObject *base_begin_block(PyObject *self, PyObject *grants);
+
 PyObject *base_exit(PyObject *self, PyObject *exception);
 
 /* For an object that goes away. */

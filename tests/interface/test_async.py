@@ -9,6 +9,7 @@ import os
 import pytest
 
 import lockfile
+from lockfile import _waiting
 from support import Child
 
 LOOPS = {"asyncio": asyncio.new_event_loop}
@@ -308,3 +309,43 @@ def test_thread_waits_for_a_task_and_a_task_for_a_thread(lock_class, path, run):
 
     run(main())
     assert not lock.is_locked()
+
+
+@pytest.mark.parametrize("owner", ["task", "process", "object"])
+def test_subclass_whose_acquire_async_acquires_nothing_is_entered(lock_class, path, owner, run):
+    """As with is: who does so, knows why. It does not try for ever."""
+
+    class Dry(lock_class):
+        async def acquire_async(self, timeout=None, *, on_wait=None):
+            return self
+
+        def release(self):
+            released.append(True)
+
+    released = []
+
+    async def main():
+        async with Dry(path, owner=owner):
+            pass
+
+    run(main())
+    assert released == [True]
+
+
+def test_waiters_hear_of_releases_though_a_burst_of_others_came_and_went(lock_class, path, run):
+    """The loop's watch serves them as long as any of them waits."""
+    many = 40
+    lock = lock_class(path)
+
+    async def wait(number):
+        async with lock_class(f"{path}{number % 20}"):
+            await asyncio.sleep(0)
+
+    async def main():
+        async with lock:
+            tasks = [asyncio.create_task(wait(number)) for number in range(many)]
+            await settle()
+        await asyncio.gather(*tasks)
+
+    run(main())
+    assert _waiting.waits_in == {}

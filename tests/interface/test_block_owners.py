@@ -1,6 +1,7 @@
 """A with block is the owner's who began it, whoever ends it."""
 
 import asyncio
+import contextlib
 import gc
 import threading
 
@@ -151,3 +152,47 @@ def test_scheme_of_ones_own_counts_its_blocks_by_who_began_them(path):
     in_thread(lock.__enter__)
     in_thread(lock.__exit__, None, None, None)
     assert calls == ["acquire", "release"]
+
+
+def test_exit_of_who_could_not_acquire_ends_nobodys_block(lock_class, path):
+    """As of a stack that was told to release what was then refused."""
+    lock = lock_class(path)
+
+    async def holder(begun, end):
+        async with lock:
+            begun.set()
+            await end.wait()
+            assert lock.i_am_locking()
+
+    async def refused():
+        with pytest.raises(lockfile.NotMyLock):
+            async with contextlib.AsyncExitStack() as stack:
+                stack.push_async_exit(lock)
+                with pytest.raises(lockfile.AlreadyLocked):
+                    await lock.acquire_async(timeout=0)
+        with pytest.raises(lockfile.NotMyLock):
+            try:
+                assert not lock.try_acquire()
+            finally:
+                lock.__exit__(None, None, None)
+
+    async def main():
+        begun, end = asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(holder(begun, end))
+        await begun.wait()
+        await asyncio.create_task(refused())
+        assert lock.is_locked()
+        end.set()
+        await task
+
+    asyncio.run(main())
+    assert not lock.is_locked()
+
+
+def test_owner_ends_its_own_though_anothers_block_was_never_ended(lock_class, path):
+    lock = lock_class(path)
+    in_thread(lock.__enter__)
+    lock.break_lock()
+    lock.acquire()
+    lock.__exit__(None, None, None)
+    assert not lock.is_locked()

@@ -209,3 +209,29 @@ def test_child_process_owns_nothing_of_an_object(lock_class, path):
     assert os.waitpid(child, 0)[1] == 0
     assert lock.i_am_locking()
     lock.release()
+
+
+def test_object_that_is_made_anew_while_it_owns_warns_and_releases(lock_class, path, tmp_path):
+    lock = lock_class(path, owner="object")
+    lock.acquire()
+    with pytest.warns(ResourceWarning, match="never released"):
+        lock.__init__(tmp_path / "other", owner="object")
+    assert not lock_class(path).is_locked()
+    with lock:
+        assert lock.i_am_locking()
+
+
+def test_object_that_owns_until_the_end_is_released_there(lock_class, path):
+    """Though it goes away with its class, after the module."""
+    code = """
+        class Lock(getattr(lockfile, sys.argv[1])):
+            pass
+
+        Lock.instance = Lock(sys.argv[2], owner="object")
+        Lock.instance.acquire()
+        say(Lock.instance.is_locked())
+        """
+    with Child(code, lock_class.__name__, path) as child:
+        assert child.hear() is True
+        child.finish()
+    assert not lock_class(path).is_locked()

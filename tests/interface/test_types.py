@@ -21,8 +21,8 @@ from support import PATIENCE, OtherThread, in_thread
 from support.uses import ATTRIBUTES
 
 METHODS = {
-    "acquire": "(timeout=None)",
-    "try_acquire": "(timeout=0)",
+    "acquire": "(timeout=None, *, on_wait=None)",
+    "try_acquire": "(timeout=0, *, on_wait=None)",
     "release": "()",
     "is_locked": "()",
     "i_am_locking": "()",
