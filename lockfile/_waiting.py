@@ -75,7 +75,10 @@ class Waits:
         if self.steps_in_this_turn >= STEPS_IN_A_TURN:
             future = self.loop.create_future()
             self.breathing.append(future)
-            await future
+            await _sleep(future, SELDOM)
+            if future in self.breathing:  # no turn has begun, since a signal's handler has raised
+                self.breathing.remove(future)
+                self.loop.call_soon(self.begin_turn)
         else:
             self.count_step()
 

@@ -57,7 +57,7 @@ is_called_by_with(const PyObject *self)
 
 /* ---- What objects remember of it ---- */
 
-static void
+void
 forget_refusal_locked(LockObject *object, const struct caller *caller)
 {
     os_assert_locked();
@@ -84,7 +84,9 @@ note_refused(PyObject *self, const struct caller *caller)
     LockObject *object = (LockObject *)self;
     os_mutex_lock();
     forget_refusal_locked(object, caller);
-    object->refused[object->next_refused++ % REFUSALS] = caller->owner.caller;
+    uint64_t *place = &object->refused[object->next_refused++ % REFUSALS];
+    object->refused_more = object->refused_more || *place != 0;
+    *place = caller->owner.caller;
     os_mutex_unlock();
 }
 
@@ -160,11 +162,8 @@ acquire_or_note(PyObject *self, struct timeout *timeout, bool tries)
     if (!call_find_caller(self, &caller)) {
         return NULL;
     }
-    PyObject *result = acquire(self, &caller, timeout, tries);
-    if (result == NULL || result == Py_False) {
-        note_refused(self, &caller);
-    }
-    return result;
+    note_refused(self, &caller);
+    return acquire(self, &caller, timeout, tries);
 }
 
 PyObject *
@@ -379,8 +378,10 @@ void
 release_forgotten(PyObject *self, struct lock *lock)
 {
     struct caller caller;
-    /* Without a state, the interpreter is at its end, and lock_release_all() is next. */
-    if (!owns_for_itself(lock, &caller) || state_find(self) == NULL) {
+    /* Without a state, or with an empty one, the interpreter is at its end, and lock_release_all()
+     * is next. */
+    const State *state = state_find(self);
+    if (!owns_for_itself(lock, &caller) || state == NULL || state->LockBase == NULL) {
         return;
     }
     PyObject *kind, *value, *traceback;

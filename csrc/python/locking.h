@@ -29,10 +29,11 @@ void release_quietly(PyObject *self, const struct caller *caller);
  * can release. */
 void release_forgotten(PyObject *self, struct lock *lock);
 
-/* A call by this object has acquired; or one was in vain, whose caller may call __exit__() all the
- * same. */
-void note_acquired(PyObject *self, const struct caller *caller);
+/* A call by this object begins, and is in vain until it has acquired, however it ends: its caller
+ * may call __exit__() all the same. */
 void note_refused(PyObject *self, const struct caller *caller);
+void note_acquired(PyObject *self, const struct caller *caller);
+void forget_refusal_locked(LockObject *object, const struct caller *caller);
 
 /* By the object's acquire() and release(), which may be a subclass's. False with an exception.
  * acquired: by ours. */

@@ -89,8 +89,9 @@ typedef struct {
     /* with blocks of a subclass in Python that brings its own acquire and release */
     struct nesting *nestings;
     uint64_t grants;            /* how often a call by this object has acquired */
-    uint64_t refused[REFUSALS]; /* callers whose acquire() was the last in vain; 0: none */
+    uint64_t refused[REFUSALS]; /* callers who have not acquired since they tried; 0: none */
     unsigned next_refused;
+    bool refused_more; /* than there is room for */
 } LockObject;
 
 #endif

@@ -123,6 +123,9 @@ begin_acquire(StepsObject *steps, const char *method)
         steps->fresh = nesting_new();
         known = steps->fresh != NULL;
     }
+    if (known) {
+        note_refused(steps->lock, &steps->caller);
+    }
     return known && begin_call(steps, method);
 }
 
@@ -161,8 +164,6 @@ settle_acquire(StepsObject *steps, enum outcome outcome)
     end_call(steps, outcome == LOCK_OWNED);
     if (outcome == LOCK_OWNED) {
         note_acquired(steps->lock, &steps->caller);
-    } else if (steps->kind == STEPS_ACQUIRE) {
-        note_refused(steps->lock, &steps->caller);
     }
     return outcome == LOCK_OWNED ? enter(steps) : LOCK_INTERRUPTED;
 }

@@ -55,12 +55,26 @@ find_nesting_locked(LockObject *object, uint64_t token)
     return link;
 }
 
+static void
+forget_refusals_locked(LockObject *object)
+{
+    os_assert_locked();
+    for (unsigned i = 0; i < REFUSALS; i++) {
+        object->refused[i] = 0;
+    }
+    object->refused_more = false;
+}
+
 void
 block_begun(PyObject *self, const struct caller *caller, struct nesting *fresh)
 {
     LockObject *object = (LockObject *)self;
     os_mutex_lock();
     struct nesting **link = find_nesting_locked(object, caller->owner.token);
+    if (object->nestings == NULL) {
+        forget_refusals_locked(object); /* by other blocks than this one */
+    }
+    forget_refusal_locked(object, caller);
     if (*link == NULL) {
         *fresh = (struct nesting){.owner = caller->owner};
         *link = fresh;
@@ -75,7 +89,7 @@ static bool
 was_refused_locked(const LockObject *object, const struct caller *caller)
 {
     os_assert_locked();
-    bool refused = false;
+    bool refused = object->refused_more;
     for (unsigned i = 0; i < REFUSALS; i++) {
         refused = refused || object->refused[i] == caller->owner.caller;
     }
@@ -210,6 +224,9 @@ base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct caller caller;
     struct nesting *fresh = call_find_caller(self, &caller) ? nesting_new() : NULL;
+    if (fresh != NULL) {
+        note_refused(self, &caller);
+    }
     if (fresh == NULL || !acquire_and_count(self, &caller)) {
         nesting_free(fresh);
         return NULL;
@@ -222,8 +239,10 @@ base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 static bool
 has_granted_none(PyObject *self, PyObject *grants)
 {
-    return PyLong_Check(grants) &&
-           PyLong_AsUnsignedLongLong(grants) == ((LockObject *)self)->grants;
+    os_mutex_lock();
+    uint64_t now = ((LockObject *)self)->grants;
+    os_mutex_unlock();
+    return PyLong_Check(grants) && PyLong_AsUnsignedLongLong(grants) == now;
 }
 
 PyObject *

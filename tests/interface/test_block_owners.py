@@ -196,3 +196,47 @@ def test_owner_ends_its_own_though_anothers_block_was_never_ended(lock_class, pa
     lock.acquire()
     lock.__exit__(None, None, None)
     assert not lock.is_locked()
+
+
+@pytest.mark.parametrize("how", ["wait_for", "cancel", "enter"])
+def test_exit_of_who_gave_up_ends_nobodys_block(lock_class, path, how):
+    lock = lock_class(path)
+
+    async def holder(begun, end):
+        async with lock:
+            begun.set()
+            await end.wait()
+            assert lock.i_am_locking()
+
+    async def give_up():
+        with pytest.raises((TimeoutError, asyncio.CancelledError, lockfile.LockTimeout)):
+            if how == "enter":
+                await lock.__aenter__()
+            elif how == "wait_for":
+                await asyncio.wait_for(lock.acquire_async(), 0.01)
+            else:
+                asyncio.get_running_loop().call_later(0.01, asyncio.current_task().cancel)
+                await lock.acquire_async()
+        with pytest.raises(lockfile.NotMyLock):
+            await lock.__aexit__(None, None, None)
+
+    async def main():
+        begun, end = asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(holder(begun, end))
+        await begun.wait()
+        await asyncio.gather(*(asyncio.create_task(give_up()) for _ in range(12)))
+        end.set()
+        await task
+
+    lock.timeout = 0.01 if how == "enter" else None
+    asyncio.run(main())
+    assert not lock.is_locked()
+
+
+def test_refusal_of_long_ago_keeps_nobody_from_ending_a_block(lock_class, path):
+    lock = lock_class(path)
+    with lock_class(path, owner="object"):
+        assert not lock.try_acquire()
+    in_thread(lock.__enter__)
+    lock.__exit__(None, None, None)
+    assert not lock.is_locked()
