@@ -374,22 +374,30 @@ release_lock(PyObject *self, struct lock *lock, const struct caller *caller)
     return released;
 }
 
-void
-release_forgotten(PyObject *self, struct lock *lock)
+static void
+release_with_warning(PyObject *self, struct lock *lock, const struct caller *caller)
 {
-    struct caller caller;
+    const State *state = state_find(self);
     /* Without a state, or with an empty one, the interpreter is at its end, and lock_release_all()
      * is next. */
-    const State *state = state_find(self);
-    if (!owns_for_itself(lock, &caller) || state == NULL || state->LockBase == NULL) {
+    if (state == NULL || state->LockBase == NULL) {
         return;
     }
-    PyObject *kind, *value, *traceback;
-    PyErr_Fetch(&kind, &value, &traceback);
     tell_unraisable(self, PyErr_ResourceWarning(NULL, 1,
                                                 "the lock of %s was never released by its owner, "
                                                 "a lock object that goes away",
                                                 lock->path) == 0);
-    tell_unraisable(self, release_lock(self, lock, &caller));
-    PyErr_Restore(kind, value, traceback);
+    tell_unraisable(self, release_lock(self, lock, caller));
+}
+
+void
+release_forgotten(PyObject *self, struct lock *lock)
+{
+    struct caller caller;
+    PyObject *kind, *value, *traceback;
+    if (owns_for_itself(lock, &caller)) {
+        PyErr_Fetch(&kind, &value, &traceback);
+        release_with_warning(self, lock, &caller);
+        PyErr_Restore(kind, value, traceback);
+    }
 }
