@@ -5,8 +5,10 @@
     python tests/campaigns/memory.py --every 7           only each 7th allocation, as the tests do
 
 The operations are those of faults.py, and so is what must hold afterwards; MemoryError is a
-documented end as well. In the case number N the N-th allocation of the operation fails, alone or
-with the nine that follow. Allocations are counted by preloaded/failing_malloc.c of tests/support;
+documented end as well. What owner() imports when it is called first is imported before: Python's
+compiler crashes where it gets no memory (seen on 3.11). In the case number N the N-th allocation of
+the operation fails, alone or with the nine that follow. Allocations are counted by
+preloaded/failing_malloc.c of tests/support;
 PYTHONMALLOC=malloc leads Python's own to it, but for a Python without a GIL, which has no such
 allocator.
 """
@@ -26,6 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import lockfile._command  # noqa: F401
 import support
 from campaigns import faults
 from support.lock_classes import NAMES
