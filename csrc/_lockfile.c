@@ -12,7 +12,7 @@
 #include "python/lock_type.h"
 #include "python/owner_type.h"
 #include "python/state.h"
-#include "python/steps.h"
+#include "python/steps_type.h"
 #include "python/watch.h"
 
 #include <errno.h>

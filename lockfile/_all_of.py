@@ -14,13 +14,10 @@ import time
 
 from lockfile._lockfile import (
     AlreadyLocked,
-    LinkFileLock,
     LockBase,
     LockError,
     LockFailed,
     LockTimeout,
-    MkdirFileLock,
-    SQLiteFileLock,
     Steps,
     UnlockError,
 )
@@ -32,8 +29,6 @@ if TYPE_CHECKING:  # typing takes longer to import than all of this package
     from typing import Any, Self
 
     _Left = Callable[[], float | None]
-
-MECHANISMS = (LinkFileLock, MkdirFileLock, SQLiteFileLock)
 
 # What is left of a time that is over, since zero would say not to wait at all.
 LEAST = 1e-6
@@ -47,10 +42,6 @@ def _seconds(timeout: float | None) -> float | None:
 # Where a lock is
 
 
-def _has_own_scheme(lock: LockBase) -> bool:
-    return not isinstance(lock, MECHANISMS)
-
-
 class _Resolver(dict[str, str]):
     """Directories without symbolic links; most locks of a call are in one."""
 
@@ -61,15 +52,13 @@ class _Resolver(dict[str, str]):
     def place_of(self, lock: LockBase) -> tuple[str, str, str]:
         """What the lock is really on: locks with one place are one lock, for one owner.
 
-        Not what the attributes of a subclass say, which may be anything. The last component of
-        the lock file is not followed, that of a database is.
+        The last component of the lock file is not followed, that of a database is.
         """
-        directory, name = os.path.split(LockBase.lock_file.__get__(lock))
-        database = kind = ""
-        if isinstance(lock, SQLiteFileLock):
-            database = os.path.realpath(SQLiteFileLock.database.__get__(lock))
-        elif _has_own_scheme(lock):
-            kind = f"{type(lock).__module__}.{type(lock).__qualname__}"
+        lock_file, store = lock._place
+        directory, name = os.path.split(lock_file)
+        database = os.path.realpath(store) if store else ""
+        own = type(lock)
+        kind = "" if lock._has_mechanism else f"{own.__module__}.{own.__qualname__}"
         return os.path.join(self[directory], name), database, kind
 
 
@@ -86,7 +75,7 @@ def _in_order(locks: tuple[LockBase, ...]) -> list[list[LockBase]]:
 def _is_base(lock: LockBase, method: str) -> bool:
     """Is it ours, and not a subclass's?"""
     ours = getattr(LockBase, method).__get__(lock)
-    return bool(getattr(lock, method) == ours) and not _has_own_scheme(lock)
+    return bool(getattr(lock, method) == ours) and lock._has_mechanism
 
 
 def _owns(lock: LockBase) -> bool:
@@ -241,13 +230,13 @@ class _ByMethods:
             self._in_flight = False
 
     def _begin_block(self, grants: int | None) -> bool:
-        if _has_own_scheme(self._lock):
+        if not self._lock._has_mechanism:
             self._lock.__enter__()  # it is owned already
             return True
         return self._lock._begin_block(grants)
 
     async def _begin_block_async(self, grants: int | None) -> bool:
-        if _has_own_scheme(self._lock):
+        if not self._lock._has_mechanism:
             await self._lock.__aenter__()
             return True
         return self._lock._begin_block(grants)

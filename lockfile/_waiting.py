@@ -42,7 +42,7 @@ class Waits:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.users = 0
-        self.lines: dict[tuple[bytes, bytes], Line] = {}
+        self.lines: dict[tuple[str, str], Line] = {}
         self.watching: dict[int, set[Turn]] = {}
         self.steps_in_this_turn = 0
         self.breathing: deque[asyncio.Future[None]] = deque()
@@ -232,7 +232,7 @@ def _forget(waits: Waits) -> None:
         waits.end()
 
 
-async def _wait_in_line(steps: Steps, key: tuple[bytes, bytes], waits: Waits) -> None:
+async def _wait_in_line(steps: Steps, key: tuple[str, str], waits: Waits) -> None:
     if waits.watch is not None:
         steps._share(waits.watch)
     if key not in waits.lines:
@@ -250,7 +250,7 @@ async def _wait_in_line(steps: Steps, key: tuple[bytes, bytes], waits: Waits) ->
             del waits.lines[key]
 
 
-async def _acquire(steps: Steps, key: tuple[bytes, bytes]) -> None:
+async def _acquire(steps: Steps, key: tuple[str, str]) -> None:
     waits = _waits_of(asyncio.get_running_loop())
     waits.users += 1
     try:

@@ -248,6 +248,34 @@ get_hostname(PyObject *self, void *Py_UNUSED(closure))
 }
 
 PyObject *
+get_place(PyObject *self, void *Py_UNUSED(closure))
+{
+    struct lock *lock = share_lock(self);
+    if (lock == NULL) {
+        return NULL;
+    }
+    PyObject *lock_file = decode(lock->lock_file);
+    PyObject *store = lock_file != NULL ? decode(lock->store) : NULL;
+    PyObject *place = store != NULL ? PyTuple_Pack(2, lock_file, store) : NULL;
+    lock_drop(lock);
+    Py_XDECREF(lock_file);
+    Py_XDECREF(store);
+    return place;
+}
+
+static PyObject *
+get_has_mechanism(PyObject *self, void *Py_UNUSED(closure))
+{
+    struct lock *lock = share_lock(self);
+    if (lock == NULL) {
+        return NULL;
+    }
+    bool has_mechanism = lock->mechanism != NULL;
+    lock_drop(lock);
+    return PyBool_FromLong(has_mechanism);
+}
+
+PyObject *
 get_threaded(PyObject *self, void *Py_UNUSED(closure))
 {
     struct lock *lock = share_lock(self);
@@ -310,6 +338,8 @@ PyGetSetDef base_attributes[] = {
     {"pid", get_pid, assign, "The calling process's number.", "pid"},
     {"threaded", get_threaded, NULL,
      "Whether each task, greenlet or thread is an owner of its own.", NULL},
+    {"_place", get_place, NULL, "Its lock file, and its database or ''; both absolute.", NULL},
+    {"_has_mechanism", get_has_mechanism, NULL, "Whether it is a scheme of ours.", NULL},
     {"_grants", get_grants, NULL, "How often a call by this object has acquired.", NULL},
     {"timeout", get_timeout, set_timeout,
      "Seconds that acquire() and with wait by default; None: for ever.", "timeout"},

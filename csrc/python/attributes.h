@@ -13,6 +13,7 @@ PyObject *get_path(PyObject *self, void *closure);
 PyObject *get_lock_file(PyObject *self, void *closure);
 PyObject *get_store(PyObject *self, void *closure); /* "" where the class has none */
 PyObject *get_unique_name(PyObject *self, void *closure);
+PyObject *get_place(PyObject *self, void *closure); /* whatever a subclass's attributes say */
 PyObject *get_threaded(PyObject *self, void *closure);
 
 /* The timeout that the constructor was given, whatever was assigned since. */

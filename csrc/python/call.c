@@ -67,10 +67,11 @@ begin(struct call *call, struct lock *lock, void *resource, const struct caller 
 }
 
 void
-call_begin_on(PyObject *self, struct call *call, struct lock *lock, const struct caller *caller)
+call_begin_on(PyObject *self, struct call *call, struct lock *lock, const struct caller *caller,
+              int64_t deadline)
 {
     PyObject *resource = state_resource(state_of(self), lock->mechanism);
-    begin(call, lock, pointer_in(resource), caller, 0);
+    begin(call, lock, pointer_in(resource), caller, deadline);
 }
 
 bool
@@ -78,8 +79,7 @@ call_begin_as(PyObject *self, struct call *call, const struct caller *caller, in
 {
     struct lock *lock = share_lock(self);
     if (lock != NULL) {
-        PyObject *resource = state_resource(state_of(self), lock->mechanism);
-        begin(call, lock, pointer_in(resource), caller, deadline);
+        call_begin_on(self, call, lock, caller, deadline);
     }
     return lock != NULL;
 }

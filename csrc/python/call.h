@@ -32,7 +32,7 @@ bool call_begin_any(PyObject *self, struct call *call, int64_t deadline);
 bool call_begin_as(PyObject *self, struct call *call, const struct caller *caller,
                    int64_t deadline);
 void call_begin_on(PyObject *self, struct call *call, struct lock *lock,
-                   const struct caller *caller); /* takes the lock over */
+                   const struct caller *caller, int64_t deadline); /* takes the lock over */
 bool call_find_caller(PyObject *self, struct caller *caller);
 
 /* One more, by the same caller, on the lock of another that is under way. */

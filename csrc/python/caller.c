@@ -1,24 +1,10 @@
 #include "python/caller.h"
 
+#include "python/modules.h"
+
 #include <stdatomic.h>
 
-/* ---- Modules, if they are loaded ---- */
-
-/* A new reference, since another thread may unload it; NULL, without an exception: it is not
- * loaded. */
-static PyObject *
-loaded_module(const struct caller_finder *finder, PyObject *name)
-{
-    /* At the interpreter's end finalizers call, when nothing is left to look at. */
-    bool looks = finder->modules != NULL && name != NULL;
-    bool loaded = looks && PyDict_Contains(finder->modules, name) > 0;
-    PyObject *module = loaded ? PyObject_GetItem(finder->modules, name) : NULL;
-    PyErr_Clear();
-    if (module == Py_None) {
-        Py_CLEAR(module);
-    }
-    return module;
-}
+/* ---- What modules have ---- */
 
 /* Takes found over, which may be NULL. The first that is kept stays. */
 static PyObject *
@@ -45,7 +31,7 @@ kept(_Atomic(PyObject *) *place, PyObject *module, const char *name)
 static bool
 is_patched(const struct caller_finder *finder, PyObject *name, const char *function)
 {
-    PyObject *module = loaded_module(finder, name);
+    PyObject *module = loaded_module(finder->modules, name);
     PyObject *found = module != NULL ? PyObject_GetAttrString(module, function) : NULL;
     bool patched = found != NULL && !PyCFunction_Check(found);
     Py_XDECREF(module);
@@ -104,7 +90,7 @@ caller_finder_clear(struct caller_finder *finder)
 static PyObject *
 running_greenlet(struct caller_finder *finder)
 {
-    PyObject *greenlet = loaded_module(finder, finder->greenlet);
+    PyObject *greenlet = loaded_module(finder->modules, finder->greenlet);
     bool counts = greenlet != NULL && is_patched(finder, finder->threading, "get_ident");
     PyObject *current = counts ? kept(&finder->current_greenlet, greenlet, "getcurrent") : NULL;
     Py_XDECREF(greenlet);
@@ -148,7 +134,7 @@ task_of(struct caller_finder *finder, PyObject *asyncio, PyObject *loop)
 static bool
 runs_in_this_greenlet(struct caller_finder *finder, PyObject *loop)
 {
-    PyObject *threading = loaded_module(finder, finder->threading);
+    PyObject *threading = loaded_module(finder->modules, finder->threading);
     PyObject *runs_in = PyObject_GetAttrString(loop, "_thread_id");
     PyObject *here = runs_in != NULL && threading != NULL
                          ? PyObject_CallMethod(threading, "get_ident", NULL)
@@ -178,7 +164,7 @@ task_here(struct caller_finder *finder, PyObject *asyncio, PyObject *loop, bool 
 static PyObject *
 running_task(struct caller_finder *finder, bool has_greenlets)
 {
-    PyObject *asyncio = loaded_module(finder, finder->asyncio);
+    PyObject *asyncio = loaded_module(finder->modules, finder->asyncio);
     PyObject *function =
         asyncio != NULL ? kept(&finder->running_loop, asyncio, "_get_running_loop") : NULL;
     PyObject *loop = function != NULL ? PyObject_CallNoArgs(function) : NULL;

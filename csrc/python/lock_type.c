@@ -1,11 +1,12 @@
 #include "python/lock_type.h"
 
 #include "python/attributes.h"
+#include "python/awaiting.h"
 #include "python/call.h"
 #include "python/construct.h"
 #include "python/locking.h"
 #include "python/owner_type.h"
-#include "python/steps.h"
+#include "python/steps_type.h"
 #include "python/with.h"
 
 #include <structmember.h>

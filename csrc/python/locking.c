@@ -288,17 +288,26 @@ tell_released(PyObject *self, struct call *call, enum outcome outcome)
     }
 }
 
-bool
-release_as(PyObject *self, const struct caller *caller, bool leaving)
+/* Takes the lock over. False with an exception. */
+static bool
+release_lock(PyObject *self, struct lock *lock, const struct caller *caller, bool leaving)
 {
     struct call call;
-    if (!call_begin_as(self, &call, caller, 0) || !call_is_implemented(self, &call, "release")) {
+    call_begin_on(self, &call, lock, caller, 0);
+    if (!call_is_implemented(self, &call, "release")) {
         return false;
     }
     call.attempt.leaving = leaving;
     bool released = tell_released(self, &call, call_run(&call, lock_release));
     call_end(&call, released ? Py_None : NULL);
     return released;
+}
+
+bool
+release_as(PyObject *self, const struct caller *caller, bool leaving)
+{
+    struct lock *lock = share_lock(self);
+    return lock != NULL && release_lock(self, lock, caller, leaving);
 }
 
 PyObject *
@@ -360,20 +369,6 @@ release_quietly(PyObject *self, const struct caller *caller)
     PyErr_Restore(kind, value, traceback);
 }
 
-/* False with an exception. */
-static bool
-release_lock(PyObject *self, struct lock *lock, const struct caller *caller)
-{
-    struct call call;
-    os_mutex_lock();
-    lock_share(lock);
-    os_mutex_unlock();
-    call_begin_on(self, &call, lock, caller);
-    bool released = tell_released(self, &call, call_run(&call, lock_release));
-    call_end(&call, released ? Py_None : NULL);
-    return released;
-}
-
 static void
 release_with_warning(PyObject *self, struct lock *lock, const struct caller *caller)
 {
@@ -387,7 +382,10 @@ release_with_warning(PyObject *self, struct lock *lock, const struct caller *cal
                                                 "the lock of %s was never released by its owner, "
                                                 "a lock object that goes away",
                                                 lock->path) == 0);
-    tell_unraisable(self, release_lock(self, lock, caller));
+    os_mutex_lock();
+    lock_share(lock);
+    os_mutex_unlock();
+    tell_unraisable(self, release_lock(self, lock, caller, false));
 }
 
 void

@@ -1,25 +1,28 @@
 #include "python/log.h"
 
+#include "python/modules.h"
 #include "python/text.h"
 
 #define DEBUG 10
 
 /* A new reference. None: logging is not loaded; NULL with an exception. */
 static PyObject *
-find_logger(void)
+find_logger(PyObject *modules)
 {
-    PyObject *modules = PyImport_GetModuleDict(); /* borrowed, as what is in it */
-    PyObject *logging = modules != NULL ? PyDict_GetItemString(modules, "logging") : NULL;
-    return logging != NULL && logging != Py_None
-               ? PyObject_CallMethod(logging, "getLogger", "s", "lockfile")
-               : Py_NewRef(Py_None);
+    PyObject *name = PyUnicode_FromString("logging");
+    PyObject *logging = loaded_module(modules, name);
+    PyObject *logger = logging != NULL ? PyObject_CallMethod(logging, "getLogger", "s", "lockfile")
+                                       : Py_NewRef(Py_None);
+    Py_XDECREF(name);
+    Py_XDECREF(logging);
+    return logger;
 }
 
 static int
-ask_logger(void)
+ask_logger(PyObject *modules)
 {
     int wanted = 0;
-    PyObject *logger = find_logger();
+    PyObject *logger = find_logger(modules);
     if (logger == NULL) {
         return -1;
     }
@@ -33,9 +36,9 @@ ask_logger(void)
 }
 
 int
-log_is_wanted(void)
+log_is_wanted(PyObject *modules)
 {
-    int wanted = ask_logger();
+    int wanted = ask_logger(modules);
     if (wanted < 0 && PyErr_ExceptionMatches(PyExc_Exception)) {
         PyErr_Clear(); /* logging is being imported just now */
         wanted = 0;
@@ -44,9 +47,9 @@ log_is_wanted(void)
 }
 
 bool
-log_wait(const char *path, PyObject *owner)
+log_wait(PyObject *modules, const char *path, PyObject *owner)
 {
-    PyObject *logger = find_logger();
+    PyObject *logger = find_logger(modules);
     PyObject *text = logger != NULL && logger != Py_None ? decode(path) : NULL;
     PyObject *logged = text != NULL ? PyObject_CallMethod(logger, "debug", "sOO",
                                                           "%s: waiting for %s", text, owner)

@@ -6,10 +6,10 @@
 
 #include <stdbool.h>
 
-/* 1, 0; -1 with an exception: a signal's handler has raised. */
-int log_is_wanted(void);
+/* modules: see modules.h. 1, 0; -1 with an exception: a signal's handler has raised. */
+int log_is_wanted(PyObject *modules);
 
 /* A wait begins to be long. False with an exception. */
-bool log_wait(const char *path, PyObject *owner);
+bool log_wait(PyObject *modules, const char *path, PyObject *owner);
 
 #endif

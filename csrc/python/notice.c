@@ -81,13 +81,19 @@ tell(struct call *call, PyObject *owner)
     return result != NULL;
 }
 
+static PyObject *
+modules_of(const struct call *call)
+{
+    return state_of(call->notice.lock)->finder.modules;
+}
+
 /* A line in the log, of programs that want such lines. False with an exception. */
 static bool
 log_once(struct call *call, PyObject *owner)
 {
     bool is_logged = call->notice.is_logged;
     call->notice.is_logged = false;
-    return !is_logged || log_wait(call->attempt.lock->path, owner);
+    return !is_logged || log_wait(modules_of(call), call->attempt.lock->path, owner);
 }
 
 /* Nothing is scheduled for a log alone before it is asked for: at the first occasion on which it
@@ -97,7 +103,7 @@ get_under_way(struct call *call)
 {
     if (!call->notice.is_under_way) {
         call->notice.is_under_way = true;
-        int wanted = log_is_wanted();
+        int wanted = log_is_wanted(modules_of(call));
         call->notice.is_logged = wanted > 0;
         if (wanted > 0 && call->notice.on_wait == NULL) {
             schedule(call, FIRST_PAUSE);

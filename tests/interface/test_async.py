@@ -11,6 +11,7 @@ import pytest
 import lockfile
 from lockfile import _waiting
 from support import Child
+from support.tasks import settle
 
 LOOPS = {"asyncio": asyncio.new_event_loop}
 with contextlib.suppress(ImportError):
@@ -34,11 +35,6 @@ def run(request):
 
 # Of the steps of a loop after which a task is cancelled: more than it takes.
 MOMENTS = 12
-
-
-async def settle(turns=MOMENTS):
-    for _ in range(turns):
-        await asyncio.sleep(0)
 
 
 def test_async_with_locks_and_unlocks(lock_class, path, run):

@@ -8,12 +8,7 @@ import threading
 import pytest
 
 import lockfile
-
-
-def in_thread(function, *args):
-    thread = threading.Thread(target=function, args=args)
-    thread.start()
-    thread.join()
+from support import in_thread
 
 
 def test_block_ends_in_another_thread(lock_class, path):
@@ -154,15 +149,26 @@ def test_scheme_of_ones_own_counts_its_blocks_by_who_began_them(path):
     assert calls == ["acquire", "release"]
 
 
-def test_exit_of_who_could_not_acquire_ends_nobodys_block(lock_class, path):
-    """As of a stack that was told to release what was then refused."""
-    lock = lock_class(path)
+async def while_another_is_inside(lock, *functions):
+    """A task for each of them, while another one's block runs; it must own until its end."""
 
-    async def holder(begun, end):
+    async def hold():
         async with lock:
             begun.set()
             await end.wait()
             assert lock.i_am_locking()
+
+    begun, end = asyncio.Event(), asyncio.Event()
+    holder = asyncio.create_task(hold())
+    await begun.wait()
+    await asyncio.gather(*(asyncio.create_task(function()) for function in functions))
+    end.set()
+    await holder
+
+
+def test_exit_of_who_could_not_acquire_ends_nobodys_block(lock_class, path):
+    """As of a stack that was told to release what was then refused."""
+    lock = lock_class(path)
 
     async def refused():
         with pytest.raises(lockfile.NotMyLock):
@@ -176,16 +182,7 @@ def test_exit_of_who_could_not_acquire_ends_nobodys_block(lock_class, path):
             finally:
                 lock.__exit__(None, None, None)
 
-    async def main():
-        begun, end = asyncio.Event(), asyncio.Event()
-        task = asyncio.create_task(holder(begun, end))
-        await begun.wait()
-        await asyncio.create_task(refused())
-        assert lock.is_locked()
-        end.set()
-        await task
-
-    asyncio.run(main())
+    asyncio.run(while_another_is_inside(lock, refused))
     assert not lock.is_locked()
 
 
@@ -202,12 +199,6 @@ def test_owner_ends_its_own_though_anothers_block_was_never_ended(lock_class, pa
 def test_exit_of_who_gave_up_ends_nobodys_block(lock_class, path, how):
     lock = lock_class(path)
 
-    async def holder(begun, end):
-        async with lock:
-            begun.set()
-            await end.wait()
-            assert lock.i_am_locking()
-
     async def give_up():
         with pytest.raises((TimeoutError, asyncio.CancelledError, lockfile.LockTimeout)):
             if how == "enter":
@@ -220,16 +211,8 @@ def test_exit_of_who_gave_up_ends_nobodys_block(lock_class, path, how):
         with pytest.raises(lockfile.NotMyLock):
             await lock.__aexit__(None, None, None)
 
-    async def main():
-        begun, end = asyncio.Event(), asyncio.Event()
-        task = asyncio.create_task(holder(begun, end))
-        await begun.wait()
-        await asyncio.gather(*(asyncio.create_task(give_up()) for _ in range(12)))
-        end.set()
-        await task
-
     lock.timeout = 0.01 if how == "enter" else None
-    asyncio.run(main())
+    asyncio.run(while_another_is_inside(lock, *[give_up] * 12))
     assert not lock.is_locked()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import lockfile
 from lockfile import _waiting
+from support.tasks import settle
 
 
 class Raised(BaseException):
@@ -44,11 +45,6 @@ class Interruption:
                     raise Raised
             self.before[frame] = now
         return self.trace_one
-
-
-async def settle(turns=12):
-    for _ in range(turns):
-        await asyncio.sleep(0)
 
 
 async def contend(lock_class, path, interruption):

@@ -7,17 +7,13 @@ import pytest
 import lockfile
 from lockfile import _waiting
 from support import Child
+from support.tasks import settle
 
 HOLD = """
     with getattr(lockfile, sys.argv[1])(sys.argv[2]):
         say("owns")
         hear()
     """
-
-
-async def settle(turns=20):
-    for _ in range(turns):
-        await asyncio.sleep(0)
 
 
 async def inside(lock, order=None, number=None):

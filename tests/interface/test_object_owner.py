@@ -10,15 +10,7 @@ import threading
 import pytest
 
 import lockfile
-from support import Child
-
-
-def in_thread(function, *args):
-    results = []
-    thread = threading.Thread(target=lambda: results.append(function(*args)))
-    thread.start()
-    thread.join()
-    return results[0]
+from support import Child, in_thread
 
 
 def pickled(lock):

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from lockfile import LockTimeout, _waiting
-from support import PATIENCE, Child, OtherThread
+from support import PATIENCE, OtherThread
+from support.greenlets import each_package, greenlets
 
 
 class Told(Exception):
@@ -309,13 +310,7 @@ def test_it_may_take_the_last_step(lock, other):
 # ---- Greenlets ----
 
 GREENLETS = """
-    try:
-        {patch}
-    except ImportError:
-        say("absent")
-        raise SystemExit
     import os
-    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
     told = []
 
     def on_wait(owner):
@@ -353,25 +348,10 @@ GREENLETS = """
     run(hold_still, wait_in_vain)
     say([told[2:], lock.is_locked()])
     """
-GEVENT = (
-    "import gevent, gevent.monkey; gevent.monkey.patch_all(); "
-    "let_others_run = lambda: gevent.sleep(0); "
-    "run = lambda *all: gevent.joinall([gevent.spawn(each) for each in all], raise_error=True)"
-)
-EVENTLET = (
-    "import warnings; warnings.simplefilter('ignore'); "
-    "import eventlet; eventlet.monkey_patch(); "
-    "let_others_run = lambda: eventlet.sleep(0); "
-    "run = lambda *all: [each.wait() for each in [eventlet.spawn(each) for each in all]]"
-)
 
 
-@pytest.mark.parametrize("patch", [GEVENT, EVENTLET], ids=["gevent", "eventlet"])
+@each_package
 def test_greenlet_is_told_whom_it_waits_for(lock_class, path, patch):
-    with Child(GREENLETS.format(patch=patch), lock_class.__name__, path) as child:
-        told = child.hear()
-        if told == "absent":
-            pytest.skip("it is not installed")
-        assert told == [[True], False]
+    with greenlets(patch, GREENLETS, lock_class, path) as child:
+        assert child.hear() == [[True], False]
         assert child.hear() == [["raised"], False]
-        child.finish()

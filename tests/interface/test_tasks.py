@@ -8,7 +8,7 @@ import os
 import pytest
 
 import lockfile
-from support import Child
+from support.greenlets import GEVENT, GEVENT_WITHOUT_SELECT, each_package, greenlets
 
 
 def run(*coroutines):
@@ -145,12 +145,6 @@ def test_with_blocks_of_a_subclass_with_its_own_scheme_nest_by_task(path):
 
 
 GREENLETS = """
-    try:
-        {patch}
-    except ImportError:
-        say("absent")
-        raise SystemExit
-    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
     inside = []
 
     def hold():
@@ -168,36 +162,15 @@ GREENLETS = """
     run(hold, look)
     say(inside)
     """
-GEVENT = (
-    "import gevent, gevent.monkey; gevent.monkey.patch_all(); "
-    "let_others_run = lambda: gevent.sleep(0); "
-    "run = lambda *all: gevent.joinall([gevent.spawn(each) for each in all], raise_error=True)"
-)
-EVENTLET = (
-    "import warnings; warnings.simplefilter('ignore'); "
-    "import eventlet; eventlet.monkey_patch(); "
-    "let_others_run = lambda: eventlet.sleep(0); "
-    "run = lambda *all: [each.wait() for each in [eventlet.spawn(each) for each in all]]"
-)
 
 
-@pytest.mark.parametrize("patch", [GEVENT, EVENTLET], ids=["gevent", "eventlet"])
+@each_package
 def test_greenlets_exclude_each_other_where_threading_is_patched(lock_class, path, patch):
-    with Child(GREENLETS.format(patch=patch), lock_class.__name__, path) as child:
-        told = child.hear()
-        if told == "absent":
-            pytest.skip("it is not installed")
-        assert told == [True, False, "refused"]
-        child.finish()
+    with greenlets(patch, GREENLETS, lock_class, path) as child:
+        assert child.hear() == [True, False, "refused"]
 
 
 WAITING_GREENLETS = """
-    try:
-        {patch}
-    except ImportError:
-        say("absent")
-        raise SystemExit
-    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
     told = []
 
     def hold():
@@ -220,16 +193,13 @@ WAITING_GREENLETS = """
     """
 
 
-@pytest.mark.parametrize("patch", [GEVENT, EVENTLET], ids=["gevent", "eventlet"])
+@each_package
 def test_greenlet_that_waits_lets_the_others_run(lock_class, path, patch):
-    with Child(WAITING_GREENLETS.format(patch=patch), lock_class.__name__, path) as child:
+    with greenlets(patch, WAITING_GREENLETS, lock_class, path) as child:
         told = child.hear()
-        if told == "absent":
-            pytest.skip("it is not installed")
         assert told.index("runs") < told.index("waited")
         assert told.index("held") < told.index("waited")
         assert told[-1] is False
-        child.finish()
 
 
 def test_thread_that_owns_itself_is_told_to_its_task(lock_class, path):
@@ -261,14 +231,7 @@ def test_blocking_acquire_in_a_callback_of_the_loop_says_so(lock_class, path):
 
 
 LOOP_IN_A_GREENLET = """
-    try:
-        import gevent, gevent.monkey
-    except ImportError:
-        say("absent")
-        raise SystemExit
-    gevent.monkey.patch_all()
     import asyncio, gevent.event
-    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
     told = []
     inside = gevent.event.Event()
 
@@ -290,23 +253,11 @@ LOOP_IN_A_GREENLET = """
 
 
 def test_greenlet_beside_a_loop_is_no_task_of_it(lock_class, path):
-    with Child(LOOP_IN_A_GREENLET, lock_class.__name__, path) as child:
-        told = child.hear()
-        if told == "absent":
-            pytest.skip("gevent is not installed")
-        assert told == [False, "task", "greenlet"]
-        child.finish()
+    with greenlets(GEVENT, LOOP_IN_A_GREENLET, lock_class, path) as child:
+        assert child.hear() == [False, "task", "greenlet"]
 
 
 WITHOUT_SELECT = """
-    try:
-        import gevent, gevent.monkey
-    except ImportError:
-        say("absent")
-        raise SystemExit
-    gevent.monkey.patch_all(select=False)
-    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
-
     def hold():
         with lock:
             gevent.sleep(0)
@@ -322,25 +273,14 @@ WITHOUT_SELECT = """
 
 
 def test_greenlet_that_cannot_let_others_run_says_so(lock_class, path):
-    with Child(WITHOUT_SELECT, lock_class.__name__, path) as child:
-        told = child.hear()
-        if told == "absent":
-            pytest.skip("gevent is not installed")
-        assert told == errno.EDEADLK
-        child.finish()
+    with greenlets(GEVENT_WITHOUT_SELECT, WITHOUT_SELECT, lock_class, path) as child:
+        assert child.hear() == errno.EDEADLK
 
 
 MANY_DESCRIPTORS = """
-    try:
-        import gevent, gevent.monkey
-    except ImportError:
-        say("absent")
-        raise SystemExit
-    gevent.monkey.patch_all()
     import resource
     resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))
     many = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
-    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
 
     def hold():
         with lock:
@@ -355,9 +295,5 @@ MANY_DESCRIPTORS = """
 
 
 def test_greenlet_waits_though_descriptors_are_many(lock_class, path):
-    with Child(MANY_DESCRIPTORS, lock_class.__name__, path) as child:
-        told = child.hear()
-        if told == "absent":
-            pytest.skip("gevent is not installed")
-        assert told == "waited"
-        child.finish()
+    with greenlets(GEVENT, MANY_DESCRIPTORS, lock_class, path) as child:
+        assert child.hear() == "waited"

@@ -137,11 +137,12 @@ def in_thread(function, *arguments, refused=None, **keywords):
 class Child:
     """A Python process that runs `code`, which may `say(value)` and `hear()`; values are JSON.
 
-    `sys.argv[1:]` are the arguments. `with` kills it at the end if it still runs.
+    `sys.argv[1:]` are the arguments; `before` is code that runs before. `with` kills it at the end
+    if it still runs.
     """
 
-    def __init__(self, code, *arguments, user=None, **keywords):
-        prelude = "from support import *\n"
+    def __init__(self, code, *arguments, user=None, before="", **keywords):
+        prelude = "from support import *\n" + before
         if user is not None:
             prelude += f"become({user})\n"
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(IMPORT_PATH)}
