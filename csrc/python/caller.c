@@ -19,12 +19,20 @@ keep(_Atomic(PyObject *) *place, PyObject *found)
     return none;
 }
 
-/* What the module has, borrowed; NULL, without an exception: it has it not, or not yet. */
+/* What a module has, borrowed; NULL, without an exception: it has it not, or is not loaded yet.
+ * Once it is kept, the module is not looked for any more. */
 static PyObject *
-kept(_Atomic(PyObject *) *place, PyObject *module, const char *name)
+kept(const struct caller_finder *finder, _Atomic(PyObject *) *place, PyObject *name,
+     PyObject *(*find)(PyObject *module))
 {
     PyObject *known = *place;
-    return known != NULL ? known : keep(place, PyObject_GetAttrString(module, name));
+    if (known != NULL) {
+        return known;
+    }
+    PyObject *module = loaded_module(finder->modules, name);
+    known = module != NULL ? keep(place, find(module)) : NULL;
+    Py_XDECREF(module);
+    return known;
 }
 
 /* Patched, a function of the module's is not a built-in one any more. */
@@ -86,15 +94,17 @@ caller_finder_clear(struct caller_finder *finder)
 
 /* ---- Which greenlet runs, which task ---- */
 
-/* New references; None or NULL without an exception: none runs. */
+/* ... of a module: new references. */
 static PyObject *
-running_greenlet(struct caller_finder *finder)
+find_getcurrent(PyObject *greenlet)
 {
-    PyObject *greenlet = loaded_module(finder->modules, finder->greenlet);
-    bool counts = greenlet != NULL && is_patched(finder, finder->threading, "get_ident");
-    PyObject *current = counts ? kept(&finder->current_greenlet, greenlet, "getcurrent") : NULL;
-    Py_XDECREF(greenlet);
-    return current != NULL ? PyObject_CallNoArgs(current) : NULL;
+    return PyObject_GetAttrString(greenlet, "getcurrent");
+}
+
+static PyObject *
+find_running_loop(PyObject *asyncio)
+{
+    return PyObject_GetAttrString(asyncio, "_get_running_loop");
 }
 
 /* The function that tells it; before Python 3.12 that is Python code, in which a signal handler may
@@ -118,11 +128,22 @@ find_current_task(PyObject *asyncio)
     return table;
 }
 
+/* New references; None or NULL without an exception: none runs. */
 static PyObject *
-task_of(struct caller_finder *finder, PyObject *asyncio, PyObject *loop)
+running_greenlet(struct caller_finder *finder)
 {
-    PyObject *current = finder->current_task;
-    current = current != NULL ? current : keep(&finder->current_task, find_current_task(asyncio));
+    bool counts = finder->modules != NULL &&
+                  PyDict_Contains(finder->modules, finder->greenlet) > 0 &&
+                  is_patched(finder, finder->threading, "get_ident");
+    PyObject *current =
+        counts ? kept(finder, &finder->current_greenlet, finder->greenlet, find_getcurrent) : NULL;
+    return current != NULL ? PyObject_CallNoArgs(current) : NULL;
+}
+
+static PyObject *
+task_of(struct caller_finder *finder, PyObject *loop)
+{
+    PyObject *current = kept(finder, &finder->current_task, finder->asyncio, find_current_task);
     if (current == NULL) {
         return NULL;
     }
@@ -147,29 +168,17 @@ runs_in_this_greenlet(struct caller_finder *finder, PyObject *loop)
     return same;
 }
 
-/* Of the loop, which is taken over. */
-static PyObject *
-task_here(struct caller_finder *finder, PyObject *asyncio, PyObject *loop, bool has_greenlets)
-{
-    if (loop == NULL || loop == Py_None) {
-        return loop;
-    }
-    PyObject *task = has_greenlets && !runs_in_this_greenlet(finder, loop)
-                         ? NULL
-                         : task_of(finder, asyncio, loop);
-    Py_DECREF(loop);
-    return task;
-}
-
 static PyObject *
 running_task(struct caller_finder *finder, bool has_greenlets)
 {
-    PyObject *asyncio = loaded_module(finder->modules, finder->asyncio);
-    PyObject *function =
-        asyncio != NULL ? kept(&finder->running_loop, asyncio, "_get_running_loop") : NULL;
+    PyObject *function = kept(finder, &finder->running_loop, finder->asyncio, find_running_loop);
     PyObject *loop = function != NULL ? PyObject_CallNoArgs(function) : NULL;
-    PyObject *task = task_here(finder, asyncio, loop, has_greenlets);
-    Py_XDECREF(asyncio);
+    if (loop == NULL || loop == Py_None) {
+        return loop;
+    }
+    PyObject *task =
+        has_greenlets && !runs_in_this_greenlet(finder, loop) ? NULL : task_of(finder, loop);
+    Py_DECREF(loop);
     return task;
 }
 

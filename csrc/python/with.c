@@ -112,25 +112,36 @@ owns(PyObject *self, const struct caller *caller)
     return is_owner;
 }
 
-/* The caller's own; else another's, if there is but one: who would know which? Not if the caller
- * owns the lock: then it ends its own; nor if it could not acquire it: then it has begun none, and
- * calls __exit__() in error. NULL: none. */
+/* Another's, if there is but one: who would know which? Not if the caller could not acquire the
+ * lock: then it has begun none, and calls __exit__() in error. NULL: none. */
 static struct nesting **
-find_begun_locked(LockObject *object, const struct caller *caller, bool is_owner)
+find_others_locked(LockObject *object, const struct caller *caller)
 {
-    struct nesting **link = find_nesting_locked(object, caller->owner.token);
     bool is_only = object->nestings != NULL && object->nestings->next == NULL;
-    bool takes = is_only && !is_owner && !was_refused_locked(object, caller);
-    return *link != NULL ? link : takes ? &object->nestings : NULL;
+    return is_only && !was_refused_locked(object, caller) ? &object->nestings : NULL;
+}
+
+/* Has the caller begun one by this object? */
+static bool
+has_begun(PyObject *self, const struct caller *caller)
+{
+    os_mutex_lock();
+    bool has = *find_nesting_locked((LockObject *)self, caller->owner.token) != NULL;
+    os_mutex_unlock();
+    return has;
 }
 
 void
 block_over(PyObject *self, struct caller *caller, bool *outermost)
 {
     struct nesting *ended = NULL;
-    bool is_owner = owns(self, caller);
+    LockObject *object = (LockObject *)self;
+    /* Who owns the lock itself ends its own block, though it was begun otherwise. */
+    bool is_own = has_begun(self, caller) || owns(self, caller);
     os_mutex_lock();
-    struct nesting **link = find_begun_locked((LockObject *)self, caller, is_owner);
+    struct nesting **link = is_own ? find_nesting_locked(object, caller->owner.token)
+                                   : find_others_locked(object, caller);
+    link = link != NULL && *link != NULL ? link : NULL;
     *outermost = link == NULL || --(*link)->depth == 0;
     if (link != NULL) {
         uint64_t calls = caller->owner.caller;
