@@ -84,9 +84,15 @@ note_refused(PyObject *self, const struct caller *caller)
     LockObject *object = (LockObject *)self;
     os_mutex_lock();
     forget_refusal_locked(object, caller);
-    uint64_t *place = &object->refused[object->next_refused++ % REFUSALS];
-    object->refused_more = object->refused_more || *place != 0;
-    *place = caller->owner.caller;
+    unsigned i = 0;
+    while (i < REFUSALS && object->refused[i] != 0) {
+        i++;
+    }
+    if (i < REFUSALS) {
+        object->refused[i] = caller->owner.caller;
+    } else {
+        object->refused_more = true;
+    }
     os_mutex_unlock();
 }
 

@@ -90,8 +90,7 @@ typedef struct {
     struct nesting *nestings;
     uint64_t grants;            /* how often a call by this object has acquired */
     uint64_t refused[REFUSALS]; /* callers who have not acquired since they tried; 0: none */
-    unsigned next_refused;
-    bool refused_more; /* than there is room for */
+    bool refused_more;          /* than there is room for */
 } LockObject;
 
 #endif

@@ -133,6 +133,7 @@ class Locks(RuleBasedStateMachine):
         self.made = 0
         self.live = []
         self.begun = {}  # blocks, by an object of a process: how many each owner has begun
+        self.refused = {}  # who has not acquired since he tried, by an object of a process
         self.waited = {}  # what an actor waited for in vain, by an object
         self.shelf = Shelf()
         main = Here(self.shelf)
@@ -287,6 +288,7 @@ class Locks(RuleBasedStateMachine):
         timeout = self.bounded(handle, actor, timeout)
         expected = self.acquired(handle, actor, handle.patience(timeout))
         assert actor.do("call", handle.number, "acquire", timeout) == expected
+        self.note_refusal(handle, actor, expected)
         return (handle, who) if expected == "LockTimeout" else multiple()
 
     @rule(target=blocks, handle=handles, who=ACTORS)
@@ -297,12 +299,22 @@ class Locks(RuleBasedStateMachine):
             return multiple()
         expected = self.acquired(handle, actor, handle.timeout)
         assert actor.do("call", handle.number, "__enter__") == expected
+        self.note_refusal(handle, actor, expected)
         if expected is not None:
             return multiple()
         handle.place.claim.depth += 1
         begun = self.begun.setdefault((handle, actor.pid), Counter())
+        if not begun:
+            self.refused.pop((handle, actor.pid), None)  # by other blocks than this one
         begun[handle.place.claim.owner] += 1
         return handle, who
+
+    def note_refusal(self, handle, actor, refusal):
+        """Whoever could not acquire has begun no block: its __exit__() would be in error."""
+        refused = self.refused.setdefault((handle, actor.pid), set())
+        refused.discard(actor)
+        if refusal is not None:
+            refused.add(actor)
 
     @rule(target=blocks, block=blocks, other=handles)
     def enter_inside(self, block, other):
@@ -333,7 +345,9 @@ class Locks(RuleBasedStateMachine):
         """Whose block ends: the actor's own, else the one that another has begun by the object."""
         begun = self.begun.get((handle, actor.pid), Counter())
         me = actor.owner(handle.threaded)
-        if me not in begun and len(begun) == 1:
+        refused = self.refused.get((handle, actor.pid), ())
+        mine = me in begun or handle.place.belongs_to(me) or actor in refused
+        if not mine and len(begun) == 1:
             me = next(iter(begun))
         begun[me] -= 1
         if begun[me] <= 0:
