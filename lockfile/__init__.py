@@ -7,6 +7,9 @@
 
 import sys
 
+# Not imported by the first who needs it: a signal's handler that raises in an import, or a fork
+# beside it, may leave the module locked for ever.
+from lockfile import _command  # noqa: F401
 from lockfile._all_of import AllOf, all_of
 from lockfile._lockfile import (
     AlreadyLocked,
@@ -35,8 +38,6 @@ LockFile = FileLock
 def _imports() -> None:
     """Never called: tells whoever packs a program what is imported when it is used."""
     import _sqlite3  # noqa: F401
-
-    import lockfile._command  # noqa: F401
 
 
 __all__ = [

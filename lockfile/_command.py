@@ -1,7 +1,6 @@
 """What runs the process that owns a lock: for messages, on Linux."""
 
 import os
-import shlex
 import sys
 
 # Of descriptors: whoever has more is not worth the time.
@@ -22,6 +21,14 @@ def _has_open(pid: int, device: int, inode: int) -> bool:
     return False
 
 
+def _quoted(argument: str) -> str:
+    """As shlex does it; but an import may not come to its end, where a signal's handler raises."""
+    plain = argument.isascii() and all(each.isalnum() or each in "@%+=:,./-_" for each in argument)
+    if argument and plain:
+        return argument
+    return "'" + argument.replace("'", "'\"'\"'") + "'"
+
+
 def find(pid: int, device: int, inode: int) -> str | None:
     """The command line of a process which has that file open; None: that is not ours to know."""
     if sys.platform != "linux":
@@ -30,7 +37,8 @@ def find(pid: int, device: int, inode: int) -> str | None:
         if pid != os.getpid() and not _has_open(pid, device, inode):
             return None
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            arguments = file.read().rstrip(b"\0").split(b"\0")
+            line = file.read().rstrip(b"\0")
     except OSError:
         return None
-    return shlex.join(map(os.fsdecode, arguments)) or None
+    arguments = line.split(b"\0") if line else []  # none of one that has just died
+    return " ".join(_quoted(os.fsdecode(argument)) for argument in arguments) or None

@@ -28,7 +28,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import lockfile._command  # noqa: F401
 import support
 from campaigns import faults
 from support.lock_classes import NAMES

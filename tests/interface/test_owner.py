@@ -39,6 +39,25 @@ def test_command_of_this_process(lock):
         assert in_thread(lock.owner).command == command
 
 
+ASK = """
+    with getattr(lockfile, sys.argv[1])(sys.argv[2]) as lock:
+        before = set(sys.modules)
+        lock.owner()
+        say(sorted(set(sys.modules) - before))
+    """
+
+
+def test_nothing_is_imported_on_the_way(lock_class, path):
+    """In an import, a signal's handler that raises may leave the module locked for ever."""
+    with Child(ASK, lock_class.__name__, path) as child:
+        assert child.hear() == []
+
+
+@pytest.mark.parametrize("argument", ["", "plain", "a b", "it's", "-a=/b:c,d", "é", "$x", "'", "~"])
+def test_command_is_quoted_as_for_a_shell(argument):
+    assert _command._quoted(argument) == shlex.quote(argument)
+
+
 def test_lock_is_as_old_as_its_lock_file(file_lock_class, path):
     lock = file_lock_class(path)
     before = time.time()
