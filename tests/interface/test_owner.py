@@ -51,6 +51,7 @@ def test_nothing_is_imported_on_the_way(lock_class, path):
     """In an import, a signal's handler that raises may leave the module locked for ever."""
     with Child(ASK, lock_class.__name__, path) as child:
         assert child.hear() == []
+        child.finish()
 
 
 @pytest.mark.parametrize("argument", ["", "plain", "a b", "it's", "-a=/b:c,d", "é", "$x", "'", "~"])
