@@ -82,14 +82,15 @@ async def contend(lock_class, path, interruption):
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @pytest.mark.skipif(sys.gettrace() is not None, reason="another traces")
 def test_lock_is_not_lost_wherever_a_handler_raises(file_lock_class, path):
-    interruptions = [Interruption(number) for number in range(1, 100)]
+    interruptions = []
 
     async def main():
-        for interruption in interruptions:
-            await contend(file_lock_class, path, interruption)
+        # How often the first waits is the scheduler's: so are the places, and their number.
+        while len(interruptions) < 99 or interruptions[-1].place is not None:
+            interruptions.append(Interruption(len(interruptions) + 1))
+            await contend(file_lock_class, path, interruptions[-1])
 
     asyncio.run(main())
-    # Which functions run, and how often, is the scheduler's; the late numbers interrupt nothing.
     functions = {interruption.place for interruption in interruptions if interruption.place}
     assert len(functions) >= 5
 
