@@ -72,6 +72,42 @@ class Unmade:
         self.lock.close()
 
 
+class ReadersAndWriters:
+    """What a reader and a writer of one lock call."""
+
+    def __init__(self, reader: Any, writer: Any) -> None:
+        self.reader = reader
+        self.writer = writer
+
+
+def sharing(name: str) -> Callable[[str, bool], Any]:
+    def make(path: str, threaded: bool) -> ReadersAndWriters:
+        lock_class = found("lockfile", name)
+        return ReadersAndWriters(
+            lock_class(path, threaded, shared=True), lock_class(path, threaded)
+        )
+
+    return make
+
+
+def sharing_filelock(name: str) -> Callable[[str, bool], Any]:
+    def make(path: str, _threaded: bool) -> ReadersAndWriters:
+        lock = found("filelock", name)(path + ".lock")
+        return ReadersAndWriters(
+            Renamed(lock.acquire_read, lock.release), Renamed(lock.acquire_write, lock.release)
+        )
+
+    return make
+
+
+def sharing_fasteners(path: str, _threaded: bool) -> ReadersAndWriters:
+    lock = found("fasteners", "InterProcessReaderWriterLock")(path + ".lock")
+    return ReadersAndWriters(
+        Renamed(lock.acquire_read_lock, lock.release_read_lock),
+        Renamed(lock.acquire_write_lock, lock.release_write_lock),
+    )
+
+
 def of_lockfile(module: str, name: str) -> Callable[[str, bool], Any]:
     """A class with the interface that the classic package and this one share."""
     return lambda path, threaded: found(module, name)(path, threaded)
@@ -173,5 +209,30 @@ ASYNC_CONTESTANTS = [
     *(contestant for contestant in CONTESTANTS if contestant.ours),
     peer("filelock AsyncFileLock", filelock("AsyncFileLock"), "flock", "polls, 50 ms", "its file"),
 ]
-NAMED = {contestant.name: contestant for contestant in [*CONTESTANTS, *ASYNC_CONTESTANTS, NO_LOCK]}
+# Those whose locks many readers can share.
+SHARED_CONTESTANTS = [
+    *(
+        Contestant(f"{name}, shared", "lockfile", sharing(name), how, "woken", leaves, ours=True)
+        for name, how, leaves in [
+            ("LinkFileLock", "link", "nothing"),
+            ("MkdirFileLock", "mkdir", "nothing"),
+            ("SQLiteFileLock", "rows", "the database"),
+        ]
+    ),
+    peer(
+        "filelock ReadWriteLock", sharing_filelock("ReadWriteLock"), "SQLite", "polls", "its file"
+    ),
+    peer(
+        "filelock SoftReadWriteLock",
+        sharing_filelock("SoftReadWriteLock"),
+        "O_EXCL and heartbeats",
+        "polls",
+        "nothing",
+    ),
+    peer("fasteners InterProcessReaderWriterLock", sharing_fasteners, "fcntl", "polls", "its file"),
+]
+NAMED = {
+    contestant.name: contestant
+    for contestant in [*CONTESTANTS, *ASYNC_CONTESTANTS, *SHARED_CONTESTANTS, NO_LOCK]
+}
 OURS = [contestant.name for contestant in CONTESTANTS if contestant.ours]

@@ -25,6 +25,12 @@ class Work:
     make_lock: Callable[[], Any]
     hold: float
     polite: bool = False  # ask again only when another one has entered
+    others: int = 0  # so many of them
+    make_others_lock: Callable[[], Any] | None = None  # have this one instead
+
+    def lock_of(self, number: int) -> Any:
+        make = self.make_others_lock if number < self.others else None
+        return (make or self.make_lock)()
 
 
 class Crew:
@@ -72,7 +78,7 @@ class Crew:
     def contend(self, number: int) -> None:
         notes = self.notes[1 + number * SLOT : 1 + (number + 1) * SLOT]
         try:
-            lock = self.work.make_lock()
+            lock = self.work.lock_of(number)
             notes[READY] = 1
             os.read(self.gate[0], 1)
             while notes[TURNS] < MOST_TURNS:

@@ -59,6 +59,10 @@ def bare_name(name: str) -> str:
     return f"bare {name}"
 
 
+def fewest_name(name: str) -> str:
+    return f"fewest {name}"
+
+
 def has_bare(contestant: Contestant) -> bool:
     return contestant.ours or contestant is FLOCK
 
@@ -67,6 +71,11 @@ def bare_command(settings: Settings, contestant: Contestant, directory: Path) ->
     if contestant.name in MECHANISMS:
         return [settings.bare, MECHANISMS[contestant.name], directory]
     return settings.worker("rows", contestant, directory / "rows")
+
+
+def fewest_command(settings: Settings, name: str, directory: Path) -> list[object]:
+    """The fewest calls that are correct, and not those that the lock makes."""
+    return [settings.bare, f"fewest {MECHANISMS[name]}", directory]
 
 
 def slug(contestant: Contestant) -> str:
@@ -97,6 +106,11 @@ def runners(
             child = stack.enter_context(Child(*bare_command(settings, contestant, directory)))
             request = "cycles %d" if contestant.name in MECHANISMS else '["rows", true, %d]'
             yield Runner(bare_name(contestant.name), place, child, request, place + ", bare")
+        if contestant.ours and contestant.name in MECHANISMS:
+            command = fewest_command(settings, contestant.name, directory)
+            child = stack.enter_context(Child(*command))
+            name = fewest_name(contestant.name)
+            yield Runner(name, place, child, "cycles %d", place + ", fewest")
 
 
 def interleaved_cycles(
@@ -147,6 +161,10 @@ def cycle_row(results: Results, case: str, name: str) -> Row:
     if not over:
         return Row(what, cost)
     text = f"{cost} = {median_and_spread(over)} x bare"
+    fewest = (case.split(",")[0] + ", fewest", fewest_name(name))
+    over_fewest = results.ratios("cycle", case, "µs", name, fewest)
+    if over_fewest:
+        text += f" = {median_and_spread(over_fewest)} x the fewest calls"
     if name == FLOCK.name:
         return Row(what, text)
     return Row(what, text, f"<= {limit(name)} x bare", median(over) <= limit(name))
@@ -176,7 +194,7 @@ def measure_crowd(settings: Settings) -> Iterator[Sample]:
 def show_crowd(results: Results) -> Iterator[Row]:
     """The cost beside them as a multiple of the cost alone; it may grow as the bare calls do."""
     for case in results.cases("crowd"):
-        if "beside" not in case or case.endswith("bare"):
+        if "beside" not in case or case.endswith(("bare", "fewest")):
             continue
         place, rest = case.split(",")[0], case.rsplit(",", 1)[1]
         for name in results.contestants("crowd", case):

@@ -22,6 +22,7 @@ from handoff import COUNTS
 from harness import Results, Sample, figure, median_and_spread, percentile
 from importing import added
 from matplotlib import pyplot
+from readers import MIXES, mix_name, mix_text
 
 PAGE = Path(__file__).with_name("page.rst.in")
 DOCS = Path(__file__).parent.parent / "docs"
@@ -66,10 +67,16 @@ def cycle_table(results: Results) -> str:
         cost = figure(median(results.values("cycle", case, name, "µs")))
         bare = (case.split(",")[0] + ", bare", f"bare {name}")
         over = results.ratios("cycle", case, "µs", name, bare)
-        return f"{cost} µs" + (f" = {median(over):.2f} × bare" if over else "")
+        fewest = (case.split(",")[0] + ", fewest", f"fewest {name}")
+        over_fewest = results.ratios("cycle", case, "µs", name, fewest)
+        told = [f"{cost} µs"]
+        told += [f"{median(over):.2f} × bare"] if over else []
+        told += [f"{median(over_fewest):.2f} × the fewest"] if over_fewest else []
+        return " = ".join(told)
 
     cases = results.cases("cycle")
-    cases = [case for case in cases if "bare" not in case and "threaded" not in case]
+    left_out = ("bare", "fewest", "threaded")
+    cases = [case for case in cases if not any(word in case for word in left_out)]
     return grid(results, "cycle", cases, "", text)
 
 
@@ -178,8 +185,52 @@ def crowd_table(results: Results) -> str:
         grew = results.ratios("crowd", case, "µs", name, alone)
         return f"{median(grew):.2f} ×" if grew else "–"
 
-    cases = [case for case in results.cases("crowd") if "beside" in case and "bare" not in case]
+    cases = [
+        case
+        for case in results.cases("crowd")
+        if "beside" in case and not case.endswith(("bare", "fewest"))
+    ]
     return grid(results, "crowd", cases, "", text)
+
+
+def readers_table(results: Results) -> str:
+    def value(case: str, name: str, what: str) -> float:
+        return median(results.values("readers", case, name, what))
+
+    def cell(case: str, name: str, text: Callable[[], str]) -> str:
+        return results.failure("readers", case, name) or text()
+
+    def row(name: str) -> list[str]:
+        def ratio(kind: str) -> str:
+            return f"{value('cycle', name, kind) / value('cycle', name, 'exclusive'):.2f} ×"
+
+        def found(case: str) -> str:
+            return figure(median(results.pooled("readers", case, name, "found")))
+
+        return [
+            name,
+            cell("cycle", name, lambda: f"{figure(value('cycle', name, 'exclusive'))} µs"),
+            cell("cycle", name, lambda: f"{ratio('first')} / {ratio('joins')}"),
+            cell("overlap", name, lambda: f"{value('overlap', name, 'times'):.1f} ×"),
+            cell("writer", name, lambda: found("writer")),
+            cell("killed", name, lambda: f"{found('killed')} ms"),
+        ]
+
+    head = ["", "exclusive", "first / joins", "8 readers", "writer, turns", "killed"]
+    return rst_table(head, map(row, results.contestants("readers", "cycle")))
+
+
+def mixes_table(results: Results) -> str:
+    cases = [mix_name(*mix) for mix in MIXES]
+
+    def cell(case: str, name: str) -> str:
+        return results.failure("readers", case, name) or mix_text(results, case, name)
+
+    rows = [
+        [name, *(cell(case, name) for case in cases)]
+        for name in results.contestants("readers", cases[0])
+    ]
+    return rst_table(["writers; readers", *cases], rows)
 
 
 # ---- Plots ----
@@ -298,6 +349,8 @@ def page(results: Results, machine: dict[str, Any], calls: dict[str, list[str]])
         memory=memory_table(results),
         growth=growth_table(results),
         crowd=crowd_table(results),
+        readers=readers_table(results),
+        mixes=mixes_table(results),
     )
 
 

@@ -38,6 +38,7 @@ from killed import measure_killed, show_killed
 from line import measure_line, show_line
 from memory import measure_memory, show_memory
 from peers import peers_interpreter, pinned_versions
+from readers import measure_readers, show_readers
 from tasks import measure_tasks, show_tasks
 from waiting import measure_waiting, show_waiting
 
@@ -49,6 +50,7 @@ MEASUREMENTS = {
     "fairness": (measure_fairness, show_fairness),
     "line": (measure_line, show_line),
     "tasks": (measure_tasks, show_tasks),
+    "readers": (measure_readers, show_readers),
     "killed": (measure_killed, show_killed),
     "waiting": (measure_waiting, show_waiting),
     "import": (measure_import, show_import),

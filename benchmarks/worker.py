@@ -18,6 +18,7 @@ from typing import Any
 
 from contestants import NAMED, Contestant
 from crew import ASKED, ENTERED, Crew, Work, now
+from readers import answer_readers
 from tasks import answer_tasks
 
 ASLEEP = 0.02  # seconds after which a waiter certainly sleeps
@@ -298,7 +299,7 @@ def occupied(path: str) -> dict[str, int]:
 
 ROLES: dict[str, Callable[..., Any]] = {
     role.__name__: role for role in (cycle, rows, contend, killed, waiting, timeouts, memory, grow)
-} | {"tasks": answer_tasks}
+} | {"readers": answer_readers, "tasks": answer_tasks}
 
 
 def answer(role: str, name: str, path: str, *arguments: str) -> Any:

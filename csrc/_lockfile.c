@@ -11,6 +11,8 @@
 #include "python/construct.h"
 #include "python/lock_type.h"
 #include "python/owner_type.h"
+#include "python/pid_methods.h"
+#include "python/probing.h"
 #include "python/state.h"
 #include "python/steps_type.h"
 #include "python/watch.h"
@@ -21,7 +23,7 @@
 
 PyDoc_STRVAR(link_doc,
              "LinkFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
-             "on_wait=None)\n--\n\n"
+             "on_wait=None, shared=False)\n--\n\n"
              "A lock on path whose lock file is a hard link to a file of its owner's.\n"
              "\n"
              "path: what to protect (str, bytes or os.PathLike); it need not exist, but the lock\n"
@@ -36,26 +38,53 @@ PyDoc_STRVAR(link_doc,
              "object that goes away while it owns releases the lock, with a ResourceWarning.\n"
              "on_wait: called with the Owner when a wait has lasted a tenth of a second, and then\n"
              "ever more rarely, once a minute at last; what it raises ends the wait.\n"
+             "shared: whether others may hold the lock as well, who share it, too.\n"
              "\n"
              "Making one touches no file. Excludes whatever uses the same lock file, on\n"
              "network file systems too. A lock whose owner has died is recovered.");
 
 PyDoc_STRVAR(mkdir_doc,
              "MkdirFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
-             "on_wait=None)\n--\n\n"
+             "on_wait=None, shared=False)\n--\n\n"
              "A lock on path whose lock file is a directory with a file of its owner's in it.\n"
              "\n"
              "The arguments are those of LinkFileLock. For file systems that have no hard\n"
              "links. It and LinkFileLock exclude each other on one lock file.");
 
+PyDoc_STRVAR(symlink_doc,
+             "SymlinkLockFile(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
+             "on_wait=None, shared=False)\n--\n\n"
+             "A lock on path whose lock file is a symbolic link to a file of its owner's.\n"
+             "\n"
+             "The arguments are those of LinkFileLock, but it cannot be shared. For file systems\n"
+             "that have symbolic links, but no hard ones. It, LinkFileLock and MkdirFileLock "
+             "exclude each other\n"
+             "on one lock file.");
+
+PyDoc_STRVAR(
+    pid_doc,
+    "PIDLockFile(path, threaded=False, timeout=None, *, on_wait=None, shared=False)\n--\n\n"
+    "A lock whose lock file is path itself, a PID file: it holds the number of the\n"
+    "process that owns it.\n"
+    "\n"
+    "path: the PID file (str, bytes or os.PathLike).\n"
+    "threaded: has no effect, since the process is the owner.\n"
+    "timeout: seconds that acquire() and with wait by default; None: not at all,\n"
+    "float('inf'): for ever.\n"
+    "on_wait: as of LinkFileLock.\n"
+    "shared: refused if true: the file holds one number.\n"
+    "\n"
+    "What the process owns already, acquire() treats as held. A PID file whose owner\n"
+    "has died is recovered, but not one that something else has written.");
+
 PyDoc_STRVAR(
     sqlite_doc,
     "SQLiteFileLock(path, threaded=True, timeout=None, *, lock_file=None, owner=None, "
-    "on_wait=None, database=None)\n--\n\n"
+    "on_wait=None, shared=False, database=None)\n--\n\n"
     "A lock on path that is a row in an SQLite database.\n"
     "\n"
-    "The first three arguments are those of LinkFileLock. It does not exclude that\n"
-    "or MkdirFileLock: those know nothing of the database.\n"
+    "The first three arguments, on_wait, owner and shared are those of LinkFileLock. It does not\n"
+    "exclude that or MkdirFileLock: those know nothing of the database.\n"
     "\n"
     "lock_file: the row's name, and the directory that it counts from; no such file is\n"
     "made. None: abspath(path) + '.lock'.\n"
@@ -81,6 +110,20 @@ static const struct lock_class lock_classes[] = {
         .name = "lockfile.MkdirFileLock",
         .slots = (PyType_Slot[]){{Py_tp_doc, (void *)mkdir_doc}, {0, NULL}},
         .mechanism = &mkdir_mechanism,
+    },
+    {
+        .name = "lockfile.SymlinkLockFile",
+        .slots = (PyType_Slot[]){{Py_tp_doc, (void *)symlink_doc}, {0, NULL}},
+        .mechanism = &symlink_mechanism,
+    },
+    {
+        .name = "lockfile.PIDLockFile",
+        .slots = (PyType_Slot[]){{Py_tp_doc, (void *)pid_doc},
+                                 {Py_tp_init, base_init}, /* its own, with other defaults */
+                                 {Py_tp_methods, pid_methods},
+                                 {0, NULL}},
+        .mechanism = &pid_mechanism,
+        .is_pid_file = true,
     },
     {
         .name = "lockfile.SQLiteFileLock",
@@ -118,6 +161,8 @@ add_types(PyObject *module, State *state)
 {
     bool added = PyModule_AddType(module, state->Owner) == 0 &&
                  add_type(module, &state->LockBase, &base_spec, NULL) &&
+                 (state->lock_file_attribute =
+                      PyObject_GetAttr((PyObject *)state->LockBase, state->lock_file)) != NULL &&
                  add_type(module, &state->Steps, &steps_spec, NULL) &&
                  add_type(module, &state->Watch, &watch_spec, NULL);
     for (int i = 0; added && i < CLASS_COUNT; i++) {
@@ -189,13 +234,15 @@ module_exec(PyObject *module)
     state->acquire = PyUnicode_InternFromString("acquire");
     state->release = PyUnicode_InternFromString("release");
     state->acquire_async = PyUnicode_InternFromString("acquire_async");
+    state->lock_file = PyUnicode_InternFromString("lock_file");
     state->remake = PyObject_GetAttrString(module, "_remake");
     state->Owner = owner_type_new();
     if (state->abspath == NULL || state->timeout == NULL || state->on_wait == NULL ||
         state->acquire == NULL || state->release == NULL || state->acquire_async == NULL ||
-        state->remake == NULL || state->Owner == NULL || !caller_finder_begin(&state->finder) ||
-        !errors_add(module, &state->errors, state->Owner) || !add_types(module, state) ||
-        !make_resources(state)) {
+        state->lock_file == NULL || state->remake == NULL || state->Owner == NULL ||
+        !caller_finder_begin(&state->finder) || !errors_add(module, &state->errors, state->Owner) ||
+        !add_types(module, state) || !make_resources(state) ||
+        PyModule_AddFunctions(module, probing_functions) != 0) {
         return -1;
     }
     table_open();

@@ -38,6 +38,7 @@ FATAL_TURN = 8  # the victim is killed in this one of its turns
 LAST_TURNS = 6  # the others take so many more when that has happened
 REWRITE_EVERY = 6  # every sixth turn rewrites the ledger, the others append to it
 WORK = 0.001  # seconds between reading the ledger and writing it
+KILLED = 1 if sys.platform == "win32" else -signal.SIGKILL  # the return code of who was
 DEADLINE = 10.0  # seconds for one run; nothing here waits longer
 
 
@@ -254,7 +255,7 @@ class Workers:
                 process.wait(max(0.0, self.deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 raise NotProven(f"{name} was not done after {DEADLINE:.0f} seconds") from None
-        wanted = {name: -signal.SIGKILL if name == VICTIM else 0 for name in NAMES}
+        wanted = {name: KILLED if name == VICTIM else 0 for name in NAMES}
         return [name for name in NAMES if self.processes[name].returncode != wanted[name]]
 
 
@@ -498,7 +499,10 @@ def main() -> int:
         f"In its turn {FATAL_TURN}, {VICTIM} is killed (SIGKILL) while it owns the lock, with half"
     )
     print("a record written. The others go on.")
-    with tempfile.TemporaryDirectory(prefix="lockfile-demo-") as name:
+    # Windows removes no database that this process has open since it has looked at a row.
+    on_windows = sys.platform == "win32"
+    made = tempfile.TemporaryDirectory(prefix="lockfile-demo-", ignore_cleanup_errors=on_windows)
+    with made as name:
         base = Path(os.path.realpath(name))
         try:
             if arguments.without_lock:
@@ -506,7 +510,8 @@ def main() -> int:
             else:
                 classes = arguments.lock_class or known
                 shown = [show_lock(each, base / each) for each in classes]
-                proven = show_control(base / "none") and all(shown)
+                # Without a lock, Windows refuses what they do at once, and so ends them too soon.
+                proven = all(shown) and (on_windows or show_control(base / "none"))
         except NotProven as reason:
             say(f"NOT SO  {reason}")
             proven = False

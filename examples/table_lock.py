@@ -26,7 +26,7 @@ class TableLock(LockBase):
             "CREATE TABLE IF NOT EXISTS locks (name TEXT PRIMARY KEY, owner TEXT NOT NULL)"
         )
 
-    def acquire(self, timeout=None, *, on_wait=None):
+    def acquire(self, timeout=None, *, on_wait=None, shared=None):
         if self.i_am_locking():
             return self
         timeout = self.timeout if timeout is None else timeout

@@ -62,14 +62,18 @@ class _Resolver(dict[str, str]):
         return os.path.join(self[directory], name), database, kind
 
 
+def _shares(lock: LockBase) -> bool:
+    return bool(lock.shared)
+
+
 def _in_order(locks: tuple[LockBase, ...]) -> list[list[LockBase]]:
-    """By place, in the one order; in each, as they were named. Looked up each time, since
-    symbolic links change."""
+    """By place, in the one order; in each, as they were named, but first those that are not to be
+    shared. Looked up each time, since symbolic links change."""
     resolver = _Resolver()
     places: dict[tuple[str, str, str], list[LockBase]] = {}
     for lock in locks:
         places.setdefault(resolver.place_of(lock), []).append(lock)
-    return [places[place] for place in sorted(places)]
+    return [sorted(places[place], key=_shares) for place in sorted(places)]
 
 
 def _is_base(lock: LockBase, method: str) -> bool:
@@ -319,6 +323,9 @@ class _Attempt:
         return all(one.begin_late() for one in self._taken)
 
     async def take_async(self) -> bool:
+        for lock in self._locks:
+            if (find_place := getattr(lock, "_find_place", None)) is not None:
+                await find_place()  # where that has to be asked for
         for first, *others in _in_order(self._locks):
             in_steps = _is_base(first, "acquire_async")
             await self._begin(first, in_steps).take_async(self._left)

@@ -12,6 +12,9 @@ from collections import OrderedDict, deque
 
 from lockfile._lockfile import LockBase, Steps, Watch
 
+# Which lock it is, and whether those in line would share it.
+Key = tuple[tuple[str, str], bool]
+
 # Timers of loops do not reach further; who waits for longer looks again by then.
 LONGEST = 24 * 60 * 60.0
 
@@ -42,7 +45,7 @@ class Waits:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.users = 0
-        self.lines: dict[tuple[str, str], Line] = {}
+        self.lines: dict[Key, Line] = {}
         self.watching: dict[int, set[Turn]] = {}
         self.steps_in_this_turn = 0
         self.breathing: deque[asyncio.Future[None]] = deque()
@@ -181,6 +184,7 @@ class Line:
                 other.wake()  # its owner owns
         first = self.first
         if first is not None:
+            first.steps._follow(turn.steps)
             first.wake()
 
     async def wait(self, turn: Turn, seconds: float) -> None:
@@ -232,7 +236,7 @@ def _forget(waits: Waits) -> None:
         waits.end()
 
 
-async def _wait_in_line(steps: Steps, key: tuple[str, str], waits: Waits) -> None:
+async def _wait_in_line(steps: Steps, key: Key, waits: Waits) -> None:
     if waits.watch is not None:
         steps._share(waits.watch)
     if key not in waits.lines:
@@ -250,7 +254,7 @@ async def _wait_in_line(steps: Steps, key: tuple[str, str], waits: Waits) -> Non
             del waits.lines[key]
 
 
-async def _acquire(steps: Steps, key: tuple[str, str]) -> None:
+async def _acquire(steps: Steps, key: Key) -> None:
     waits = _waits_of(asyncio.get_running_loop())
     waits.users += 1
     try:
@@ -287,6 +291,8 @@ async def finish(steps: Steps) -> LockBase | None:
 
 async def enter(lock: LockBase) -> LockBase:
     """The beginning of an async with block, by an acquire_async() of a subclass's own."""
+    if lock._enter_acquired():
+        return lock
     grants = lock._grants
     await lock.acquire_async()
     while not lock._begin_block(grants):

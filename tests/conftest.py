@@ -9,8 +9,15 @@ import hypothesis
 import pytest
 
 import support
+from support import portable, windows
 from support.leftovers import descriptors, left_behind
-from support.lock_classes import FILE_LOCK_CLASSES, LOCK_CLASSES
+from support.lock_classes import (
+    BEACONS_ARE_SHARED,
+    FILE_LOCK_CLASSES,
+    LOCK_CLASSES,
+    SHARED_CLASSES,
+    SHARED_FILE_CLASSES,
+)
 
 # An example may take long, and so may making one: the machine has other things to do.
 hypothesis.settings.register_profile(
@@ -25,6 +32,26 @@ def pytest_configure(config):
     )
 
 
+def pytest_pycollect_makemodule(module_path, parent):
+    if support.IS_WINDOWS and windows.reason_to_skip(module_path):
+        return windows.SkippedModule.from_parent(parent, path=module_path)
+    return None
+
+
+def pytest_collection_modifyitems(items):
+    """What cannot be had in the build that is tested is skipped there, and says why."""
+    if support.IS_WINDOWS:
+        windows.skip_tests(items)
+    if support.PORTABLE:
+        portable.skip_tests(items)
+
+
+def pytest_collection_finish():
+    """From now on a garbage collection looks at what tests make, not at the tests."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(params=LOCK_CLASSES, ids=lambda lock_class: lock_class.__name__)
 def lock_class(request):
     """Every class: a test that asks for it runs once with each."""
@@ -34,6 +61,14 @@ def lock_class(request):
 @pytest.fixture(params=FILE_LOCK_CLASSES, ids=lambda lock_class: lock_class.__name__)
 def file_lock_class(request):
     """The mechanisms whose lock file is a file or a directory: for tests of just that."""
+    return request.param
+
+
+@pytest.fixture(params=SHARED_CLASSES, ids=lambda lock_class: lock_class.__name__)
+def shared_class(request):
+    """The classes whose locks many readers may share."""
+    if request.param in SHARED_FILE_CLASSES and not BEACONS_ARE_SHARED:
+        pytest.skip("no beacon can be shared on this system")
     return request.param
 
 
@@ -63,7 +98,7 @@ def public_directory(request):
 @pytest.fixture
 def other_user():
     """The number of a user who is not us."""
-    if os.geteuid() != 0:
+    if support.USER != 0:
         pytest.skip("only root can become another user")
     return support.ORDINARY_USER
 
@@ -82,6 +117,8 @@ def refusals():
 @pytest.fixture(scope="session")
 def preloadable(tmp_path_factory):
     """Where a library of support/preloaded is, once it has been compiled."""
+    if support.IS_WINDOWS:
+        pytest.skip("no library can be put in front of the system's")
     directory = tmp_path_factory.mktemp("preloaded")
 
     @functools.cache

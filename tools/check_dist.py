@@ -1,6 +1,7 @@
 """Install the wheel and the source distribution, each into a fresh virtual environment, and lock.
 
 usage: check_dist.py DIRECTORY
+       check_dist.py WHEEL
 """
 
 import shutil
@@ -46,12 +47,22 @@ with lockfile.FileLock("README") as lock:
 assert seen_by_another_process() == "False False", seen_by_another_process()
 assert os.listdir() == [], os.listdir()
 
+for command in ([str(Path(sys.prefix, "bin", "lockfile-py"))], [sys.executable, "-Im", "lockfile"]):
+    command += ["run", "README", "--", "test", "-e", "README.lock"]
+    subprocess.run(command, check=True)
+page = Path(sys.prefix, "share", "man", "man1", "lockfile-py.1")
+assert page.exists(), f"{page} is missing"
+
 print("lockfile", importlib.metadata.version("lockfile"), "works on", sys.version.split()[0])
 """
 
 
 def main():
     directory = Path(sys.argv[1])
+    if directory.is_file():
+        check_tag(directory)
+        use(directory.resolve())
+        return
     (wheel,) = directory.glob("*.whl")
     (source,) = directory.glob("*.tar.gz")
     check_tag(wheel)

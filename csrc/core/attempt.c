@@ -4,6 +4,7 @@
 #include "core/vain.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@
 
 struct lock *
 lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file,
-         const char *store, enum ownership ownership)
+         const char *store, enum ownership ownership, bool is_shared)
 {
     size_t path_size = strlen(path) + 1;
     size_t file_size = strlen(lock_file) + 1;
@@ -22,6 +23,7 @@ lock_new(const struct mechanism *mechanism, const char *path, const char *lock_f
     }
     lock->mechanism = mechanism;
     lock->ownership = ownership;
+    lock->is_shared = is_shared;
     lock->token = ownership == OWNED_BY_OBJECT ? os_new_token() : 0;
     lock->references = 1;
     os_host_name(lock->host);
@@ -51,6 +53,26 @@ owner_of(const struct lock *lock, struct owner calling, struct owner thread)
     }
 }
 
+void
+lock_name_host(struct lock *lock, const char *host)
+{
+    snprintf(lock->host, sizeof lock->host, "%s", host);
+    for (char *at = lock->host; *at != '\0'; at++) {
+        *at = os_is_separator(*at) ? '_' : *at;
+    }
+}
+
+void
+lock_choose_name(struct lock *lock, const char *path)
+{
+    const char *name = os_last_name(path);
+    size_t length = (size_t)(name - path);
+    bool beside = length == strlen(lock->directory) && strncmp(path, lock->directory, length) == 0;
+    if (beside && strlen(name) < sizeof lock->chosen_name && !os_same_name(name, lock->file)) {
+        strcpy(lock->chosen_name, name);
+    }
+}
+
 struct lock *
 lock_share(struct lock *lock)
 {
@@ -71,6 +93,24 @@ lock_drop(struct lock *lock)
     }
 }
 
+static unsigned
+host_digest(const char *host)
+{
+    return (unsigned)table_hash(host) & ((1U << OS_HOST_DIGEST) - 1);
+}
+
+struct os_reader
+lock_reader(const char *host, struct owner owner)
+{
+    return (struct os_reader){os_process(), owner.thread, host_digest(host)};
+}
+
+bool
+lock_is_host(const char *host, struct os_reader reader)
+{
+    return reader.host == host_digest(host);
+}
+
 /* ---- One call ---- */
 
 /* How long to wait for another call of the same owner: what such calls take, at first. */
@@ -85,6 +125,7 @@ attempt_begin(struct attempt *attempt, struct lock *lock, struct owner owner, in
     attempt->owner = owner;
     attempt->generation = os_generation();
     attempt->call_patience = FIRST_PATIENCE;
+    attempt->shares = lock != NULL && lock->is_shared;
     wait_begin(&attempt->wait, deadline);
     if (lock != NULL && lock->mechanism != NULL) {
         lock->mechanism->begin(attempt);

@@ -11,6 +11,7 @@ enum outcome {
     LOCK_RELEASED,    /* by this call */
     LOCK_FREE,        /* there is no lock file */
     LOCK_FOUND,       /* there is one: judge it */
+    LOCK_SHARED,      /* by others, whom the caller may join */
     LOCK_STALE,       /* its owner is proven dead */
     LOCK_HELD,        /* by somebody else, or by nobody knows whom */
     LOCK_BROKEN,      /* it was ours, and somebody has removed it */
@@ -27,27 +28,39 @@ enum ownership { OWNED_BY_CALLER, OWNED_BY_THREAD, OWNED_BY_PROCESS, OWNED_BY_OB
 struct lock {
     const struct mechanism *mechanism; /* NULL: a subclass in Python brings its own */
     enum ownership ownership;
+    bool is_shared;     /* what acquire() asks for, unless it is told otherwise */
     uint64_t token;     /* of the object, if that owns */
     struct vain *waits; /* waited for in vain (vain.h); guarded by the mutex, as is the next: */
     struct identity refused; /* a stale lock that could not be broken yet ... */
     int64_t refused_since;   /* ... since then */
     int references;
     char host[OS_HOST_SIZE];
-    char *path;       /* as given */
-    char *directory;  /* the lock file's, absolute, with a separator at its end */
-    const char *file; /* the lock file's name in it */
+    char chosen_name[NAME_SIZE]; /* what a link's unique file is called; "": after its owner */
+    char *path;                  /* as given */
+    char *directory;             /* the lock file's, absolute, with a separator at its end */
+    const char *file;            /* the lock file's name in it */
     char *store; /* what keeps the lock: "": its directory; else what the mechanism makes of it */
     char lock_file[];
 };
 
 /* NULL: out of memory. lock_file is absolute. */
 struct lock *lock_new(const struct mechanism *mechanism, const char *path, const char *lock_file,
-                      const char *store, enum ownership ownership);
+                      const char *store, enum ownership ownership, bool is_shared);
+
+/* For a lock just made: what its names say of this host, and what its unique file is called: an
+ * absolute path, which counts if it is one in the lock file's directory. */
+void lock_name_host(struct lock *lock, const char *host);
+void lock_choose_name(struct lock *lock, const char *path);
+
 struct lock *lock_share(struct lock *lock);
 void lock_drop(struct lock *lock);
 
 /* Who owns by this lock, when that one calls, in that thread. */
 struct owner owner_of(const struct lock *lock, struct owner calling, struct owner thread);
+
+/* What a reader's mark says; and is it one of that host, as far as can be told? */
+struct os_reader lock_reader(const char *host, struct owner owner);
+bool lock_is_host(const char *host, struct os_reader reader);
 
 /* May several callers be one owner? */
 static inline bool
@@ -70,7 +83,9 @@ struct holder {
     bool known;   /* whether a name of our form says who it is */
     bool sibling; /* it is of this process, as its kind says ... */
     enum owner_kind kind;
-    bool beside; /* ... and runs in the calling thread */
+    bool beside;      /* ... and runs in the calling thread */
+    bool is_shared;   /* others may hold it, too; */
+    unsigned readers; /* so many do; 0: unknown */
     struct name name;
     enum life life;
     int64_t since;          /* when its lock came to be, by the system's date; 0: unknown */
@@ -82,6 +97,8 @@ struct report {
     int error;          /* why it failed; 0: it did not */
     const char *doing;  /* what failed then */
     const char *reason; /* why a lock is held though no live owner is in sight */
+    bool mine;          /* it is held, and says that this process holds it, unproven */
+    bool upgrades;      /* what failed is to have alone what the caller shares */
     bool raised;        /* Python code that the mechanism has called has raised, and knows more */
     bool releasing;     /* what failed was a release ... */
     bool owned;         /* ... and the caller still owns */
@@ -111,7 +128,11 @@ struct attempt {
     struct waiter wait;
     struct report report;
     bool claiming;     /* it is acquire(): it waits for the lock, or not at all */
+    bool shares;       /* ... and wants to share it */
     bool leaving;      /* it is release(), for the end of a with block */
+    bool forsaking;    /* it is release(), but whoever has inherited the lock keeps it */
+    bool inheritable;  /* it is set_inheritable(): what is to be */
+    uint64_t entering; /* it begins a block with the claim of that serial; 0: with any */
     bool incurious;    /* it does not want to know who holds the lock that it does not get */
     bool stops_thread; /* a wait stops all who share the thread, an owner among them */
 
@@ -134,10 +155,18 @@ struct attempt {
     bool has_met;             /* the lock was held, and the caller would wait ... */
     struct identity met;      /* ... and this is what for, at first */
     struct claim *releasing;  /* what this call has begun to release */
-    uint64_t condemned;       /* the serial of what this process had of a lock that was broken */
-    int64_t condemned_until;  /* until when another call is waited for that uses that claim */
-    bool broken;              /* release() has found that the owner owns nothing; break_lock() is
-                               * done with what was there */
+    bool is_owned_shared;     /* what the owner was found to have is shared */
+    bool cannot_join;         /* acquire() would share it, but waits until all others have left */
+    bool gives_way;           /* acquire() lets in who waits for it exclusively ... */
+    int64_t gives_way_until;  /* ... until then; 0: it has not met any */
+    bool has_given_way;       /* so it has, when it last tried to join, */
+    bool owes_way;            /* and before, so that the other comes first once the lock is free */
+    bool has_waited;          /* it has waited for one who had it alone: now it is its turn */
+    uint64_t condemned;       /* the youngest serial of what this process had of a broken lock, */
+    struct identity condemned_claim; /* which is that */
+    int64_t condemned_until; /* until when another call is waited for that uses that claim */
+    bool broken;             /* release() has found that the owner owns nothing; break_lock() is
+                              * done with what was there */
 
     /* What the mechanism has found. */
     struct identity found; /* which claim, when last looked at */
@@ -149,6 +178,13 @@ void attempt_begin(struct attempt *attempt, struct lock *lock, struct owner owne
                    int64_t deadline);
 void attempt_end(struct attempt *attempt);
 struct table_key attempt_key(const struct attempt *attempt); /* of what was found */
+
+/* Does it want to share the lock, so that it may join others? */
+static inline bool
+attempt_may_join(const struct attempt *attempt)
+{
+    return attempt->claiming && attempt->shares;
+}
 
 /* Opens the place, unless it is open; and leaves it. 0 or an errno value. */
 int attempt_reach(struct attempt *attempt);

@@ -2,7 +2,6 @@
 
 #include "core/table.h"
 
-#define COURTESY_TIME (OS_MILLISECOND / 2)
 #define COURTESIES 16
 
 static struct courtesy {
@@ -15,7 +14,7 @@ static unsigned next_courtesy;
 void
 fairness_owe(const char *lock_file, struct owner owner)
 {
-    struct courtesy courtesy = {table_hash(lock_file), owner.token, os_now() + COURTESY_TIME};
+    struct courtesy courtesy = {table_hash(lock_file), owner.token, os_now() + FAIRNESS_TIME};
     os_mutex_lock();
     courtesies[next_courtesy++ % COURTESIES] = courtesy;
     os_mutex_unlock();

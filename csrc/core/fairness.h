@@ -6,6 +6,9 @@
 
 #include "core/proof.h"
 
+/* How long a courtesy lasts. */
+#define FAIRNESS_TIME (OS_MILLISECOND / 2)
+
 /* Between two looks at whether one of them has come. */
 #define FAIRNESS_PAUSE (OS_MILLISECOND / 50)
 

@@ -18,6 +18,13 @@ judge_held(struct attempt *attempt, enum life life, const char *reason)
     return LOCK_HELD;
 }
 
+enum outcome
+judge_shared(struct attempt *attempt)
+{
+    attempt->report.holder.is_shared = true;
+    return attempt_may_join(attempt) ? LOCK_SHARED : judge_held(attempt, LIFE_ALIVE, NULL);
+}
+
 static bool
 shares_its_thread(struct owner owner)
 {
@@ -35,11 +42,13 @@ is_beside(struct owner owner, struct owner caller)
 }
 
 static enum outcome
-judge_sibling(struct attempt *attempt, struct owner owner)
+judge_sibling(struct attempt *attempt, const struct table_found *found)
 {
     struct holder *holder = &attempt->report.holder;
+    struct owner owner = found->owner;
     holder->known = true;
     holder->sibling = true;
+    holder->is_shared = found->is_shared;
     holder->kind = owner.kind;
     holder->beside = is_beside(owner, attempt->owner);
     holder->name = (struct name){.thread = owner.thread, .process = os_process()};
@@ -50,12 +59,18 @@ judge_sibling(struct attempt *attempt, struct owner owner)
 enum outcome
 judge_by_table(struct attempt *attempt)
 {
-    struct owner owner;
-    uint64_t serial;
-    if (!table_find(attempt_key(attempt), &owner, &serial)) {
+    struct table_found found;
+    struct table_told told;
+    struct table_key key = attempt_key(attempt);
+    if (!table_find(key, attempt->owner, &found)) {
         return LOCK_FOUND;
     }
-    return owner_is_same(owner, attempt->owner) ? LOCK_OWNED : judge_sibling(attempt, owner);
+    if (owner_is_same(found.owner, attempt->owner) ||
+        table_tell(NULL, &key, attempt->owner, &told)) {
+        return LOCK_OWNED;
+    }
+    return found.is_shared && attempt_may_join(attempt) ? LOCK_FOUND
+                                                        : judge_sibling(attempt, &found);
 }
 
 enum outcome

@@ -2,10 +2,12 @@
 #include "core/lock.h"
 
 #include "core/fairness.h"
+#include "core/judge.h"
 #include "core/mechanism.h"
 #include "core/own.h"
 #include "core/vain.h"
 
+#include <errno.h>
 #include <string.h>
 
 enum outcome
@@ -21,7 +23,28 @@ lock_run(struct attempt *attempt, lock_operation *operation)
     return outcome == LOCK_WAITING ? LOCK_INTERRUPTED : outcome;
 }
 
+/* More than these are as many as there are. */
+#define COUNTED_READERS 256
+
 /* ---- Look ---- */
+
+/* Judges what is there. OWNED: the claim is still true. If it was broken, there may be another's by
+ * now, or what was ours may not say so any more. */
+static enum outcome
+look_and_confirm(struct attempt *attempt)
+{
+    const struct mechanism *mechanism = attempt->lock->mechanism;
+    enum outcome outcome = mechanism->look(attempt, false);
+    if (outcome != LOCK_OWNED) {
+        return outcome;
+    }
+    outcome = own_look_up_found(attempt);
+    if (outcome == LOCK_FREE) {
+        outcome = mechanism->look(attempt, false);
+        return outcome == LOCK_OWNED ? LOCK_FREE : outcome;
+    }
+    return outcome;
+}
 
 static enum outcome
 look_around(struct attempt *attempt)
@@ -32,10 +55,7 @@ look_around(struct attempt *attempt)
     }
     attempt->reached = false;
     outcome = attempt_reach_to_look(attempt);
-    if (outcome == LOCK_FOUND) {
-        outcome = attempt->lock->mechanism->look(attempt, false);
-    }
-    return outcome == LOCK_OWNED ? own_look_up_found(attempt) : outcome;
+    return outcome == LOCK_FOUND ? look_and_confirm(attempt) : outcome;
 }
 
 enum outcome
@@ -45,12 +65,26 @@ lock_look(struct attempt *attempt)
     return attempt_end_step(attempt, look_around(attempt));
 }
 
+/* Of what the owner shares; the path was not looked at yet. */
+static void
+count_readers(struct attempt *attempt)
+{
+    struct os_reader readers[COUNTED_READERS];
+    const struct mechanism *mechanism = attempt->lock->mechanism;
+    if (mechanism->list_readers != NULL && attempt_reach(attempt) == 0) {
+        attempt->report.holder.readers = mechanism->list_readers(attempt, readers, COUNTED_READERS);
+    }
+}
+
 static enum outcome
 identify(struct attempt *attempt)
 {
     enum outcome outcome = look_around(attempt);
     if (outcome == LOCK_OWNED) {
         own_identify(attempt);
+        if (attempt->is_owned_shared) {
+            count_readers(attempt);
+        }
     } else if (outcome == LOCK_HELD || outcome == LOCK_STALE) {
         attempt->lock->mechanism->identify(attempt);
     }
@@ -108,6 +142,12 @@ leave_inner(struct claim *claim)
     return inner;
 }
 
+static bool
+others_keep(struct claim *claim)
+{
+    return claim->is_inheritable && !claim->mechanism->is_last(claim);
+}
+
 /* OWNED: the claim is this call's to release; RELEASED, FREE, WAITING. */
 static enum outcome
 begin_release(struct attempt *attempt)
@@ -119,6 +159,10 @@ begin_release(struct attempt *attempt)
     }
     if (attempt->leaving && leave_inner(claim)) {
         table_keep(claim); /* another thread of this owner has entered meanwhile */
+        return LOCK_RELEASED;
+    }
+    if (attempt->forsaking && others_keep(claim)) {
+        claim->mechanism->abandon(claim);
         return LOCK_RELEASED;
     }
     table_begin_release(claim);
@@ -164,6 +208,25 @@ tell_broken(struct attempt *attempt)
     return outcome == LOCK_STALE ? LOCK_FREE : outcome == LOCK_OWNED ? LOCK_HELD : outcome;
 }
 
+/* Of a lock that says it is this process's, though nothing proves it: removed, if it is still the
+ * one that was looked at. */
+static enum outcome
+release_unproven(struct attempt *attempt)
+{
+    const struct mechanism *mechanism = attempt->lock->mechanism;
+    struct identity there = mechanism->recognise(attempt);
+    if (!identity_is_alike(there, attempt->found)) {
+        return LOCK_HELD;
+    }
+    enum outcome outcome = mechanism->condemn(attempt, &there);
+    attempt->report.releasing = attempt->report.owned = outcome == LOCK_FAILED;
+    if (outcome == LOCK_FREE) {
+        mechanism->tidy(attempt);
+        outcome = LOCK_RELEASED;
+    }
+    return outcome;
+}
+
 /* RELEASED, FAILED, WAITING; FREE, BROKEN: the owner has nothing, or had what was broken. */
 static enum outcome
 release_own(struct attempt *attempt)
@@ -181,7 +244,10 @@ release(struct attempt *attempt)
     if (outcome == LOCK_BROKEN && !attempt->leaving) {
         outcome = release_own(attempt);
     }
-    return outcome == LOCK_FREE || outcome == LOCK_BROKEN ? tell_broken(attempt) : outcome;
+    if (outcome == LOCK_FREE || outcome == LOCK_BROKEN) {
+        outcome = tell_broken(attempt);
+    }
+    return outcome == LOCK_HELD && attempt->report.mine ? release_unproven(attempt) : outcome;
 }
 
 enum outcome
@@ -191,23 +257,125 @@ lock_release(struct attempt *attempt)
     return attempt_end_step(attempt, release(attempt));
 }
 
+/* ---- Readers ---- */
+
+unsigned
+lock_list_readers(struct attempt *attempt, struct os_reader readers[], unsigned most)
+{
+    const struct mechanism *mechanism = attempt->lock->mechanism;
+    attempt_begin_step(attempt);
+    bool can = mechanism->list_readers != NULL && attempt_reach(attempt) == 0;
+    unsigned count = can ? mechanism->list_readers(attempt, readers, most) : 0;
+    attempt_end_step(attempt, LOCK_HELD);
+    return count;
+}
+
+/* The caller's own, for this call alone. */
+static enum outcome
+take_identified(struct attempt *attempt, struct claim **claim)
+{
+    enum outcome outcome = identify(attempt);
+    return outcome == LOCK_OWNED ? take_own(attempt, claim) : outcome;
+}
+
+static enum outcome
+downgrade(struct attempt *attempt)
+{
+    struct claim *claim;
+    enum outcome outcome = take_identified(attempt, &claim);
+    if (outcome != LOCK_OWNED) {
+        return outcome;
+    }
+    const char *reason = lock_cannot_share(claim->mechanism);
+    if (reason != NULL) {
+        attempt->report.reason = reason;
+        outcome = judge_failed(&attempt->report, EOPNOTSUPP, "share the lock");
+    } else if (!claim->is_shared) {
+        outcome = claim->mechanism->downgrade(attempt, claim);
+    }
+    table_keep(claim);
+    attempt->report.releasing = attempt->report.owned = outcome == LOCK_FAILED;
+    return outcome;
+}
+
+enum outcome
+lock_downgrade(struct attempt *attempt)
+{
+    attempt_begin_step(attempt);
+    return attempt_end_step(attempt, downgrade(attempt));
+}
+
+const char *
+lock_never_shares(const struct mechanism *mechanism)
+{
+    return mechanism->join != NULL
+               ? NULL
+               : "a lock of this class has one owner at a time; LinkFileLock, MkdirFileLock and "
+                 "SQLiteFileLock can be shared";
+}
+
+const char *
+lock_cannot_share(const struct mechanism *mechanism)
+{
+    const char *reason = lock_never_shares(mechanism);
+    if (reason == NULL && mechanism->shares_beacon && !os_can_share) {
+        reason =
+            "on this system a lock file cannot be shared, since its kernel cannot tell whether "
+            "the last one who shares it lives; a SQLiteFileLock can";
+    }
+    return reason;
+}
+
+/* ---- Inheritance ---- */
+
+static enum outcome
+share_with_children(struct attempt *attempt)
+{
+    struct claim *claim;
+    enum outcome outcome = take_identified(attempt, &claim);
+    if (outcome != LOCK_OWNED) {
+        return outcome;
+    }
+    bool is_refused = claim->is_shared && attempt->inheritable;
+    bool can_share = claim->mechanism->share != NULL && !is_refused;
+    int error = can_share ? claim->mechanism->share(claim, attempt->inheritable) : EOPNOTSUPP;
+    if (is_refused) {
+        attempt->report.reason =
+            "it is shared, and a parent and its children would count as one of "
+            "those who share it: let each child acquire it for itself";
+    }
+    table_keep(claim);
+    attempt->report.releasing = error != 0;
+    return error == 0 ? LOCK_OWNED
+                      : judge_failed(&attempt->report, error, "keep it for child processes");
+}
+
+enum outcome
+lock_share_with_children(struct attempt *attempt)
+{
+    attempt_begin_step(attempt);
+    return attempt_end_step(attempt, share_with_children(attempt));
+}
+
 /* ---- Break ---- */
 
 /* How long to wait for another call that uses a claim on what was broken. */
 #define CONDEMNED_PATIENCE (50 * OS_MILLISECOND)
 
-/* Drops what this process had of it: by its serial, since identities are reused. FREE, WAITING. */
+/* Drops what this process had of it: by serials, too, since identities are reused. FREE, WAITING.
+ */
 static enum outcome
 drop_condemned(struct attempt *attempt)
 {
     struct claim *claim;
+    struct table_key key = {attempt->condemned_claim, attempt->lock->file};
     uint64_t changes;
-    int64_t now = os_now();
-    enum table_answer answer =
-        table_take_serial(attempt->condemned, attempt->owner, &claim, &changes);
-    if (answer == TABLE_TAKEN) {
+    enum table_answer answer;
+    while ((answer = table_take_condemned(key, attempt->condemned, attempt->owner, &claim,
+                                          &changes)) == TABLE_TAKEN) {
         claim->mechanism->discard(claim);
     }
+    int64_t now = os_now();
     if (attempt->condemned_until == 0) {
         attempt->condemned_until = now + CONDEMNED_PATIENCE;
     }
@@ -252,17 +420,31 @@ lock_break(struct attempt *attempt)
 
 /* ---- with blocks ---- */
 
+/* What was acquired before may have been broken since: nobody has looked at it in between. OWNED,
+ * FREE, WAITING. */
+static enum outcome
+confirm_acquired(struct attempt *attempt)
+{
+    enum outcome outcome = own_look_up(attempt);
+    return outcome == LOCK_OWNED || outcome == LOCK_WAITING ? outcome : LOCK_FREE;
+}
+
 enum outcome
 lock_enter(struct attempt *attempt)
 {
     attempt_begin_step(attempt);
     struct claim *claim;
-    enum outcome outcome = take_own(attempt, &claim);
+    enum outcome outcome = attempt->entering != 0 ? confirm_acquired(attempt) : LOCK_OWNED;
     if (outcome == LOCK_OWNED) {
+        outcome = take_own(attempt, &claim);
+    }
+    if (outcome == LOCK_OWNED) {
+        bool enters = attempt->entering == 0 || attempt->entering == claim->serial;
         os_mutex_lock();
-        claim->depth++;
+        claim->depth += enters;
         os_mutex_unlock();
         table_keep(claim);
+        outcome = enters ? LOCK_OWNED : LOCK_FREE;
     }
     return attempt_end_step(attempt, outcome);
 }
@@ -324,7 +506,12 @@ lock_unique_name(struct attempt *attempt, char name[NAME_SIZE])
 {
     const struct mechanism *mechanism = attempt->lock->mechanism;
     struct table_told told;
-    if (tell(attempt, &told)) {
+    bool is_own = tell(attempt, &told) && !told.has_joined;
+    if (is_own && told.is_inheritable) {
+        lock_run(attempt, lock_look); /* others may have given it another name */
+        is_own = tell(attempt, &told);
+    }
+    if (is_own) {
         memcpy(name, told.unique_name, NAME_SIZE);
         mechanism = told.mechanism;
     } else {
@@ -334,11 +521,43 @@ lock_unique_name(struct attempt *attempt, char name[NAME_SIZE])
     return mechanism != NULL && mechanism->unique_file_is_inside;
 }
 
+bool
+lock_excludes_owner(const struct lock *lock)
+{
+    return lock->mechanism->excludes_owner;
+}
+
+uint64_t
+lock_sole_serial(const struct attempt *attempt)
+{
+    struct table_told told;
+    struct table_name name = lock_name(attempt->lock);
+    bool is_sole =
+        lock_excludes_owner(attempt->lock) && table_tell(&name, NULL, attempt->owner, &told);
+    return is_sole ? told.serial : 0;
+}
+
 int
 lock_descriptor(struct attempt *attempt)
 {
     struct table_told told;
     return tell(attempt, &told) ? told.descriptor : -1;
+}
+
+struct lock *
+lock_owned_by(struct owner owner)
+{
+    struct claim *claim = table_take_any(owner);
+    if (claim == NULL) {
+        return NULL;
+    }
+    struct lock *lock = lock_new(claim->mechanism, claim->lock_file, claim->lock_file, claim->store,
+                                 OWNED_BY_OBJECT, claim->is_shared);
+    if (lock != NULL) {
+        lock->token = owner.token;
+    }
+    table_keep(claim);
+    return lock;
 }
 
 /* ---- Exit ---- */
@@ -349,6 +568,10 @@ release_last(struct claim *claim)
     struct attempt attempt;
     enum outcome outcome;
     bool has_waiters;
+    if (others_keep(claim)) {
+        claim->mechanism->abandon(claim);
+        return;
+    }
     attempt_begin(&attempt, NULL, claim->owner, 0);
     while ((outcome = claim->mechanism->release(&attempt, claim, &has_waiters)) == LOCK_WAITING &&
            wait_sleep(&attempt.wait) == 0) {

@@ -40,13 +40,31 @@ lock_operation lock_break;   /* FREE, FAILED */
  * the owner's already; else WAITING. The next one may be lock_acquire(). */
 enum outcome lock_join(struct attempt *attempt, const struct attempt *ahead);
 
+/* Another was ahead in that line until now: what it has given way to is not given way to again. */
+void lock_follow(struct attempt *attempt, const struct attempt *ahead);
+
 /* Like lock_look(), and says who owns. */
 lock_operation lock_identify;
 
+/* Has others share what the owner has exclusively: OWNED; FAILED; else as lock_identify(). */
+lock_operation lock_downgrade;
+
+/* Why what is made so cannot be shared; NULL: it can. On no system, or not on this one. */
+const char *lock_never_shares(const struct mechanism *mechanism);
+const char *lock_cannot_share(const struct mechanism *mechanism);
+
+/* After lock_identify(), of what is shared: those who do, up to most; how many. */
+unsigned lock_list_readers(struct attempt *attempt, struct os_reader readers[], unsigned most);
+
+/* Has forked children keep what the owner has, too, or not any more, as the attempt says: OWNED;
+ * FAILED; else as lock_identify(). */
+lock_operation lock_share_with_children;
+
 /* with blocks nest. lock_enter() counts one more: OWNED; FREE: the lock is not owned, since
- * another thread of the same owner has left its block meanwhile. lock_leave() counts
- * one less: RELEASED; OWNED: it does not, since this is the outermost; then lock_release() with
- * attempt.leaving ends it, and releases unless another thread has entered meanwhile. */
+ * another thread of the same owner has left its block meanwhile, or it is not attempt.entering.
+ * lock_leave() counts one less: RELEASED; OWNED: it does not, since this is the outermost; then
+ * lock_release() with attempt.leaving ends it, and releases unless another thread has entered
+ * meanwhile. */
 lock_operation lock_enter;
 lock_operation lock_leave;
 
@@ -57,8 +75,19 @@ void lock_end_block(struct attempt *attempt);
  * path. Whether it is inside the lock file, or beside it. */
 bool lock_unique_name(struct attempt *attempt, char name[NAME_SIZE]);
 
+/* After lock_acquire() of a lock that its owner cannot acquire twice: which claim that is. 0: it is
+ * another lock. */
+uint64_t lock_sole_serial(const struct attempt *attempt);
+
+/* Does it keep its owner out, too? */
+bool lock_excludes_owner(const struct lock *lock);
+
 /* The beacon's descriptor; -1: not owned. */
 int lock_descriptor(struct attempt *attempt);
+
+/* Some lock that an object owns, whichever it means by now; to be dropped. NULL: none, or there is
+ * no memory. */
+struct lock *lock_owned_by(struct owner owner);
 
 /* At exit: releases all that this process owns and that needs no Python any more. */
 void lock_release_all(void);

@@ -13,6 +13,8 @@
 
 struct mechanism {
     bool unique_file_is_inside; /* the lock file, or beside it */
+    bool excludes_owner;        /* to acquire what one owns already is refused */
+    bool shares_beacon;         /* those who share it have one beacon together: os_can_share */
 
     /* Prepares attempt->place, which holds zeros. */
     void (*begin)(struct attempt *attempt);
@@ -25,15 +27,27 @@ struct mechanism {
     void (*close)(struct attempt *attempt);
 
     /* Tries once to make the lock ours: OWNED, HELD, FAILED, WAITING; FREE: what it worked on was
-     * removed meanwhile, so open the place anew. */
+     * removed meanwhile, so open the place anew; FOUND: it is the owner's already. */
     enum outcome (*claim)(struct attempt *attempt);
 
-    /* Judges what is there: OWNED, FREE, STALE, HELD, FAILED, WAITING. will_wait: sets the
+    /* Judges what is there: OWNED, FREE, STALE, HELD, SHARED, FAILED, WAITING. will_wait: sets the
      * watch first, and lets the owner know that somebody waits. */
     enum outcome (*look)(struct attempt *attempt, bool will_wait);
 
     /* Is there a lock at all? Cheaper than a look; false, if that could not be seen just now. */
     bool (*is_there)(struct attempt *attempt);
+
+    /* Tries once to share what is there with others: OWNED, FREE, FAILED, WAITING; HELD: they do
+     * not share it, or it is given way to one who waits, as attempt->gives_way wants, and
+     * attempt->has_given_way says; FOUND: it is the owner's already. NULL: none can be shared. */
+    enum outcome (*join)(struct attempt *attempt);
+
+    /* Lets others share what is owned exclusively, without a moment of freedom: OWNED; FAILED: it
+     * is exclusive still; WAITING. */
+    enum outcome (*downgrade)(struct attempt *attempt, struct claim *claim);
+
+    /* Those who share what is there, up to most: how many. */
+    unsigned (*list_readers)(struct attempt *attempt, struct os_reader readers[], unsigned most);
 
     /* Says all that can be known about who holds what was looked at, for messages. */
     void (*identify)(struct attempt *attempt);
@@ -61,9 +75,16 @@ struct mechanism {
     /* Drops a claim without a word: to others, its owner is dead. */
     void (*abandon)(struct claim *claim);
 
+    /* Has forked children, and what they become, keep the claim, too, or not any more: 0 or an
+     * errno value. NULL: they cannot. */
+    int (*share)(struct claim *claim, bool inheritable);
+
+    /* Does nobody else keep it, so that it is to be released at the process's end? */
+    bool (*is_last)(struct claim *claim);
+
     /* Removes the lock whoever owns it: the one that was waited for, else the one there now. FREE,
-     * FAILED, WAITING. attempt->condemned: what this process had of it, which is discarded next; 0:
-     * nothing. Then tidies up. */
+     * FAILED, WAITING. attempt->condemned: what this process had of it, all of attempt->
+     * condemned_claim up to that serial, which is discarded next; 0: nothing. Then tidies up. */
     enum outcome (*condemn)(struct attempt *attempt, const struct identity *waited_for);
     void (*tidy)(struct attempt *attempt);
 };

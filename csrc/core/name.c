@@ -108,3 +108,20 @@ name_parse(const char *text, struct name *name)
     name->host[end - text] = '\0';
     return true;
 }
+
+bool
+name_parse_process(const char *text, int64_t *process)
+{
+    static const char blanks[] = " \t\r\f\v";
+    int64_t number = 0;
+    text += strspn(text, blanks);
+    bool negative = *text == '-';
+    text += *text == '-' || *text == '+';
+    const char *digit = text;
+    while (*digit >= '0' && *digit <= '9' && number < INT64_MAX / 10) {
+        number = 10 * number + (*digit++ - '0');
+    }
+    const char *rest = digit + strspn(digit, blanks);
+    *process = negative ? -number : number;
+    return digit > text && (*rest == '\0' || *rest == '\n');
+}

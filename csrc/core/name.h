@@ -27,6 +27,9 @@ struct name {
 void name_format(char text[NAME_SIZE], const char *host, uint64_t thread, int process,
                  uint64_t kernel, uint64_t number);
 
+/* What a PID file holds: a number alone in the first of its lines. False: it does not. */
+bool name_parse_process(const char *text, int64_t *process);
+
 /* False: it is no name of this form. */
 bool name_parse(const char *text, struct name *name);
 

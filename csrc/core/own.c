@@ -20,6 +20,7 @@ confirm(struct attempt *attempt, struct claim *claim)
         mechanism->discard(claim);
         return LOCK_FREE;
     }
+    attempt->is_owned_shared = claim->is_shared; /* which this owner alone changes */
     table_keep(claim);
     return outcome;
 }
@@ -30,6 +31,7 @@ own_identify(struct attempt *attempt)
     struct holder *holder = &attempt->report.holder;
     holder->known = true;
     holder->life = LIFE_ALIVE;
+    holder->is_shared = attempt->is_owned_shared;
     holder->name.thread = attempt->owner.thread;
     holder->name.process = os_process();
     memcpy(holder->name.host, attempt->lock->host, OS_HOST_SIZE);

@@ -85,16 +85,31 @@ tell_change_locked(void)
     os_mutex_wake_all();
 }
 
+static void
+inherit_locked(struct claim *claim)
+{
+    os_assert_locked();
+    claim->user = 0; /* that was a thread of the parent's */
+    claim->releasing = false;
+    claim->is_inherited = true;
+    claim->is_misnamed = true;
+}
+
 /* A child's copy of the table is its parent's; the descriptors in it were closed by the
- * fork. */
+ * fork. But it keeps what is to be inherited. */
 static void
 forget_parent_locked(void)
 {
     if (!os_has_forked(&table_generation)) {
         return;
     }
-    while (all != NULL) {
-        struct claim *claim = all;
+    struct claim *next;
+    for (struct claim *claim = all; claim != NULL; claim = next) {
+        next = claim->chains[TABLE_ALL].next;
+        if (claim->is_inheritable) {
+            inherit_locked(claim);
+            continue;
+        }
         for (enum table_chain chain = 0; chain < TABLE_CHAINS; chain++) {
             take_out_locked(claim, chain);
         }
@@ -133,6 +148,19 @@ table_new(size_t size, const struct mechanism *mechanism, struct owner owner,
     return claim;
 }
 
+static void
+enter_locked(struct claim *claim)
+{
+    os_assert_locked();
+    claim->user = claim->owner.caller;
+    claim->serial = ++last_serial;
+    put_first_locked(&all, TABLE_ALL, claim);
+    put_first_locked(bucket_by_path(claim->lock_file), TABLE_BY_PATH, claim);
+    put_first_locked(bucket_by_identity(claim->identity), TABLE_BY_IDENTITY, claim);
+    put_first_locked(bucket_by_unique_name(claim->identity, claim->unique_name),
+                     TABLE_BY_UNIQUE_NAME, claim);
+}
+
 bool
 table_enter(struct claim *claim)
 {
@@ -140,16 +168,18 @@ table_enter(struct claim *claim)
     forget_parent_locked();
     bool entered = !is_closed;
     if (entered) {
-        claim->user = claim->owner.caller;
-        claim->serial = ++last_serial;
-        put_first_locked(&all, TABLE_ALL, claim);
-        put_first_locked(bucket_by_path(claim->lock_file), TABLE_BY_PATH, claim);
-        put_first_locked(bucket_by_identity(claim->identity), TABLE_BY_IDENTITY, claim);
-        put_first_locked(bucket_by_unique_name(claim->identity, claim->unique_name),
-                         TABLE_BY_UNIQUE_NAME, claim);
+        enter_locked(claim);
     }
     os_mutex_unlock();
     return entered;
+}
+
+void
+table_share(struct claim *claim)
+{
+    os_mutex_lock();
+    claim->is_shared = true;
+    os_mutex_unlock();
 }
 
 void
@@ -192,7 +222,7 @@ struct query {
     const struct table_name *name;
     const struct mechanism *mechanism;
     const struct table_key *key;
-    uint64_t serial;
+    uint64_t serial; /* or older */
     const struct owner *owner;
     bool idle; /* only what no other call uses */
     bool kept; /* only what is owned */
@@ -201,7 +231,14 @@ struct query {
 static bool
 is_at(const struct claim *claim, const struct table_key *key)
 {
-    return identity_is_alike(claim->identity, key->identity) && strcmp(claim->file, key->file) == 0;
+    return identity_is_alike(claim->identity, key->identity) &&
+           os_same_name(claim->file, key->file);
+}
+
+static bool
+is_in(const struct claim *claim, struct identity place)
+{
+    return claim->identity.place[0] == place.place[0] && claim->identity.place[1] == place.place[1];
 }
 
 static bool
@@ -210,13 +247,35 @@ is_called(const struct claim *claim, const struct table_name *name)
     return strcmp(claim->lock_file, name->lock_file) == 0 && strcmp(claim->store, name->store) == 0;
 }
 
+/* Several of them are in one thread. */
+static bool
+is_in_a_thread(enum owner_kind kind)
+{
+    return kind == OWNER_THREAD || kind == OWNER_TASK || kind == OWNER_GREENLET;
+}
+
+/* A child begins with the one thread that has forked. What any of its parent's threads owned, that
+ * thread owns, in whatever runs in it. What an object or a whole process owned stays theirs. */
+static bool
+may_inherit(const struct claim *claim, const struct owner *owner)
+{
+    return claim->is_inherited && is_in_a_thread(claim->owner.kind) &&
+           is_in_a_thread(owner->kind) && owner->thread == os_forked_thread();
+}
+
+static bool
+is_owned_by(const struct claim *claim, const struct owner *owner)
+{
+    return owner_is_same(claim->owner, *owner) || may_inherit(claim, owner);
+}
+
 static bool
 matches(const struct claim *claim, const struct query *query)
 {
-    return (query->owner == NULL || owner_is_same(claim->owner, *query->owner)) &&
+    return (query->owner == NULL || is_owned_by(claim, query->owner)) &&
            (!query->idle || claim->user == 0) && (!query->kept || claim->is_kept) &&
            (query->mechanism == NULL || claim->mechanism == query->mechanism) &&
-           (query->serial == 0 || claim->serial == query->serial) &&
+           (query->serial == 0 || claim->serial <= query->serial) &&
            (query->key == NULL || is_at(claim, query->key)) &&
            (query->name == NULL || is_called(claim, query->name));
 }
@@ -237,6 +296,64 @@ find_locked(const struct query *query)
     return claim;
 }
 
+/* It is its own from now on, and not its parent's. */
+static void
+give_to_locked(struct claim *claim, struct owner owner)
+{
+    os_assert_locked();
+    if (!owner_is_same(claim->owner, owner)) {
+        claim->depth = 0; /* of a thread that is not here */
+    }
+    claim->owner = owner;
+    claim->is_inherited = false;
+}
+
+enum table_entry
+table_join(struct claim *claim)
+{
+    struct table_key key = {claim->identity, claim->file};
+    os_mutex_lock();
+    forget_parent_locked();
+    bool is_known = find_locked(&(struct query){.key = &key, .owner = &claim->owner}) != NULL;
+    bool entered = !is_closed && !is_known;
+    if (entered) {
+        enter_locked(claim);
+    }
+    os_mutex_unlock();
+    return entered ? TABLE_ENTERED : is_known ? TABLE_KNOWN : TABLE_CLOSED;
+}
+
+/* An owner's unique names are alike, where each has an identity of its own. */
+static const struct claim *
+find_noted_locked(const struct claim *claim)
+{
+    os_assert_locked();
+    struct identity place = claim->identity;
+    const struct claim *other = *bucket_by_unique_name(place, claim->unique_name);
+    while (other != NULL && !(is_in(other, place) && owner_is_same(other->owner, claim->owner) &&
+                              strcmp(other->note, claim->note) == 0)) {
+        other = other->chains[TABLE_BY_UNIQUE_NAME].next;
+    }
+    return other;
+}
+
+enum table_entry
+table_join_by_note(struct claim *claim, struct identity *known)
+{
+    os_mutex_lock();
+    forget_parent_locked();
+    const struct claim *other = find_noted_locked(claim);
+    bool entered = !is_closed && other == NULL;
+    if (other != NULL) {
+        *known = other->identity;
+    }
+    if (entered) {
+        enter_locked(claim);
+    }
+    os_mutex_unlock();
+    return entered ? TABLE_ENTERED : other != NULL ? TABLE_KNOWN : TABLE_CLOSED;
+}
+
 /* For the caller, to whom its own other call's claim is not there. */
 static enum table_answer
 take(const struct query *query, uint64_t caller, struct claim **taken, uint64_t *changes)
@@ -247,6 +364,9 @@ take(const struct query *query, uint64_t caller, struct claim **taken, uint64_t 
     struct claim *claim = find_locked(query);
     if (claim != NULL && claim->user == 0) {
         claim->user = caller;
+        if (claim->is_inherited && query->owner != NULL) {
+            give_to_locked(claim, *query->owner);
+        }
         *taken = claim;
         answer = TABLE_TAKEN;
     } else if (claim != NULL && claim->user != caller) {
@@ -270,9 +390,23 @@ table_take_key(struct table_key key, struct owner owner, struct claim **claim, u
 }
 
 enum table_answer
-table_take_serial(uint64_t serial, struct owner owner, struct claim **claim, uint64_t *changes)
+table_take_condemned(struct table_key key, uint64_t serial, struct owner owner,
+                     struct claim **claim, uint64_t *changes)
 {
-    return take(&(struct query){.serial = serial}, owner.caller, claim, changes);
+    return take(&(struct query){.key = &key, .serial = serial}, owner.caller, claim, changes);
+}
+
+struct claim *
+table_take_any(struct owner owner)
+{
+    os_mutex_lock();
+    forget_parent_locked();
+    struct claim *claim = find_locked(&(struct query){.owner = &owner, .idle = true, .kept = true});
+    if (claim != NULL) {
+        claim->user = owner.caller;
+    }
+    os_mutex_unlock();
+    return claim;
 }
 
 struct claim *
@@ -304,6 +438,18 @@ table_await_change(uint64_t changes, int64_t time)
     bool changed = change_count != changes;
     os_mutex_unlock();
     return changed;
+}
+
+void
+table_rename(struct claim *claim, const char *unique_name)
+{
+    os_mutex_lock();
+    take_out_locked(claim, TABLE_BY_UNIQUE_NAME);
+    memmove(claim->unique_name, unique_name, strlen(unique_name) + 1);
+    put_first_locked(bucket_by_unique_name(claim->identity, claim->unique_name),
+                     TABLE_BY_UNIQUE_NAME, claim);
+    claim->is_misnamed = false;
+    os_mutex_unlock();
 }
 
 /* ---- What does not need the claim for itself ---- */
@@ -340,7 +486,11 @@ table_tell(const struct table_name *name, const struct table_key *key, struct ow
     if (claim != NULL) {
         told->mechanism = claim->mechanism;
         told->descriptor = claim->releasing ? -1 : claim->beacon.descriptor;
+        told->is_inheritable = claim->is_inheritable;
+        told->is_inherited = claim->is_inherited;
+        told->serial = claim->serial;
         memcpy(told->unique_name, claim->unique_name, NAME_SIZE);
+        told->has_joined = claim->has_joined;
     }
     os_mutex_unlock();
     return claim != NULL;
@@ -368,32 +518,41 @@ table_has_file(const char *file, struct owner owner)
     os_mutex_lock();
     forget_parent_locked();
     const struct claim *claim = all;
-    while (claim != NULL &&
-           !(owner_is_same(claim->owner, owner) && strcmp(claim->file, file) == 0)) {
+    while (claim != NULL && !(is_owned_by(claim, &owner) && os_same_name(claim->file, file))) {
         claim = claim->chains[TABLE_ALL].next;
     }
     os_mutex_unlock();
     return claim != NULL;
 }
 
-bool
-table_find(struct table_key key, struct owner *owner, uint64_t *serial)
+/* How much it matters to who asks that this one has it, too. */
+static int
+nearness(const struct claim *claim, struct owner asking)
 {
-    os_mutex_lock();
-    forget_parent_locked();
-    const struct claim *claim = find_locked(&(struct query){.key = &key});
-    if (claim != NULL) {
-        *owner = claim->owner;
-        *serial = claim->serial;
-    }
-    os_mutex_unlock();
-    return claim != NULL;
+    bool is_own = claim->is_inherited || owner_is_same(claim->owner, asking);
+    return is_own ? 2 : claim->owner.thread != 0 && claim->owner.thread == os_thread();
 }
 
-static bool
-is_in(const struct claim *claim, struct identity place)
+bool
+table_find(struct table_key key, struct owner asking, struct table_found *found)
 {
-    return claim->identity.place[0] == place.place[0] && claim->identity.place[1] == place.place[1];
+    const struct claim *nearest = NULL;
+    uint64_t serial = 0;
+    os_mutex_lock();
+    forget_parent_locked();
+    const struct claim *claim = *bucket_by_identity(key.identity);
+    for (; claim != NULL; claim = claim->chains[TABLE_BY_IDENTITY].next) {
+        if (is_at(claim, &key)) {
+            bool nearer = nearest == NULL || nearness(claim, asking) > nearness(nearest, asking);
+            nearest = nearer ? claim : nearest;
+            serial = claim->serial > serial ? claim->serial : serial;
+        }
+    }
+    if (nearest != NULL) {
+        *found = (struct table_found){nearest->owner, nearest->is_shared, serial};
+    }
+    os_mutex_unlock();
+    return nearest != NULL;
 }
 
 bool

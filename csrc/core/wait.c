@@ -145,6 +145,18 @@ wait_unwatch(struct waiter *wait)
     }
 }
 
+bool
+wait_wants_owner(const struct waiter *wait)
+{
+    return os_watch_wants_owner && wait->watch_number >= 0;
+}
+
+void
+wait_watch_owner(struct waiter *wait, int process)
+{
+    os_watch_owner(&wait->watch, process);
+}
+
 /* The program has closed it. */
 static void
 lose_watch(struct waiter *wait)
@@ -212,14 +224,14 @@ next_nap(const struct waiter *wait)
 
 /* Who has not lost to another yet does not ask: mostly there are not so many. */
 bool
-wait_in_queue(struct waiter *wait, const struct os_file *file, uint64_t queue)
+wait_in_queue(struct waiter *wait, const struct os_file *file, uint64_t queue, bool shares)
 {
     bool in_vain = wait->nap == LONGEST_NAP && wait->stayed != 0;
     wait->marked = file;
-    wait->queue = queue;
+    wait->queue = shares ? OS_QUEUE_TO_SHARE(queue) : queue;
     wait->queued = true;
-    os_queue_up(file, queue, wait->since);
-    wait->elders = wait->lost ? count_elders(wait) : 0;
+    os_queue_up(file, wait->queue, wait->since);
+    wait->elders = wait->lost && !shares ? count_elders(wait) : 0;
     wait->behind = wait->elders == ELDEST;
     wait->nap = wait->behind ? next_nap(wait) : 0;
     wait->napping = wait->behind && !in_vain;
@@ -302,10 +314,11 @@ wait_for_call(struct waiter *wait, uint64_t changes, int64_t until)
 }
 
 void
-wait_for_change(struct waiter *wait)
+wait_for_change(struct waiter *wait, int64_t most)
 {
     int64_t now = os_now();
     int64_t pause = next_pause(wait);
+    pause = pause < most ? pause : most;
     wait->kind = WAIT_FOR_CHANGE;
     wait->ahead = pause;
     wait->until = now + pause;

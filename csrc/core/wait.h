@@ -91,13 +91,18 @@ void wait_end_look(struct waiter *wait);
 /* What is in the way now: another claim starts the pauses anew. */
 void wait_meet(struct waiter *wait, struct identity claim);
 
-/* Marks the file that is in the way, or that stands for it. Whether to watch it. */
-bool wait_in_queue(struct waiter *wait, const struct os_file *file, uint64_t queue);
+/* Marks the file that is in the way, or that stands for it. Whether to watch it. Those who would
+ * share it are let in together, so none of them waits for elders. */
+bool wait_in_queue(struct waiter *wait, const struct os_file *file, uint64_t queue, bool shares);
 
 /* Watches what path names, which is that claim unless it was replaced. May fail: then waiting for
  * a change is polling. Watching ends with wait_unwatch(). */
 void wait_watch(struct waiter *wait, const char *path, enum os_kind kind, struct identity claim);
 void wait_unwatch(struct waiter *wait);
+
+/* Who owns what is watched, as a hint. */
+bool wait_wants_owner(const struct waiter *wait);
+void wait_watch_owner(struct waiter *wait, int process);
 
 /* What is in the way will be gone in a moment, though no event will say so. */
 void wait_hurry(struct waiter *wait);
@@ -113,7 +118,7 @@ bool wait_polls(const struct waiter *wait);
 void wait_for_nothing(struct waiter *wait);
 void wait_for_moment(struct waiter *wait, int64_t pause);
 void wait_for_call(struct waiter *wait, uint64_t changes, int64_t until);
-void wait_for_change(struct waiter *wait);
+void wait_for_change(struct waiter *wait, int64_t most); /* looks again after so long at most */
 
 /* ---- Sleeping ---- */
 

@@ -2,7 +2,7 @@
  *
  * The rest of the code is plain C11, and includes nothing else of the platform. posix/ holds
  * what POSIX.1-2008 says and no more; what a system has to add is in system.h, and in a folder
- * of its own: linux/. none/ stands in for what a system has not.
+ * of its own: linux/. none/ stands in for what a system has not. windows/ stands alone.
  *
  * Calling sequence: os_begin() once, before anything else. Functions that can
  * fail return 0 or an errno value and leave their results untouched when they
@@ -45,6 +45,7 @@ struct os_inode {
 struct os_identity {
     struct os_inode inode;
     int64_t born;
+    bool is_link; /* a symbolic one */
 };
 
 static inline bool
@@ -97,6 +98,7 @@ uint64_t os_user(void);                 /* the effective one */
 uint64_t os_thread(void);               /* what threading.get_ident() says; reused by the system */
 uint64_t os_new_token(void);            /* a number that is never used again in this process */
 uint64_t os_thread_token(void);         /* the same thread's, never reused in this process */
+uint64_t os_forked_thread(void);        /* the only one that a forked child began with */
 extern const uint64_t os_lowest_thread; /* that os_thread() may say */
 void os_host_name(char host[OS_HOST_SIZE]); /* fit for a file's name */
 int os_boot(char *identity, size_t size);   /* names one run of this kernel */
@@ -120,8 +122,13 @@ bool os_rename_is_unsupported(int error); /* here, or of this one directory */
 bool os_flock_is_unsupported(int error);
 
 /* Paths. The length of the directory with its separator is os_last_name(path) - path. */
+extern const char os_separator;
+bool os_is_separator(char character);
 const char *os_last_name(const char *path); /* behind the last separator */
 bool os_is_absolute(const char *path);
+bool os_same_name(const char *one, const char *other); /* to a file system */
+void os_fold_name(char *name, size_t size);            /* the same for all that are */
+bool os_is_in(const char *path, const char *around);   /* or is it that? As both are spelt */
 
 /* The process's one mutex, and waiting for what it guards to change. What ends in _locked, and
  * os_has_forked(), may be called only by the thread that holds it; builds with assertions check
@@ -154,19 +161,42 @@ int os_open_shared(const struct os_file *directory, const char *name, struct os_
                    struct os_status *status);
 int os_make_file(const struct os_file *directory, const char *name); /* empty, and not opened */
 int os_make_directory(const struct os_file *directory, const char *name, struct os_file *made);
+/* The file of a lock directory that its beacon is on. On a system that does not rename a directory
+ * in which something is open, nothing is: what is opened there is the directory once more, and its
+ * kernel lock is one of the directory. */
+int os_create_inside(const struct os_file *inside, const char *name, struct os_file *file);
+int os_open_inside(const struct os_file *inside, const char *name, enum os_access access,
+                   struct os_file *file, struct os_status *status);
+/* The open directory has that name now. What is removed from it is removed by what is followed: not
+ * all systems know under its new name what they opened under an old one. */
+int os_follow(const struct os_file *directory, const char *name, const struct os_file *file,
+              struct os_file *followed);
+void os_end_following(struct os_file *followed);
 bool os_is_open(const struct os_file *file);
+void os_keep_in_child_locked(const struct os_file *file,
+                             bool kept); /* a forked one keeps its copy */
+extern const bool os_has_descriptors; /* false: the numbers of files are ours, and nobody else's */
+int os_keep_in_program(const struct os_file *file,
+                       bool kept);   /* so does what the process becomes */
 void os_close(struct os_file *file); /* unless the number is not ours any more */
 int os_status(const struct os_file *file, struct os_status *status);
 int os_status_at(const struct os_file *directory, const char *name, struct os_status *status);
 int os_status_of(const char *path, struct os_status *status);  /* follows links */
 int os_resolve(const char *path, char resolved[OS_PATH_SIZE]); /* without any link in it */
 int os_set_mode(const struct os_file *file, unsigned mode);
+int os_write_at(const struct os_file *file, uint64_t offset, const void *text,
+                size_t size); /* whole, or it fails */
+int os_truncate(const struct os_file *file, uint64_t size);
+int os_read(const struct os_file *file, void *buffer, size_t size, size_t *length);
 int os_stamp(const struct os_file *file, const struct os_status *status);
-int os_touch(const struct os_file *file); /* to whoever watches it, a change */
+bool os_may_write(const struct os_file *directory); /* by its mode, this user makes names in it */
+int os_touch(const struct os_file *file);           /* to whoever watches it, a change */
 int os_identify(const struct os_file *directory, const char *name, struct os_identity *identity);
 int os_link(const struct os_file *directory, const char *existing, const char *name);
 int os_rename(const struct os_file *directory, const char *from, const char *to); /* if free */
 int os_move(const struct os_file *directory, const char *from, const char *to);   /* replaces */
+int os_link_text(const struct os_file *directory, const char *text, const char *name);
+int os_read_link(const struct os_file *directory, const char *name, char *text, size_t size);
 int os_unlink(const struct os_file *directory, const char *name);
 int os_remove_directory(const struct os_file *directory, const char *name);
 
@@ -185,9 +215,10 @@ int os_list(const struct os_file *directory, bool (*visit)(void *context, const 
 /* Kernel locks on an open file. Refused: EWOULDBLOCK. */
 int os_flock(const struct os_file *file, enum os_mode mode);
 
-/* Descriptors that another library opens and closes. Adopted, one of them is tagged and
- * registered like our own, so that os_is_open() tells whether it is still what it was, and a
- * forked child closes its copy. Disowned, it is left to that library. */
+/* Descriptors that another library opens and closes. ENOSYS: they are not told; then one of our own
+ * takes no locks away when it is closed, and does as well, to the end of os_disown(). Adopted, one
+ * of them is tagged and registered like our own, so that os_is_open() tells whether it is still
+ * what it was, and a forked child closes its copy. Disowned, it is left to that library. */
 #define OS_NUMBERS 64
 struct os_numbers {
     int count;
@@ -204,6 +235,7 @@ int os_read_at(const struct os_file *file, uint64_t offset, void *buffer, size_t
  * all its copies) until it is closed. Refused: EWOULDBLOCK. An exclusive one needs a
  * file open for writing; to find out whether one would be refused needs nothing, but
  * an open file does not see its own. */
+extern const bool os_locks_bytes; /* false: this system has no such locks, all calls fail */
 int os_lock_byte(const struct os_file *file, uint64_t byte, enum os_mode mode);
 int os_find_lock(const struct os_file *file, uint64_t byte);
 
@@ -213,7 +245,7 @@ int os_find_locker(const struct os_file *file, uint64_t first, uint64_t count);
 /* Marks on an open file, seen by whoever has opened it anew, until they are taken
  * back or the file is closed. Not to be used on network file systems, where they
  * collide with flock. */
-enum os_mark { OS_BREAKER = 1, OS_REMOVER, OS_TURN };
+enum os_mark { OS_BREAKER = 1, OS_REMOVER, OS_TURN, OS_HEIR };
 int os_mark(const struct os_file *file, enum os_mark mark);
 void os_unmark(const struct os_file *file, enum os_mark mark);
 int os_find_mark(const struct os_file *file, enum os_mark mark); /* EWOULDBLOCK: there is one */
@@ -225,13 +257,43 @@ int os_find_mark(const struct os_file *file, enum os_mark mark); /* EWOULDBLOCK:
 #define OS_QUEUE_SIZE (UINT64_C(1) << 45)
 void os_queue_up(const struct os_file *file, uint64_t queue, int64_t since);
 unsigned os_count_elders(const struct os_file *file, uint64_t queue, int64_t since, unsigned most);
-bool os_has_waiters(const struct os_file *file, uint64_t queue);
+bool os_has_waiters(const struct os_file *file, uint64_t queue, unsigned queues); /* one, or more */
+
+/* A queue for those who wait to share what is in the way, behind the one of those who do not. */
+#define OS_QUEUE_TO_SHARE(queue) ((queue) + OS_QUEUE_SIZE)
+
+/* Can a lock on an open file become a shared one, and back, without a moment in which another gets
+ * it? */
+extern const bool os_can_share;
+
+/* Who shares a lock says so by a mark, too, which tells who it is. An open file does not see its
+ * own. */
+struct os_reader {
+    int process;
+    uint64_t thread;
+    unsigned host; /* a digest: OS_HOST_DIGEST bits of it count */
+};
+#define OS_HOST_DIGEST 14
+int os_mark_reader(const struct os_file *file, struct os_reader reader);
+void os_unmark_reader(const struct os_file *file);
+int os_find_reader(const struct os_file *file); /* EWOULDBLOCK: there is one */
+
+/* EWOULDBLOCK: there is one, or something else that might hide one. */
+int os_may_have_reader(const struct os_file *file);
+
+/* Some of them, up to most: how many. */
+unsigned os_list_readers(const struct os_file *file, struct os_reader readers[], unsigned most);
 
 /* Watches: a descriptor that becomes readable when a watched file changes. ENOSYS: this system
  * has none. */
 int os_watch_open(struct os_file *watch);
 int os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, int *watched);
 void os_watch_remove(const struct os_file *watch, int *watched);
+
+/* The end of this process, which may be the owner, would be a reason to look, too: for a system
+ * that does not tell of it by what is watched. */
+void os_watch_owner(const struct os_file *watch, int process);
+extern const bool os_watch_wants_owner;
 
 /* Takes what there is to read, once os_is_open() has said that it is ours. True: a descriptor
  * of the watched file that could write was closed, perhaps by its owner's death. watched becomes

@@ -1,61 +1,10 @@
 #include "python/attributes.h"
 
 #include "python/call.h"
+#include "python/meaning.h"
 #include "python/text.h"
 
 #include <math.h>
-#include <stdatomic.h>
-
-/* ---- Those that may be assigned ----
- *
- * As programs do with the classic package's. What was assigned lives in __dict__, and changes
- * nothing but what the attribute says. */
-
-/* Python makes the dictionary when it is first wanted, perhaps just now, in another thread. */
-static bool
-has_dictionary(PyObject *self)
-{
-    PyObject *_Atomic *dict = (PyObject * _Atomic *)&((LockObject *)self)->dict;
-    return atomic_load_explicit(dict, memory_order_relaxed) != NULL;
-}
-
-static PyObject *
-assigned(PyObject *self, const char *name)
-{
-    if (!has_dictionary(self)) {
-        return NULL;
-    }
-    PyObject *dict = PyObject_GenericGetDict(self, NULL);
-    PyObject *key = dict != NULL ? PyUnicode_FromString(name) : NULL;
-    PyObject *value = NULL;
-    if (key != NULL) {
-        /* At one go, since other threads may delete it; nobody has assigned this very key. */
-        value = PyObject_CallMethod((PyObject *)&PyDict_Type, "get", "OOO", dict, key, key);
-    }
-    if (value != NULL && value == key) {
-        Py_DECREF(value);
-        value = NULL;
-    }
-    Py_XDECREF(dict);
-    Py_XDECREF(key);
-    return value;
-}
-
-static int
-assign(PyObject *self, PyObject *value, void *name)
-{
-    PyObject *dict = PyObject_GenericGetDict(self, NULL);
-    if (dict == NULL) {
-        return -1;
-    }
-    int result =
-        value != NULL ? PyDict_SetItemString(dict, name, value) : PyDict_DelItemString(dict, name);
-    Py_DECREF(dict);
-    if (value == NULL && result < 0 && PyErr_ExceptionMatches(PyExc_KeyError)) {
-        PyErr_Format(PyExc_AttributeError, "%s was not assigned", (const char *)name);
-    }
-    return result;
-}
 
 /* ---- timeout ---- */
 
@@ -148,13 +97,22 @@ set_on_wait(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 
 /* ---- Timeouts of calls ---- */
 
+static bool
+shared_settle(struct timeout *timeout)
+{
+    bool given = timeout->shared != NULL && timeout->shared != Py_None;
+    timeout->shares = given ? PyObject_IsTrue(timeout->shared) : -1;
+    return !given || timeout->shares >= 0;
+}
+
 bool
 timeout_settle(PyObject *self, struct timeout *timeout)
 {
     PyObject *argument = timeout->argument;
     timeout->given = true;
     timeout->seconds = 0;
-    if (argument != NULL && !read_timeout(argument, &timeout->given, &timeout->seconds)) {
+    if (!shared_settle(timeout) ||
+        (argument != NULL && !read_timeout(argument, &timeout->given, &timeout->seconds))) {
         return false;
     }
     /* To who knows threading.Lock, True says to wait, and False not to. */
@@ -165,6 +123,11 @@ timeout_settle(PyObject *self, struct timeout *timeout)
     PyObject *own = PyObject_GetAttr(self, state_of(self)->timeout);
     bool settled = own != NULL && read_timeout(own, &timeout->given, &timeout->seconds);
     Py_XDECREF(own);
+    if (settled && !timeout->given) {
+        const struct lock_class *class = class_of(self);
+        timeout->given = class != NULL && class->is_pid_file; /* then it does not wait */
+        timeout->seconds = 0;
+    }
     return settled;
 }
 
@@ -206,21 +169,29 @@ path_of(const struct lock *lock)
 }
 
 PyObject *
-get_path(PyObject *self, void *Py_UNUSED(closure))
+path_text(PyObject *self)
 {
     return share_text(self, path_of);
 }
 
-static const char *
-lock_file_of(const struct lock *lock)
+static PyObject *
+get_path(PyObject *self, void *closure)
 {
-    return lock->lock_file;
+    PyObject *value = assigned(self, closure);
+    return value != NULL || PyErr_Occurred() ? value : constructor_path(self);
 }
 
-PyObject *
-get_lock_file(PyObject *self, void *Py_UNUSED(closure))
+static PyObject *
+get_lock_file(PyObject *self, void *closure)
 {
-    return share_text(self, lock_file_of);
+    PyObject *value = assigned(self, closure);
+    if (value != NULL || PyErr_Occurred()) {
+        return value;
+    }
+    PyObject *encoded = own_lock_file(self);
+    value = encoded != NULL ? decode(PyBytes_AsString(encoded)) : NULL;
+    Py_XDECREF(encoded);
+    return value;
 }
 
 static const char *
@@ -235,16 +206,20 @@ get_store(PyObject *self, void *Py_UNUSED(closure))
     return share_text(self, store_of);
 }
 
-static const char *
-hostname_of(const struct lock *lock)
-{
-    return lock->host;
-}
-
 static PyObject *
-get_hostname(PyObject *self, void *Py_UNUSED(closure))
+get_hostname(PyObject *self, void *closure)
 {
-    return share_text(self, hostname_of);
+    PyObject *value = assigned(self, closure);
+    if (value != NULL || PyErr_Occurred()) {
+        return value;
+    }
+    struct lock *made = share_made(self);
+    if (made == NULL) {
+        return NULL;
+    }
+    value = decode(made->host);
+    lock_drop(made);
+    return value;
 }
 
 PyObject *
@@ -275,16 +250,32 @@ get_has_mechanism(PyObject *self, void *Py_UNUSED(closure))
     return PyBool_FromLong(has_mechanism);
 }
 
-PyObject *
-get_threaded(PyObject *self, void *Py_UNUSED(closure))
+static PyObject *
+get_threaded(PyObject *self, void *closure)
 {
-    struct lock *lock = share_lock(self);
-    if (lock == NULL) {
+    PyObject *value = assigned(self, closure);
+    if (value != NULL || PyErr_Occurred()) {
+        return value;
+    }
+    struct lock *made = share_made(self);
+    if (made == NULL) {
         return NULL;
     }
-    bool threaded = lock->ownership != OWNED_BY_PROCESS;
-    lock_drop(lock);
+    bool threaded = made->ownership != OWNED_BY_PROCESS;
+    lock_drop(made);
     return PyBool_FromLong(threaded);
+}
+
+static PyObject *
+get_shared(PyObject *self, void *Py_UNUSED(closure))
+{
+    struct lock *made = share_made(self);
+    if (made == NULL) {
+        return NULL;
+    }
+    bool shared = made->is_shared;
+    lock_drop(made);
+    return PyBool_FromLong(shared);
 }
 
 static PyObject *
@@ -312,11 +303,28 @@ get_unique_name(PyObject *self, void *closure)
     PyObject *place = decode(inside ? lock->lock_file : lock->directory);
     PyObject *base = decode(name);
     if (place != NULL && base != NULL) {
-        value = PyUnicode_FromFormat(inside ? "%U/%U" : "%U%U", place, base);
+        value = inside ? PyUnicode_FromFormat("%U%c%U", place, os_separator, base)
+                       : PyUnicode_FromFormat("%U%U", place, base);
     }
     Py_XDECREF(place);
     Py_XDECREF(base);
     return call_end(&call, value);
+}
+
+static PyObject *
+get_tname(PyObject *self, void *closure)
+{
+    struct call call;
+    PyObject *value = assigned(self, closure);
+    if (value != NULL || PyErr_Occurred() || !call_begin_any(self, &call, 0)) {
+        return value;
+    }
+    uint64_t thread = call.attempt.owner.thread;
+    char name[32] = "";
+    if (thread != 0) {
+        PyOS_snprintf(name, sizeof name, "-%llx", (unsigned long long)thread);
+    }
+    return call_end(&call, PyUnicode_FromString(name));
 }
 
 static PyObject *
@@ -327,17 +335,23 @@ get_pid(PyObject *self, void *closure)
 }
 
 PyGetSetDef base_attributes[] = {
-    {"path", get_path, NULL, "What is protected, as given to the constructor; a str.", NULL},
-    {"lock_file", get_lock_file, NULL,
+    {"path", get_path, assign_and_settle, "What is protected, as given to the constructor.",
+     "path"},
+    {"lock_file", get_lock_file, assign_and_settle,
      "The lock file, absolute: as given to the constructor, or abspath(path) + '.lock'; fixed "
      "when the lock object was made.",
-     NULL},
-    {"unique_name", get_unique_name, assign,
+     "lock_file"},
+    {"unique_name", get_unique_name, assign_and_settle,
      "The caller's own file beside the lock file, absolute: HOSTNAME-THREADID-PID.", "unique_name"},
-    {"hostname", get_hostname, NULL, "This host's name, as in unique_name.", NULL},
+    {"hostname", get_hostname, assign_and_settle, "This host's name, as in unique_name.",
+     "hostname"},
     {"pid", get_pid, assign, "The calling process's number.", "pid"},
-    {"threaded", get_threaded, NULL,
-     "Whether each task, greenlet or thread is an owner of its own.", NULL},
+    {"tname", get_tname, assign, "The calling thread, as in unique_name: '-THREADID', or ''.",
+     "tname"},
+    {"threaded", get_threaded, assign,
+     "Whether each task, greenlet or thread is an owner of its own.", "threaded"},
+    {"shared", get_shared, NULL,
+     "Whether acquire() and with share the lock with others who do, by default.", NULL},
     {"_place", get_place, NULL, "Its lock file, and its database or ''; both absolute.", NULL},
     {"_has_mechanism", get_has_mechanism, NULL, "Whether it is a scheme of ours.", NULL},
     {"_grants", get_grants, NULL, "How often a call by this object has acquired.", NULL},

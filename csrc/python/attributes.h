@@ -9,12 +9,10 @@
 extern PyGetSetDef base_attributes[];
 
 /* Each a new reference; NULL with an exception. closure: the name, where it may be assigned. */
-PyObject *get_path(PyObject *self, void *closure);
-PyObject *get_lock_file(PyObject *self, void *closure);
 PyObject *get_store(PyObject *self, void *closure); /* "" where the class has none */
 PyObject *get_unique_name(PyObject *self, void *closure);
 PyObject *get_place(PyObject *self, void *closure); /* whatever a subclass's attributes say */
-PyObject *get_threaded(PyObject *self, void *closure);
+PyObject *path_text(PyObject *self);                /* as messages have it */
 
 /* The timeout that the constructor was given, whatever was assigned since. */
 PyObject *constructor_timeout(const LockObject *object);
@@ -31,6 +29,8 @@ bool read_timeout(PyObject *value, bool *given, double *seconds);
 struct timeout {
     PyObject *argument; /* NULL: none was given, and the caller does not wait */
     PyObject *on_wait;  /* another argument: whom to tell of the wait; NULL or None: as for None */
+    PyObject *shared;   /* and another: whether to share the lock; the same */
+    int shares;         /* what that comes to; -1: what the lock object says */
     bool given;         /* false: for ever */
     double seconds;
 };

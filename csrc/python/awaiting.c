@@ -116,7 +116,7 @@ awaiting_next(PyObject *self)
 /* ---- Methods of locks ---- */
 
 const char acquire_async_doc[] =
-    "acquire_async($self, /, timeout=None, *, on_wait=None)\n--\n\n"
+    "acquire_async($self, /, timeout=None, *, on_wait=None, shared=None)\n--\n\n"
     "Await it: acquire(), letting other tasks run while it waits.\n"
     "\n"
     "The arguments, what it returns and what it raises are those of acquire(). The\n"
@@ -128,7 +128,7 @@ base_acquire_async(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     struct timeout timeout = {.argument = Py_None};
     PyObject *waiting = import_waiting(state_of(self));
-    if (waiting == NULL || !parse_timeout(args, kwargs, "|O$O:acquire_async", &timeout)) {
+    if (waiting == NULL || !parse_timeout(args, kwargs, "|O$OO:acquire_async", &timeout)) {
         return NULL;
     }
     PyObject *steps = (PyObject *)steps_to_acquire(self, STEPS_ACQUIRE, timeout);

@@ -1,38 +1,11 @@
 #include "python/call.h"
 
-#include "python/state.h"
+#include "python/meaning.h"
 
 #include <math.h>
 
 /* The longest wait that select() takes. */
 #define LONGEST (24 * 60 * 60.0)
-
-/* Raises a message about the object's type. */
-static void
-complain(PyObject *exception, PyObject *self, const char *format, const char *method)
-{
-    PyObject *name = PyType_GetName(Py_TYPE(self));
-    if (name != NULL) {
-        PyErr_Format(exception, format, name, method);
-        Py_DECREF(name);
-    }
-}
-
-/* Shared, since __init__ may be called again meanwhile. */
-struct lock *
-share_lock(PyObject *self)
-{
-    os_mutex_lock();
-    struct lock *lock = ((LockObject *)self)->lock;
-    if (lock != NULL) {
-        lock_share(lock);
-    }
-    os_mutex_unlock();
-    if (lock == NULL) {
-        complain(PyExc_RuntimeError, self, "%U.__init__() was not called", "");
-    }
-    return lock;
-}
 
 static void *
 pointer_in(PyObject *capsule)
@@ -262,4 +235,14 @@ call_descriptor(struct call *call)
     attempt_end(&call->attempt);
     python_call_return(&call->python);
     return descriptor;
+}
+
+unsigned
+call_list_readers(struct call *call, struct os_reader readers[], unsigned most)
+{
+    python_call_leave(&call->python);
+    unsigned count = lock_list_readers(&call->attempt, readers, most);
+    attempt_end(&call->attempt);
+    python_call_return(&call->python);
+    return count;
 }

@@ -18,9 +18,6 @@
 #include "python/caller.h"
 #include "python/errors.h"
 
-/* The object's lock, to be dropped. NULL with an exception: __init__() was not called. */
-struct lock *share_lock(PyObject *self);
-
 /* Shares the object's lock until call_end(). False with an exception: it has none, or a
  * subclass in Python had to bring this method. */
 bool call_begin(PyObject *self, struct call *call, const char *method, int64_t deadline);
@@ -58,8 +55,9 @@ void call_end_attempt(struct call *call);
 
 double call_seconds_until(int64_t time); /* infinity: for ever */
 
-/* lock_unique_name() and lock_descriptor(). */
+/* lock_unique_name(), lock_descriptor() and lock_list_readers(). */
 bool call_unique_name(struct call *call, char name[NAME_SIZE]);
 int call_descriptor(struct call *call);
+unsigned call_list_readers(struct call *call, struct os_reader readers[], unsigned most);
 
 #endif

@@ -1,166 +1,12 @@
 #include "python/construct.h"
 
 #include "python/attributes.h"
-#include "python/call.h"
 #include "python/locking.h"
+#include "python/meaning.h"
+#include "python/paths.h"
+#include "python/text.h"
 
 #include <string.h>
-
-/* ---- Paths, as bytes for the file system ---- */
-
-static bool
-is_path(PyObject *value)
-{
-    return PyUnicode_Check(value) || PyBytes_Check(value) ||
-           PyObject_HasAttrString((PyObject *)Py_TYPE(value), "__fspath__");
-}
-
-/* What no path may do, as far as it can be told without a look; NULL: nothing is wrong. */
-static const char *
-find_fault(PyObject *encoded)
-{
-    size_t size = (size_t)PyBytes_Size(encoded);
-    return size == 0                                   ? "be empty"
-           : strlen(PyBytes_AsString(encoded)) != size ? "contain a NUL byte"
-                                                       : NULL;
-}
-
-/* NULL with an exception, as all of these. */
-static PyObject *
-encode_path(PyObject *path, const char *name)
-{
-    if (!is_path(path)) {
-        PyErr_Format(PyExc_TypeError, "%s must be a str, bytes or os.PathLike, not %R", name,
-                     (PyObject *)Py_TYPE(path));
-        return NULL;
-    }
-    PyObject *plain = PyOS_FSPath(path);
-    PyObject *encoded = plain == NULL          ? NULL
-                        : PyBytes_Check(plain) ? Py_NewRef(plain)
-                                               : PyUnicode_EncodeFSDefault(plain);
-    Py_XDECREF(plain);
-    const char *fault = encoded != NULL ? find_fault(encoded) : NULL;
-    if (fault != NULL) {
-        PyErr_Format(PyExc_ValueError, "%s must not %s", name, fault);
-        Py_CLEAR(encoded);
-    }
-    return encoded;
-}
-
-static PyObject *
-make_absolute(const State *state, PyObject *encoded)
-{
-    return PyObject_CallFunctionObjArgs(state->abspath, encoded, NULL);
-}
-
-/* abspath(path) + ".lock" as bytes. */
-static PyObject *
-make_usual_lock_file(const State *state, PyObject *encoded)
-{
-    PyObject *absolute = make_absolute(state, encoded);
-    if (absolute == NULL) {
-        return NULL;
-    }
-    PyObject *lock_file = PyBytes_FromFormat("%s.lock", PyBytes_AsString(absolute));
-    Py_DECREF(absolute);
-    return lock_file;
-}
-
-/* Does a path end with the name of a file, as far as can be told without a look? */
-static bool
-names_file(const char *path)
-{
-    const char *name = os_last_name(path);
-    return strcmp(name, "") != 0 && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
-}
-
-/* As the file system sees it: without symbolic links in its directory, if that is there. */
-static void
-spell(const char *path, char spelt[OS_PATH_SIZE])
-{
-    char directory[OS_PATH_SIZE], resolved[OS_PATH_SIZE];
-    const char *name = os_last_name(path);
-    PyOS_snprintf(directory, sizeof directory, "%.*s", (int)(name - path), path);
-    if (os_resolve(directory, resolved) == 0) {
-        bool is_root = *os_last_name(resolved) == '\0';
-        PyOS_snprintf(spelt, OS_PATH_SIZE, "%s%s%s", resolved, is_root ? "" : "/", name);
-    } else {
-        PyOS_snprintf(spelt, OS_PATH_SIZE, "%s", path + (strncmp(path, "//", 2) == 0));
-    }
-}
-
-/* Is what is protected neither the lock file, nor in it? That is removed again. False with an
- * exception. */
-static bool
-is_another(const State *state, const char *lock_file, PyObject *path)
-{
-    char file[OS_PATH_SIZE], protected[OS_PATH_SIZE];
-    PyObject *absolute = make_absolute(state, path);
-    if (absolute == NULL) {
-        return false;
-    }
-    spell(lock_file, file);
-    spell(PyBytes_AsString(absolute), protected);
-    Py_DECREF(absolute);
-    size_t length = strlen(file);
-    char behind = strncmp(protected, file, length) == 0 ? protected[length] : 'x';
-    if (behind == '\0' || behind == '/') {
-        PyErr_SetString(PyExc_ValueError, "lock_file must be another file than path, and none that "
-                                          "path is in, since the lock file is removed again");
-        return false;
-    }
-    return true;
-}
-
-/* The name is the lock file's own: nothing is added to it. */
-static PyObject *
-make_named_lock_file(const State *state, const struct lock_class *class, PyObject *given,
-                     PyObject *path)
-{
-    PyObject *encoded = encode_path(given, "lock_file");
-    if (encoded == NULL) {
-        return NULL;
-    }
-    PyObject *lock_file = NULL;
-    if (names_file(PyBytes_AsString(encoded))) {
-        lock_file = make_absolute(state, encoded);
-    } else {
-        PyErr_Format(PyExc_ValueError, "lock_file must end with the name of a file: %R", given);
-    }
-    Py_DECREF(encoded);
-    bool is_made = class != NULL && class->store == NULL;
-    if (lock_file != NULL && is_made && !is_another(state, PyBytes_AsString(lock_file), path)) {
-        Py_CLEAR(lock_file);
-    }
-    return lock_file;
-}
-
-static PyObject *
-make_lock_file(const State *state, const struct lock_class *class, PyObject *given, PyObject *path)
-{
-    return given == Py_None ? make_usual_lock_file(state, path)
-                            : make_named_lock_file(state, class, given, path);
-}
-
-/* Where the lock is: what was named, absolute, or the usual file beside the lock file. */
-static PyObject *
-make_store(const struct lock_class *class, PyObject *given, PyObject *lock_file, const State *state)
-{
-    if (given == Py_None) {
-        const char *text = PyBytes_AsString(lock_file);
-        PyObject *directory = PyBytes_FromStringAndSize(text, os_last_name(text) - text);
-        PyObject *usual =
-            directory != NULL
-                ? PyBytes_FromFormat("%s%s", PyBytes_AsString(directory), class->usual_store)
-                : NULL;
-        Py_XDECREF(directory);
-        return usual;
-    }
-    PyObject *encoded = encode_path(given, class->store);
-    PyObject *store = encoded != NULL ? make_absolute(state, encoded) : NULL;
-    Py_XDECREF(encoded);
-    return store;
-}
 
 /* ---- Who owns ---- */
 
@@ -196,35 +42,27 @@ settle_ownership(PyObject *owner, PyObject *threaded, enum ownership *ownership)
     return truth >= 0 && (owner == Py_None || read_ownership(owner, ownership));
 }
 
-static PyObject *
-get_ownership(PyObject *self)
-{
-    struct lock *lock = share_lock(self);
-    if (lock == NULL) {
-        return NULL;
-    }
-    PyObject *text = PyUnicode_FromString(ownerships[lock->ownership]);
-    lock_drop(lock);
-    return text;
-}
-
 /* ---- What all ways lead to ---- */
 
 /* What a lock object is made from; path, file and store as bytes. */
 struct settings {
+    PyObject *given; /* the path, as it was given */
+    bool names_lock_file, names_store;
     PyObject *path, *lock_file;
     PyObject *store; /* NULL: the class has none */
     enum ownership ownership;
+    bool is_shared;
     PyObject *timeout, *on_wait;
 };
 
 static struct lock *
 make_lock(const struct lock_class *class, const struct settings *settings)
 {
-    struct lock *lock = lock_new(
-        class != NULL ? class->mechanism : NULL, PyBytes_AsString(settings->path),
-        PyBytes_AsString(settings->lock_file),
-        settings->store != NULL ? PyBytes_AsString(settings->store) : "", settings->ownership);
+    struct lock *lock =
+        lock_new(class != NULL ? class->mechanism : NULL, PyBytes_AsString(settings->path),
+                 PyBytes_AsString(settings->lock_file),
+                 settings->store != NULL ? PyBytes_AsString(settings->store) : "",
+                 settings->ownership, settings->is_shared);
     if (lock == NULL) {
         PyErr_NoMemory();
     }
@@ -254,15 +92,19 @@ initialise(PyObject *self, const struct settings *settings)
         return -1;
     }
     os_mutex_lock();
-    struct lock *former = object->lock;
+    bool had_moved = object->has_moved;
+    os_mutex_unlock();
+    struct lock *former =
+        settle_anew(object, &(struct construction){lock, settings->given, settings->names_lock_file,
+                                                   settings->names_store});
+    os_mutex_lock();
     PyObject *former_on_wait = object->on_wait;
-    object->lock = lock;
     object->on_wait = Py_NewRef(settings->on_wait);
     object->has_timeout = has_timeout;
     object->timeout = seconds;
     os_mutex_unlock();
     if (former != NULL) {
-        release_forgotten(self, former);
+        release_forgotten(self, former, had_moved);
         lock_drop(former);
     }
     Py_XDECREF(former_on_wait);
@@ -273,16 +115,40 @@ initialise(PyObject *self, const struct settings *settings)
 
 struct arguments {
     PyObject *path, *threaded, *timeout, *lock_file, *owner, *on_wait, *store;
+    int shared;
 };
+
+/* A system that cannot share is told of by acquire(). False with an exception. */
+static bool
+check_sharable(const struct lock_class *class, bool is_shared)
+{
+    bool asks = is_shared && class != NULL;
+    const char *reason = asks ? lock_never_shares(class->mechanism) : NULL;
+    if (reason != NULL) {
+        PyErr_SetString(PyExc_ValueError, reason);
+    }
+    return reason == NULL;
+}
 
 static int
 construct(PyObject *self, const struct lock_class *class, const struct arguments *arguments)
 {
     const State *state = state_of(self);
-    struct settings settings = {.timeout = arguments->timeout, .on_wait = arguments->on_wait};
-    bool settled = settle_ownership(arguments->owner, arguments->threaded, &settings.ownership);
+    struct settings settings = {
+        .given = arguments->path,
+        .names_lock_file = arguments->lock_file != Py_None,
+        .names_store = arguments->store != Py_None,
+        .timeout = arguments->timeout,
+        .on_wait = arguments->on_wait,
+        .is_shared = arguments->shared != 0,
+    };
+    bool settled = settle_ownership(arguments->owner, arguments->threaded, &settings.ownership) &&
+                   check_sharable(class, settings.is_shared);
     int result = -1;
     settings.path = settled ? encode_path(arguments->path, "path") : NULL;
+    if (is_pid_class(class)) {
+        settings.ownership = OWNED_BY_PROCESS;
+    }
     settings.lock_file = settings.path == NULL
                              ? NULL
                              : make_lock_file(state, class, arguments->lock_file, settings.path);
@@ -295,7 +161,7 @@ construct(PyObject *self, const struct lock_class *class, const struct arguments
     Py_XDECREF(settings.path);
     Py_XDECREF(settings.lock_file);
     Py_XDECREF(settings.store);
-    return result;
+    return result == 0 ? forget_assigned(self) : result;
 }
 
 int
@@ -303,13 +169,12 @@ base_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     const struct lock_class *class = class_of(self);
     bool has_store = class != NULL && class->store != NULL;
-    char *names[] = {"path",
-                     "threaded",
-                     "timeout",
-                     "lock_file",
-                     "owner",
-                     "on_wait",
-                     has_store ? (char *)class->store : NULL,
+    bool is_pid_file = is_pid_class(class);
+    const char *format = is_pid_file ? "O|OO$Op" : has_store ? "O|OO$OpOOO" : "O|OO$OpOO";
+    char *names[] = {"path",    "threaded",
+                     "timeout", "on_wait",
+                     "shared",  is_pid_file ? NULL : "lock_file",
+                     "owner",   has_store ? (char *)class->store : NULL,
                      NULL};
     struct arguments given = {.threaded = Py_True,
                               .timeout = Py_None,
@@ -317,9 +182,9 @@ base_init(PyObject *self, PyObject *args, PyObject *kwargs)
                               .owner = Py_None,
                               .on_wait = Py_None,
                               .store = Py_None};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, has_store ? "O|OO$OOOO" : "O|OO$OOO", names,
-                                     &given.path, &given.threaded, &given.timeout, &given.lock_file,
-                                     &given.owner, &given.on_wait, &given.store)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &given.path, &given.threaded,
+                                     &given.timeout, &given.on_wait, &given.shared,
+                                     &given.lock_file, &given.owner, &given.store)) {
         return -1;
     }
     return construct(self, class, &given);
@@ -344,27 +209,57 @@ new_arguments(PyObject *self)
     return arguments != NULL ? Py_BuildValue("(N{})", arguments) : NULL;
 }
 
-/* What remake() is called with. */
+/* The path, as it was given, if that can be had in a pickle; else as text. */
+static PyObject *
+lasting_path(PyObject *self)
+{
+    PyObject *path = constructor_path(self);
+    if (path == NULL || PyUnicode_Check(path) || PyBytes_Check(path)) {
+        return path;
+    }
+    PyObject *name = PyUnicode_FromString("pathlib");
+    PyObject *pathlib = name != NULL ? PyImport_GetModule(name) : NULL;
+    PyObject *type = pathlib != NULL ? PyObject_GetAttrString(pathlib, "PurePath") : NULL;
+    int lasts = type != NULL ? PyObject_IsInstance(path, type) : PyErr_Occurred() ? -1 : 0;
+    if (lasts <= 0) {
+        Py_DECREF(path);
+        struct lock *made = lasts == 0 ? share_made(self) : NULL;
+        path = made != NULL ? decode(made->path) : NULL;
+        if (made != NULL) {
+            lock_drop(made);
+        }
+    }
+    Py_XDECREF(name);
+    Py_XDECREF(pathlib);
+    Py_XDECREF(type);
+    return path;
+}
+
+/* What remake() is called with. What was assigned comes with the state. */
 static PyObject *
 remake_arguments(PyObject *self)
 {
+    struct lock *made = share_made(self);
+    if (made == NULL) {
+        return NULL;
+    }
     PyObject *result = NULL;
     PyObject *arguments = new_arguments(self);
-    PyObject *path = arguments ? get_path(self, NULL) : NULL;
-    PyObject *lock_file = path ? get_lock_file(self, NULL) : NULL;
-    PyObject *store = lock_file ? get_store(self, NULL) : NULL;
-    PyObject *ownership = store ? get_ownership(self) : NULL;
-    PyObject *timeout = ownership ? constructor_timeout((LockObject *)self) : NULL;
+    PyObject *path = arguments ? lasting_path(self) : NULL;
+    PyObject *lock_file = path ? decode(made->lock_file) : NULL;
+    PyObject *store = lock_file ? decode(made->store) : NULL;
+    PyObject *timeout = store ? constructor_timeout((LockObject *)self) : NULL;
     PyObject *on_wait = timeout ? get_on_wait(self, NULL) : NULL;
     if (on_wait != NULL) {
-        result = Py_BuildValue("(OOOOOOOO)", (PyObject *)Py_TYPE(self), arguments, path, ownership,
-                               timeout, lock_file, store, on_wait);
+        result = Py_BuildValue("(OOOsOOOOi)", (PyObject *)Py_TYPE(self), arguments, path,
+                               ownerships[made->ownership], timeout, lock_file, store, on_wait,
+                               (int)made->is_shared);
     }
+    lock_drop(made);
     Py_XDECREF(arguments);
     Py_XDECREF(path);
     Py_XDECREF(lock_file);
     Py_XDECREF(store);
-    Py_XDECREF(ownership);
     Py_XDECREF(timeout);
     Py_XDECREF(on_wait);
     return result;
@@ -398,7 +293,8 @@ is_fit(PyObject *self, const struct settings *settings)
         PyErr_SetString(PyExc_ValueError, "the files of a lock are absolute");
         return false;
     }
-    return class == NULL || has_store || is_another(state_of(self), lock_file, settings->path);
+    return class == NULL || has_store || class->is_pid_file ||
+           is_another(state_of(self), lock_file, settings->path);
 }
 
 /* An object of a lock class on which no constructor was called. */
@@ -422,24 +318,55 @@ new_object(PyObject *module, PyTypeObject *type, PyObject *arguments, PyObject *
     return self;
 }
 
+/* What the constructor was not given follows the path, also that of a copy. False with an
+ * exception. */
+static bool
+find_named(PyObject *self, struct settings *settings)
+{
+    const State *state = state_of(self);
+    const struct lock_class *class = class_of(self);
+    bool has_store = class != NULL && class->store != NULL;
+    PyObject *usual = make_usual_lock_file(state, class, settings->path);
+    PyObject *store =
+        has_store && usual != NULL ? make_store(class, Py_None, settings->lock_file, state) : NULL;
+    bool found = usual != NULL && (store != NULL || !has_store);
+    if (found) {
+        settings->names_lock_file =
+            strcmp(PyBytes_AsString(usual), PyBytes_AsString(settings->lock_file)) != 0;
+        settings->names_store =
+            has_store && strcmp(PyBytes_AsString(store), PyBytes_AsString(settings->store)) != 0;
+    }
+    Py_XDECREF(usual);
+    Py_XDECREF(store);
+    return found;
+}
+
 static PyObject *
 remake(PyObject *module, PyObject *args)
 {
-    struct settings settings;
+    struct settings settings = {.given = NULL};
     PyObject *type, *arguments, *keywords;
-    int result = -1;
-    if (!PyArg_ParseTuple(args, "O!(O!O!)O&O&OO&O&O:_remake", &PyType_Type, &type, &PyTuple_Type,
-                          &arguments, &PyDict_Type, &keywords, PyUnicode_FSConverter,
-                          &settings.path, read_ownership, &settings.ownership, &settings.timeout,
-                          PyUnicode_FSConverter, &settings.lock_file, PyUnicode_FSConverter,
-                          &settings.store, &settings.on_wait)) {
+    int result = -1, shared;
+    if (!PyArg_ParseTuple(args, "O!(O!O!)OO&OO&O&Op:_remake", &PyType_Type, &type, &PyTuple_Type,
+                          &arguments, &PyDict_Type, &keywords, &settings.given, read_ownership,
+                          &settings.ownership, &settings.timeout, PyUnicode_FSConverter,
+                          &settings.lock_file, PyUnicode_FSConverter, &settings.store,
+                          &settings.on_wait, &shared)) {
         return NULL;
     }
-    PyObject *self = new_object(module, (PyTypeObject *)type, arguments, keywords);
-    if (self != NULL && is_fit(self, &settings)) {
-        result = initialise(self, &settings);
+    settings.is_shared = shared != 0;
+    settings.path = encode_path(settings.given, "path");
+    PyObject *self = settings.path != NULL
+                         ? new_object(module, (PyTypeObject *)type, arguments, keywords)
+                         : NULL;
+    if (self != NULL && is_pid_class(class_of(self))) {
+        settings.ownership = OWNED_BY_PROCESS;
     }
-    Py_DECREF(settings.path);
+    if (self != NULL && is_fit(self, &settings) && find_named(self, &settings)) {
+        result = initialise(self, &settings);
+        ((LockObject *)self)->may_be_told = true; /* by the state, which comes next */
+    }
+    Py_XDECREF(settings.path);
     Py_DECREF(settings.lock_file);
     Py_DECREF(settings.store);
     if (result != 0) {

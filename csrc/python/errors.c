@@ -103,24 +103,41 @@ errors_clear(struct errors *errors)
 
 /* ---- What a message says ---- */
 
+#define GROUP_SIZE 64
+
+/* "held by ", "held by 3 readers, one of them " */
+static void
+describe_group(const struct holder *holder, char text[GROUP_SIZE])
+{
+    if (!holder->is_shared) {
+        PyOS_snprintf(text, GROUP_SIZE, "held by ");
+    } else if (holder->readers <= 1) {
+        PyOS_snprintf(text, GROUP_SIZE, "held by a reader, ");
+    } else {
+        PyOS_snprintf(text, GROUP_SIZE, "held by %u readers, one of them ", holder->readers);
+    }
+}
+
 /* "held by thread T of process P on host H, which is alive" */
 static PyObject *
 describe_owner(const struct holder *holder)
 {
+    char group[GROUP_SIZE];
     static const char *const lives[] = {
         [LIFE_UNKNOWN] = "", [LIFE_ALIVE] = ", which is alive", [LIFE_DEAD] = ", which is dead"};
     const struct name *name = &holder->name;
+    describe_group(holder, group);
     if (!holder->known) {
-        return PyUnicode_FromFormat("held by an unknown owner%s", lives[holder->life]);
+        return PyUnicode_FromFormat("%san unknown owner%s", group, lives[holder->life]);
     }
     PyObject *host = decode(name->host);
     if (host == NULL) {
         return NULL;
     }
     PyObject *text = name->thread == 0
-                         ? PyUnicode_FromFormat("held by process %d on host %U%s", name->process,
+                         ? PyUnicode_FromFormat("%sprocess %d on host %U%s", group, name->process,
                                                 host, lives[holder->life])
-                         : PyUnicode_FromFormat("held by thread %llu of process %d on host %U%s",
+                         : PyUnicode_FromFormat("%sthread %llu of process %d on host %U%s", group,
                                                 (unsigned long long)name->thread, name->process,
                                                 host, lives[holder->life]);
     Py_DECREF(host);
@@ -150,8 +167,8 @@ describe_sibling(const struct holder *holder)
         [OWNER_OBJECT] = "",
     };
     static const char *const elsewhere[] = {
-        [OWNER_THREAD] = "; this is another thread of this process: with threaded=False the "
-                         "process would be the owner",
+        [OWNER_THREAD] = ("; this is another thread of this process: with threaded=False the "
+                          "process would be the owner"),
         [OWNER_TASK] = "; this is a task in another thread of this process",
         [OWNER_GREENLET] = "; this is a greenlet in another thread of this process",
         [OWNER_PROCESS] = "",
@@ -194,7 +211,12 @@ reason_of(const struct report *report)
 {
     static const char too_long[] =
         "lock_file= can name a lock file elsewhere, by a shorter name or path";
-    return report->reason == NULL && report->error == ENAMETOOLONG ? too_long : report->reason;
+    static const char read_only[] =
+        "lock_file= can name a lock file elsewhere, where files can be made";
+    return report->reason != NULL          ? report->reason
+           : report->error == ENAMETOOLONG ? too_long
+           : report->error == EROFS        ? read_only
+                                           : NULL;
 }
 
 /* "could not create the unique file: No space left on device"
@@ -359,9 +381,40 @@ raise_failed_release(const struct errors *errors, struct call *call)
 }
 
 PyObject *
+raise_not_shared(const struct errors *errors, const struct call *call)
+{
+    return raise_unlock_error(errors, call, NULL, "the lock of %U stays this process's alone: %U");
+}
+
+PyObject *
+raise_failed_downgrade(const struct errors *errors, struct call *call)
+{
+    own_identify(&call->attempt);
+    const struct raising raising = {errors, errors->LockFailed, call, &call->attempt.report.holder,
+                                    NULL};
+    return raise_detailed(&raising, "%U could not be shared and is still locked by me alone: %U",
+                          call->attempt.lock->path, describe_failure(call));
+}
+
+PyObject *
 raise_failed_break(const struct errors *errors, const struct call *call)
 {
     return raise_unlock_error(errors, call, NULL, "the lock of %U could not be broken: %U");
+}
+
+static PyObject *
+raise_no_upgrade(const struct raising *raising)
+{
+    PyObject *path = decode(raising->call->attempt.lock->path);
+    PyObject *text =
+        path != NULL
+            ? PyUnicode_FromFormat("%U is shared by the caller, who must release it to have it "
+                                   "alone: two who waited for each other's release would wait "
+                                   "for ever",
+                                   path)
+            : NULL;
+    Py_XDECREF(path);
+    return raise_text(raising, text);
 }
 
 PyObject *
@@ -372,6 +425,9 @@ raise_not_acquired(const struct errors *errors, const struct call *call, enum ou
     if (outcome == LOCK_FAILED) {
         bool is_held = call->attempt.report.holder.known;
         raising.holder = is_held ? &call->attempt.report.holder : NULL;
+        if (call->attempt.report.upgrades) {
+            return raise_no_upgrade(&raising);
+        }
         return raise_detailed(&raising, "failed to create %U: %U", call->attempt.lock->lock_file,
                               is_held ? describe_holder(call) : describe_failure(call));
     }

@@ -51,6 +51,8 @@ PyObject *raise_not_locked(const struct errors *errors, const struct call *call)
 PyObject *raise_not_mine(const struct errors *errors, const struct call *call);
 PyObject *raise_failed_look(const struct errors *errors, const struct call *call);
 PyObject *raise_failed_release(const struct errors *errors, struct call *call);
+PyObject *raise_not_shared(const struct errors *errors, const struct call *call);
+PyObject *raise_failed_downgrade(const struct errors *errors, struct call *call);
 PyObject *raise_failed_break(const struct errors *errors, const struct call *call);
 
 #endif

@@ -6,4 +6,6 @@
 
 extern PyType_Spec base_spec;
 
+PyObject *base_i_am_locking(PyObject *self, PyObject *ignored);
+
 #endif

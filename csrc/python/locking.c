@@ -1,6 +1,7 @@
 #include "python/locking.h"
 
 #include "python/attributes.h"
+#include "python/meaning.h"
 #include "python/notice.h"
 
 #define WITH_KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
@@ -14,9 +15,9 @@ errors_of(PyObject *self)
 bool
 parse_timeout(PyObject *args, PyObject *kwargs, const char *format, struct timeout *timeout)
 {
-    static char *names[] = {"timeout", "on_wait", NULL};
+    static char *names[] = {"timeout", "on_wait", "shared", NULL};
     return PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &timeout->argument,
-                                       &timeout->on_wait);
+                                       &timeout->on_wait, &timeout->shared);
 }
 
 int
@@ -79,6 +80,19 @@ note_acquired(PyObject *self, const struct caller *caller)
 }
 
 void
+note_sole(PyObject *self, const struct caller *caller, const struct call *call)
+{
+    LockObject *object = (LockObject *)self;
+    uint64_t serial = lock_sole_serial(&call->attempt);
+    if (serial != 0) {
+        os_mutex_lock();
+        object->acquired = serial;
+        object->acquired_by = caller->owner.caller;
+        os_mutex_unlock();
+    }
+}
+
+void
 note_refused(PyObject *self, const struct caller *caller)
 {
     LockObject *object = (LockObject *)self;
@@ -98,6 +112,14 @@ note_refused(PyObject *self, const struct caller *caller)
 
 /* ---- acquire(), try_acquire() ---- */
 
+void
+share_as_told(struct call *call, const struct timeout *timeout)
+{
+    if (timeout->shares >= 0) {
+        call->attempt.shares = timeout->shares > 0;
+    }
+}
+
 /* False with an exception. */
 static bool
 begin_acquire(PyObject *self, struct call *call, const struct caller *caller,
@@ -108,6 +130,7 @@ begin_acquire(PyObject *self, struct call *call, const struct caller *caller,
                  call_begin_as(self, call, caller, timeout_deadline(timeout)) &&
                  call_is_implemented(self, call, "acquire");
     if (begun) {
+        share_as_told(call, timeout);
         notice_begin(call, self, on_wait);
     }
     Py_XDECREF(on_wait);
@@ -129,6 +152,7 @@ acquire(PyObject *self, const struct caller *caller, struct timeout *timeout, bo
     if (outcome == LOCK_OWNED) {
         last_acquired = self;
         note_acquired(self, caller);
+        note_sole(self, caller, &call);
         result = Py_NewRef(tries ? Py_True : self);
     } else if (outcome == LOCK_HELD && tries) {
         result = Py_NewRef(Py_False);
@@ -140,7 +164,7 @@ acquire(PyObject *self, const struct caller *caller, struct timeout *timeout, bo
 }
 
 const char acquire_doc[] =
-    "acquire($self, /, timeout=None, *, on_wait=None)\n--\n\n"
+    "acquire($self, /, timeout=None, *, on_wait=None, shared=None)\n--\n\n"
     "Lock the path, waiting while another owner holds it.\n"
     "\n"
     "timeout: seconds to wait. None: the attribute timeout, which is what the\n"
@@ -149,6 +173,8 @@ const char acquire_doc[] =
     "what they say to threading.Lock: as None, and as 0.\n"
     "on_wait: called with the Owner, when the wait has lasted a tenth of a second,\n"
     "and then ever more rarely; None: the attribute on_wait.\n"
+    "shared: whether others may hold it as well, who share it, too; None: the\n"
+    "attribute shared.\n"
     "\n"
     "Returns the lock itself: with lock.acquire(timeout=5) releases it once, at\n"
     "the end. So it does when the caller owns the lock already: that is not\n"
@@ -157,7 +183,8 @@ const char acquire_doc[] =
     "\n"
     "Raises AlreadyLocked (held, and timeout <= 0), LockTimeout (still held\n"
     "after timeout seconds), LockFailed (the lock file cannot be made; the\n"
-    "OSError is its __cause__). A signal handler that raises ends the wait,\n"
+    "OSError is its __cause__; or the caller shares the lock, and now wants it\n"
+    "alone: it must release it first). A signal handler that raises ends the wait,\n"
     "and nothing is left behind.";
 
 /* For who calls acquire() or try_acquire() itself. */
@@ -176,33 +203,51 @@ PyObject *
 base_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     struct timeout timeout = {.argument = Py_None};
-    return parse_timeout(args, kwargs, "|O$O:acquire", &timeout)
+    return parse_timeout(args, kwargs, "|O$OO:acquire", &timeout)
                ? acquire_or_note(self, &timeout, false)
                : NULL;
 }
 
 const char try_acquire_doc[] =
-    "try_acquire($self, /, timeout=0, *, on_wait=None)\n--\n\n"
+    "try_acquire($self, /, timeout=0, *, on_wait=None, shared=None)\n--\n\n"
     "Lock the path if that can be done in time, and say whether it was.\n"
     "\n"
     "timeout: as of acquire(), but not to wait by default; None: what it means\n"
     "to acquire(), the attribute timeout, and if that is None too, for ever.\n"
-    "on_wait: as of acquire().\n"
+    "on_wait, shared: as of acquire().\n"
     "\n"
     "Returns True where acquire() returns, and False where that would raise\n"
     "AlreadyLocked or LockTimeout. Raises whatever else it would raise: LockFailed,\n"
     "if the lock file cannot be made. In a subclass with an acquire() of its own it\n"
     "calls that one.";
 
-/* It need not know of on_wait, unless the caller does. NULL with an exception. */
+/* NULL: none; or with an exception. */
+static PyObject *
+told_keywords(const struct timeout *timeout)
+{
+    bool tells = timeout->on_wait != NULL || timeout->shared != NULL;
+    PyObject *kwargs = tells ? PyDict_New() : NULL;
+    bool told = kwargs != NULL;
+    if (told && timeout->on_wait != NULL) {
+        told = PyDict_SetItemString(kwargs, "on_wait", timeout->on_wait) == 0;
+    }
+    if (told && timeout->shared != NULL) {
+        told = PyDict_SetItemString(kwargs, "shared", timeout->shared) == 0;
+    }
+    if (!told) {
+        Py_CLEAR(kwargs);
+    }
+    return kwargs;
+}
+
+/* It need not know of on_wait and shared, unless the caller does. NULL with an exception. */
 static PyObject *
 call_other_acquire(PyObject *self, const struct timeout *timeout)
 {
     PyObject *acquire = PyObject_GetAttr(self, state_of(self)->acquire);
     PyObject *args =
         timeout->argument != NULL ? PyTuple_Pack(1, timeout->argument) : Py_BuildValue("(i)", 0);
-    PyObject *kwargs =
-        timeout->on_wait != NULL ? Py_BuildValue("{sO}", "on_wait", timeout->on_wait) : NULL;
+    PyObject *kwargs = told_keywords(timeout);
     PyObject *result = acquire != NULL && args != NULL && !PyErr_Occurred()
                            ? PyObject_Call(acquire, args, kwargs)
                            : NULL;
@@ -235,7 +280,7 @@ PyObject *
 base_try_acquire(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     struct timeout timeout = {.argument = NULL};
-    if (!parse_timeout(args, kwargs, "|O$O:try_acquire", &timeout)) {
+    if (!parse_timeout(args, kwargs, "|O$OO:try_acquire", &timeout)) {
         return NULL;
     }
     int is_ours = has_base_method(self, state_of(self)->acquire, WITH_KEYWORDS(base_acquire));
@@ -296,7 +341,8 @@ tell_released(PyObject *self, struct call *call, enum outcome outcome)
 
 /* Takes the lock over. False with an exception. */
 static bool
-release_lock(PyObject *self, struct lock *lock, const struct caller *caller, bool leaving)
+release_lock(PyObject *self, struct lock *lock, const struct caller *caller, bool leaving,
+             bool forsaking)
 {
     struct call call;
     call_begin_on(self, &call, lock, caller, 0);
@@ -304,6 +350,7 @@ release_lock(PyObject *self, struct lock *lock, const struct caller *caller, boo
         return false;
     }
     call.attempt.leaving = leaving;
+    call.attempt.forsaking = forsaking;
     bool released = tell_released(self, &call, call_run(&call, lock_release));
     call_end(&call, released ? Py_None : NULL);
     return released;
@@ -313,7 +360,7 @@ bool
 release_as(PyObject *self, const struct caller *caller, bool leaving)
 {
     struct lock *lock = share_lock(self);
-    return lock != NULL && release_lock(self, lock, caller, leaving);
+    return lock != NULL && release_lock(self, lock, caller, leaving, false);
 }
 
 PyObject *
@@ -345,17 +392,13 @@ release_for_block(PyObject *self, const struct caller *caller)
 
 /* ---- Objects that go away ---- */
 
+/* What was inherited, and nobody here has called since, is left to the process's end. */
 static bool
-owns_for_itself(const struct lock *lock, struct caller *caller)
+owns_for_itself(const struct lock *lock, struct owner owner)
 {
     struct table_told told;
-    if (lock == NULL || lock->ownership != OWNED_BY_OBJECT) {
-        return false;
-    }
     struct table_name name = lock_name(lock);
-    struct owner thread = owner_calling(true);
-    *caller = (struct caller){.owner = owner_of(lock, thread, thread)};
-    return table_tell(&name, NULL, caller->owner, &told);
+    return table_tell(&name, NULL, owner, &told) && !told.is_inherited;
 }
 
 static void
@@ -375,33 +418,45 @@ release_quietly(PyObject *self, const struct caller *caller)
     PyErr_Restore(kind, value, traceback);
 }
 
-static void
+/* Takes the lock over. False: it may be owned still. */
+static bool
 release_with_warning(PyObject *self, struct lock *lock, const struct caller *caller)
 {
     const State *state = state_find(self);
     /* Without a state, or with an empty one, the interpreter is at its end, and lock_release_all()
      * is next. */
     if (state == NULL || state->LockBase == NULL) {
-        return;
+        lock_drop(lock);
+        return false;
     }
     tell_unraisable(self, PyErr_ResourceWarning(NULL, 1,
                                                 "the lock of %s was never released by its owner, "
                                                 "a lock object that goes away",
                                                 lock->path) == 0);
-    os_mutex_lock();
-    lock_share(lock);
-    os_mutex_unlock();
-    tell_unraisable(self, release_lock(self, lock, caller, false));
+    bool released = release_lock(self, lock, caller, false, true);
+    tell_unraisable(self, released);
+    return released;
 }
 
 void
-release_forgotten(PyObject *self, struct lock *lock)
+release_forgotten(PyObject *self, struct lock *lock, bool has_moved)
 {
-    struct caller caller;
-    PyObject *kind, *value, *traceback;
-    if (owns_for_itself(lock, &caller)) {
-        PyErr_Fetch(&kind, &value, &traceback);
-        release_with_warning(self, lock, &caller);
-        PyErr_Restore(kind, value, traceback);
+    if (lock == NULL || lock->ownership != OWNED_BY_OBJECT) {
+        return;
     }
+    PyObject *kind, *value, *traceback;
+    struct owner thread = owner_calling(true);
+    struct caller caller = {.owner = owner_of(lock, thread, thread)};
+    PyErr_Fetch(&kind, &value, &traceback);
+    bool goes_on = true;
+    if (owns_for_itself(lock, caller.owner)) {
+        os_mutex_lock();
+        lock_share(lock);
+        os_mutex_unlock();
+        goes_on = release_with_warning(self, lock, &caller);
+    }
+    while (goes_on && has_moved && (lock = lock_owned_by(caller.owner)) != NULL) {
+        goes_on = release_with_warning(self, lock, &caller);
+    }
+    PyErr_Restore(kind, value, traceback);
 }

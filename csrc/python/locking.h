@@ -13,8 +13,11 @@ PyObject *base_try_acquire(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *base_release(PyObject *self, PyObject *ignored);
 extern const char acquire_doc[], try_acquire_doc[], release_doc[];
 
-/* The arguments timeout and on_wait. False with an exception. */
+/* The arguments timeout, on_wait and shared. False with an exception. */
 bool parse_timeout(PyObject *args, PyObject *kwargs, const char *format, struct timeout *timeout);
+
+/* What is told of sharing goes before what the lock object says. */
+void share_as_told(struct call *call, const struct timeout *timeout);
 
 /* For who is known to call. False with an exception. leaving: the end of a block. */
 bool release_as(PyObject *self, const struct caller *caller, bool leaving);
@@ -26,14 +29,17 @@ bool tell_released(PyObject *self, struct call *call, enum outcome outcome);
 void release_quietly(PyObject *self, const struct caller *caller);
 
 /* For an object that goes away, or is made anew: what it owns for itself by that lock, nobody else
- * can release. */
-void release_forgotten(PyObject *self, struct lock *lock);
+ * can release; but who has inherited it keeps it. has_moved: it has meant others. */
+void release_forgotten(PyObject *self, struct lock *lock, bool has_moved);
 
 /* A call by this object begins, and is in vain until it has acquired, however it ends: its caller
  * may call __exit__() all the same. */
 void note_refused(PyObject *self, const struct caller *caller);
 void note_acquired(PyObject *self, const struct caller *caller);
 void forget_refusal_locked(LockObject *object, const struct caller *caller);
+
+/* If its owner cannot acquire it twice: a with block may begin with it. */
+void note_sole(PyObject *self, const struct caller *caller, const struct call *call);
 
 /* By the object's acquire() and release(), which may be a subclass's. False with an exception.
  * acquired: by ours. */

@@ -55,6 +55,9 @@ find_owner(struct call *call)
     call_begin_beside(&look, call);
     enum outcome outcome = call_step(&look, lock_identify);
     call_end_attempt(&look);
+    if (outcome == LOCK_OWNED && lock_excludes_owner(look.attempt.lock)) {
+        outcome = LOCK_HELD; /* by itself */
+    }
     bool is_known = outcome == LOCK_HELD || outcome == LOCK_STALE;
     PyObject *owner = !is_worth_it(&call->notice, outcome) ? Py_NewRef(Py_None)
                       : is_known                           ? owner_new_in_full(Owner, &look.attempt)
@@ -71,7 +74,7 @@ schedule(struct call *call, int64_t pause)
 
 /* Steps may be ended by what is called. */
 static bool
-tell(struct call *call, PyObject *owner)
+tell_hook(struct call *call, PyObject *owner)
 {
     PyObject *on_wait = Py_XNewRef(call->notice.on_wait);
     PyObject *result =
@@ -130,7 +133,7 @@ give(struct call *call)
     notice->pause = 2 * pause < LONGEST_PAUSE ? 2 * pause : LONGEST_PAUSE;
     notice->asked = 0;
     schedule(call, pause); /* what is called may take a step itself */
-    bool told = log_once(call, owner) && tell(call, owner);
+    bool told = log_once(call, owner) && tell_hook(call, owner);
     Py_DECREF(owner);
     schedule(call, pause);
     return told;

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { FIELDS = 6 };
+enum { FIELDS = 7 };
 
 static PyStructSequence_Field owner_fields[] = {
     {"hostname", "the host that the owner runs on, or None"},
@@ -14,6 +14,7 @@ static PyStructSequence_Field owner_fields[] = {
     /* No part of the tuple, and known only to who asks the lock. */
     {"since", "when the lock came to be, as time.time() counts, or None"},
     {"command", "its process's command line, or None"},
+    {"shared", "whether others may hold the lock, too, who share it"},
     {NULL, NULL},
 };
 
@@ -44,6 +45,7 @@ make(PyTypeObject *type, const struct holder *holder, PyObject *command)
     fields[3] = holder->life == LIFE_UNKNOWN ? NULL : PyBool_FromLong(holder->life == LIFE_ALIVE);
     fields[4] = holder->since > 0 ? PyFloat_FromDouble((double)holder->since / 1e9) : NULL;
     fields[5] = Py_XNewRef(command);
+    fields[6] = PyBool_FromLong(holder->is_shared);
     PyObject *owner = PyErr_Occurred() ? NULL : PyStructSequence_New(type);
     for (Py_ssize_t i = 0; i < FIELDS; i++) {
         if (owner == NULL) {

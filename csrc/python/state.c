@@ -81,6 +81,8 @@ state_traverse(const State *state, visitproc visit, void *arg)
     Py_VISIT(state->release);
     Py_VISIT(state->acquire_async);
     Py_VISIT(state->waits_in);
+    Py_VISIT(state->lock_file);
+    Py_VISIT(state->lock_file_attribute);
     Py_VISIT(state->remake);
     return 0;
 }
@@ -106,5 +108,7 @@ state_clear(State *state)
     Py_CLEAR(state->release);
     Py_CLEAR(state->acquire_async);
     Py_CLEAR(state->waits_in);
+    Py_CLEAR(state->lock_file);
+    Py_CLEAR(state->lock_file_attribute);
     Py_CLEAR(state->remake);
 }

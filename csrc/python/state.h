@@ -23,6 +23,10 @@ struct lock_class {
     const char *store;
     const char *usual_store;
 
+    /* The lock file is the path itself, the whole process owns it, and who says no timeout does not
+     * wait. */
+    bool is_pid_file;
+
     /* What the interpreter keeps for the class, as a capsule: asked for when the module is made,
      * and told before each lock is made. NULL and false with an exception. Both NULL: the class
      * needs nothing. */
@@ -44,6 +48,8 @@ typedef struct {
     PyTypeObject *Owner, *LockBase, *Steps, *Watch;
     PyObject *abspath;
     PyObject *timeout, *on_wait;                 /* the attributes' names */
+    PyObject *lock_file;                         /* another one's, ... */
+    PyObject *lock_file_attribute;               /* ... and what LockBase has under it */
     PyObject *acquire, *release, *acquire_async; /* the methods' */
     PyObject *remake;
     PyObject *waiting;  /* the module of coroutines, once it was used, */
@@ -77,15 +83,29 @@ void state_clear(State *state);
 
 #define REFUSALS 8
 
+/* What changes which lock an object means: told by assigned attributes, or by a subclass. */
+enum told { TOLD_PATH, TOLD_LOCK_FILE, TOLD_HOSTNAME, TOLD_UNIQUE_NAME, TOLD_COUNT };
+
 typedef struct {
     PyObject_HEAD
     PyObject *dict;
     PyObject *weak_references;
     /* Guarded by the mutex, as is all below; NULL until __init__ was called. */
-    struct lock *lock;
+    struct lock *lock; /* which one it means: */
+    struct lock *made; /* what the constructor has made, unless it was told otherwise ... */
+    PyObject *told[TOLD_COUNT]; /* ... this; NULL: nothing */
+    bool may_be_told;           /* something was assigned at some time */
+    bool has_moved;             /* it has meant another lock since it was made */
+    bool names_lock_file;       /* the constructor was given it, ... */
+    bool names_store;           /* ... and this: they do not follow the path */
+    PyObject *path;             /* as given to the constructor */
     bool has_timeout;
     double timeout;
     PyObject *on_wait; /* NULL: None */
+    /* What acquire() has acquired of a lock that its owner cannot acquire twice, and no block has
+     * begun with yet: its serial, and whose call acquired it. */
+    uint64_t acquired;
+    uint64_t acquired_by;
     /* with blocks of a subclass in Python that brings its own acquire and release */
     struct nesting *nestings;
     uint64_t grants;            /* how often a call by this object has acquired */

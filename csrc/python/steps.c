@@ -2,6 +2,7 @@
 
 #include "python/body.h"
 #include "python/locking.h"
+#include "python/meaning.h"
 #include "python/notice.h"
 #include "python/watch.h"
 #include "python/with.h"
@@ -39,7 +40,8 @@ steps_to_acquire(PyObject *lock, enum kind_of_steps kind, struct timeout timeout
             Py_CLEAR(steps);
             return NULL;
         }
-        steps->timeout = (struct timeout){.given = timeout.given, .seconds = timeout.seconds};
+        steps->timeout = (struct timeout){
+            .given = timeout.given, .seconds = timeout.seconds, .shares = timeout.shares};
     }
     return steps;
 }
@@ -70,6 +72,9 @@ begin_call(StepsObject *steps, const char *method, bool blocks)
     if (steps->is_awaited) {
         wait_share(&steps->call.attempt.wait, watch_of(steps->watch));
     }
+    if (steps->kind != STEPS_EXIT) {
+        share_as_told(&steps->call, &steps->timeout);
+    }
     notice_begin(&steps->call, steps->lock, steps->on_wait);
     steps->stage = STEPS_UNDER_WAY;
     return true;
@@ -94,7 +99,7 @@ end_call(StepsObject *steps, bool done)
 /* Whoever awaits outside of any task has made it before there was a task. False with an exception.
  */
 static bool
-begin_acquire(StepsObject *steps, bool blocks)
+prepare(StepsObject *steps)
 {
     bool known =
         steps->caller.owner.kind != OWNER_THREAD || call_find_caller(steps->lock, &steps->caller);
@@ -105,7 +110,40 @@ begin_acquire(StepsObject *steps, bool blocks)
     if (known) {
         note_refused(steps->lock, &steps->caller);
     }
-    return known && begin_call(steps, blocks ? "acquire" : "acquire_async", blocks);
+    return known;
+}
+
+static bool
+begin_acquire(StepsObject *steps, bool blocks)
+{
+    return prepare(steps) && begin_call(steps, blocks ? "acquire" : "acquire_async", blocks);
+}
+
+static void
+begin_block(StepsObject *steps)
+{
+    block_begun(steps->lock, &steps->caller, steps->fresh);
+    steps->fresh = NULL;
+    steps->granted = true;
+}
+
+/* Is the block to begin with what acquire() has just acquired? OWNED: so it does; FREE, INTERRUPTED
+ * with an exception. */
+static enum outcome
+enter_acquired(StepsObject *steps)
+{
+    if (steps->kind != STEPS_ENTER || steps->stage != STEPS_NEW) {
+        return LOCK_FREE;
+    }
+    if (!prepare(steps)) {
+        return LOCK_INTERRUPTED;
+    }
+    enum outcome outcome = block_enter_acquired(steps->lock, &steps->caller);
+    if (outcome == LOCK_OWNED) {
+        steps->stage = STEPS_DONE;
+        begin_block(steps);
+    }
+    return outcome;
 }
 
 /* Of a lock that was just acquired. OWNED; FREE: it was released meanwhile; INTERRUPTED. */
@@ -115,9 +153,7 @@ enter(StepsObject *steps)
     enum outcome outcome =
         steps->kind == STEPS_ENTER ? block_count(steps->lock, &steps->caller) : LOCK_OWNED;
     if (steps->kind == STEPS_ENTER && outcome == LOCK_OWNED) {
-        block_begun(steps->lock, &steps->caller, steps->fresh);
-        steps->fresh = NULL;
-        steps->granted = true;
+        begin_block(steps);
     }
     if (outcome == LOCK_INTERRUPTED && steps->granted) {
         steps->granted = false;
@@ -140,6 +176,9 @@ settle_acquire(StepsObject *steps, enum outcome outcome)
         raise_not_acquired(errors_of(steps), &steps->call, outcome,
                            steps->timeout.given ? &steps->timeout.seconds : NULL);
     }
+    if (outcome == LOCK_OWNED && steps->kind == STEPS_ACQUIRE) {
+        note_sole(steps->lock, &steps->caller, &steps->call);
+    }
     end_call(steps, outcome == LOCK_OWNED);
     if (outcome == LOCK_OWNED) {
         note_acquired(steps->lock, &steps->caller);
@@ -151,13 +190,13 @@ settle_acquire(StepsObject *steps, enum outcome outcome)
 static enum outcome
 acquire(StepsObject *steps, bool blocks)
 {
-    enum outcome outcome;
-    do {
+    enum outcome outcome = enter_acquired(steps);
+    while (outcome == LOCK_FREE) {
         if (steps->stage != STEPS_UNDER_WAY && !begin_acquire(steps, blocks)) {
             return LOCK_INTERRUPTED;
         }
         outcome = settle_acquire(steps, go_on(steps, lock_acquire, blocks));
-    } while (outcome == LOCK_FREE);
+    }
     return outcome;
 }
 
@@ -291,9 +330,23 @@ steps_join(StepsObject *steps, const StepsObject *ahead)
     if (!use(steps)) {
         return LOCK_INTERRUPTED;
     }
-    enum outcome outcome = join(steps, ahead);
+    enum outcome outcome = enter_acquired(steps);
+    if (outcome == LOCK_FREE) {
+        outcome = join(steps, ahead);
+    }
     steps->in_use = false;
     return outcome;
+}
+
+int
+steps_share(const StepsObject *steps)
+{
+    struct lock *lock = steps->timeout.shares < 0 ? share_lock(steps->lock) : NULL;
+    int shares = lock != NULL ? lock->is_shared : steps->timeout.shares;
+    if (lock != NULL) {
+        lock_drop(lock);
+    }
+    return shares;
 }
 
 PyObject *

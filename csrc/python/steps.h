@@ -58,6 +58,9 @@ bool steps_see_to_notices(StepsObject *steps);
  */
 bool steps_end(StepsObject *steps, bool give_back);
 
+/* Do they share the lock? -1 with an exception. */
+int steps_share(const StepsObject *steps);
+
 PyObject *steps_seconds_to_wait(const StepsObject *steps);
 
 #endif

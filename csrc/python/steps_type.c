@@ -17,7 +17,7 @@ PyDoc_STRVAR(step_doc,
              "raises.");
 
 static PyObject *
-tell(const StepsObject *steps, enum outcome outcome)
+tell_outcome(const StepsObject *steps, enum outcome outcome)
 {
     return outcome == LOCK_INTERRUPTED ? NULL
            : outcome == LOCK_WAITING   ? steps_seconds_to_wait(steps)
@@ -28,7 +28,7 @@ static PyObject *
 step(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     StepsObject *steps = (StepsObject *)self;
-    return tell(steps, steps_take(steps));
+    return tell_outcome(steps, steps_take(steps));
 }
 
 PyDoc_STRVAR(run_doc,
@@ -65,7 +65,23 @@ join(PyObject *self, PyObject *ahead)
         PyErr_SetString(PyExc_TypeError, "it takes steps that wait");
         return NULL;
     }
-    return tell(steps, steps_join(steps, other));
+    return tell_outcome(steps, steps_join(steps, other));
+}
+
+PyDoc_STRVAR(follow_doc,
+             "_follow($self, ahead, /)\n--\n\n"
+             "The other one was the first in line before: to whom it has given way already,\n"
+             "it is not given way to once more.");
+
+static PyObject *
+follow(PyObject *self, PyObject *ahead)
+{
+    if (!PyObject_TypeCheck(ahead, Py_TYPE(self))) {
+        PyErr_SetString(PyExc_TypeError, "it takes steps");
+        return NULL;
+    }
+    lock_follow(&((StepsObject *)self)->call.attempt, &((StepsObject *)ahead)->call.attempt);
+    return Py_NewRef(Py_None);
 }
 
 PyDoc_STRVAR(end_doc,
@@ -215,17 +231,26 @@ get_owner(PyObject *self, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLongLong(((StepsObject *)self)->caller.owner.token);
 }
 
-/* Only who acquires waits in line. */
+/* Only who acquires waits in line; who would share the lock, in another line: they are let in
+ * together. */
 static PyObject *
 get_key(PyObject *self, void *Py_UNUSED(closure))
 {
     const StepsObject *steps = (StepsObject *)self;
-    return steps->kind != STEPS_EXIT ? get_place(steps->lock, NULL) : Py_NewRef(Py_None);
+    PyObject *place = steps->kind != STEPS_EXIT ? get_place(steps->lock, NULL) : NULL;
+    if (place == NULL) {
+        return steps->kind != STEPS_EXIT ? NULL : Py_NewRef(Py_None);
+    }
+    int shares = steps_share(steps);
+    PyObject *key = shares < 0 ? NULL : Py_BuildValue("(OO)", place, shares ? Py_True : Py_False);
+    Py_DECREF(place);
+    return key;
 }
 
 static PyMethodDef steps_methods[] = {
     {"step", step, METH_NOARGS, step_doc},
     {"_join", join, METH_O, join_doc},
+    {"_follow", follow, METH_O, follow_doc},
     {"_limit", limit, METH_O, limit_doc},
     {"_run", run, METH_NOARGS, run_doc},
     {"_share", share_watch, METH_O, PyDoc_STR("For coroutines: a Watch.")},
@@ -268,7 +293,7 @@ PyType_Spec steps_spec = {
 /* ---- Methods of locks ---- */
 
 const char acquire_in_steps_doc[] =
-    "acquire_in_steps($self, /, timeout=None, *, on_wait=None)\n--\n\n"
+    "acquire_in_steps($self, /, timeout=None, *, on_wait=None, shared=None)\n--\n\n"
     "acquire() for an event loop that is not asyncio's.\n"
     "\n"
     "Returns an object that has begun nothing yet. Its step() goes on, and says when\n"
@@ -278,7 +303,7 @@ PyObject *
 base_acquire_in_steps(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     struct timeout timeout = {.argument = Py_None};
-    return parse_timeout(args, kwargs, "|O$O:acquire_in_steps", &timeout)
+    return parse_timeout(args, kwargs, "|O$OO:acquire_in_steps", &timeout)
                ? (PyObject *)steps_to_acquire(self, STEPS_ACQUIRE, timeout)
                : NULL;
 }

@@ -2,6 +2,8 @@
 
 #include "core/watches.h"
 
+#include <errno.h>
+
 typedef struct {
     PyObject_HEAD
     struct os_file file;
@@ -79,6 +81,38 @@ watch_read(PyObject *self, PyObject *Py_UNUSED(ignored))
     return list;
 }
 
+/* What a link leads to is not followed. */
+static int
+add_path(const struct os_file *watch, const char *path, int *watched)
+{
+    struct os_status status;
+    int error = os_status_at(&os_anywhere, path, &status);
+    return error != 0 ? error : os_watch_add(watch, path, status.kind, watched);
+}
+
+static PyObject *
+watch_add(PyObject *self, PyObject *given)
+{
+    const struct os_file *file = &((WatchObject *)self)->file;
+    PyObject *path;
+    int watched = -1;
+    if (!PyUnicode_FSConverter(given, &path)) {
+        return NULL;
+    }
+    int error = os_is_open(file) ? add_path(file, PyBytes_AsString(path), &watched) : EBADF;
+    Py_DECREF(path);
+    if (error != 0) {
+        errno = error;
+        return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, given);
+    }
+    return PyLong_FromLong(watched);
+}
+
+PyDoc_STRVAR(add_doc,
+             "add($self, path, /)\n--\n\n"
+             "Watch what is at that path now, and give the number of it. OSError: nothing,\n"
+             "or it cannot be watched.");
+
 PyDoc_STRVAR(read_doc,
              "read($self, /)\n--\n\n"
              "What has happened, as far as one look can tell: of each event the number of\n"
@@ -87,6 +121,7 @@ PyDoc_STRVAR(read_doc,
 static PyMethodDef watch_methods[] = {
     {"fileno", watch_fileno, METH_NOARGS,
      PyDoc_STR("fileno($self, /)\n--\n\nReadable when something has happened; -1: it was closed.")},
+    {"add", watch_add, METH_O, add_doc},
     {"read", watch_read, METH_NOARGS, read_doc},
     {NULL, NULL, 0, NULL},
 };

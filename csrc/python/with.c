@@ -3,6 +3,7 @@
 #include "python/body.h"
 #include "python/call.h"
 #include "python/locking.h"
+#include "python/meaning.h"
 
 /* ---- Who began a block ----
  *
@@ -132,12 +133,11 @@ has_begun(PyObject *self, const struct caller *caller)
 }
 
 void
-block_over(PyObject *self, struct caller *caller, bool *outermost)
+block_over_by(PyObject *self, struct caller *caller, bool owns_lock, bool *outermost)
 {
     struct nesting *ended = NULL;
     LockObject *object = (LockObject *)self;
-    /* Who owns the lock itself ends its own block, though it was begun otherwise. */
-    bool is_own = has_begun(self, caller) || owns(self, caller);
+    bool is_own = owns_lock || has_begun(self, caller);
     os_mutex_lock();
     struct nesting **link = is_own ? find_nesting_locked(object, caller->owner.token)
                                    : find_others_locked(object, caller);
@@ -154,6 +154,12 @@ block_over(PyObject *self, struct caller *caller, bool *outermost)
     }
     os_mutex_unlock();
     PyMem_Free(ended);
+}
+
+void
+block_over(PyObject *self, struct caller *caller, bool *outermost)
+{
+    block_over_by(self, caller, owns(self, caller), outermost);
 }
 
 /* ---- How deep ---- */
@@ -179,14 +185,16 @@ is_common(PyObject *self)
 }
 
 /* One block more, or less: what lock_enter() or lock_leave() says, or INTERRUPTED with an
- * exception. */
+ * exception. entering: as in an attempt. */
 static enum outcome
-count_block(PyObject *self, const struct caller *caller, lock_operation *operation)
+count_block(PyObject *self, const struct caller *caller, lock_operation *operation,
+            uint64_t entering)
 {
     struct call call;
     if (!call_begin_as(self, &call, caller, 0)) {
         return LOCK_INTERRUPTED;
     }
+    call.attempt.entering = entering;
     enum outcome outcome = call_run(&call, operation);
     if (outcome == LOCK_INTERRUPTED && operation == lock_leave) {
         lock_end_block(&call.attempt);
@@ -195,11 +203,31 @@ count_block(PyObject *self, const struct caller *caller, lock_operation *operati
     return outcome;
 }
 
+/* Another thread or task than the one that acquired it must not get in beside that one. */
+static uint64_t
+take_acquired(LockObject *object, const struct caller *caller)
+{
+    os_mutex_lock();
+    bool is_its = object->acquired_by == caller->owner.caller;
+    uint64_t serial = is_its ? object->acquired : 0;
+    object->acquired = is_its ? 0 : object->acquired;
+    os_mutex_unlock();
+    return serial;
+}
+
+enum outcome
+block_enter_acquired(PyObject *self, const struct caller *caller)
+{
+    uint64_t serial = take_acquired((LockObject *)self, caller);
+    return serial != 0 ? count_block(self, caller, lock_enter, serial) : LOCK_FREE;
+}
+
 enum outcome
 block_count(PyObject *self, const struct caller *caller)
 {
+    take_acquired((LockObject *)self, caller); /* this block begins with it */
     enum outcome outcome =
-        has_own_scheme(self) ? LOCK_OWNED : count_block(self, caller, lock_enter);
+        has_own_scheme(self) ? LOCK_OWNED : count_block(self, caller, lock_enter, 0);
     return outcome == LOCK_FREE && !is_common(self) ? LOCK_OWNED : outcome;
 }
 
@@ -209,7 +237,7 @@ block_leave(PyObject *self, const struct caller *caller, bool outermost)
     if (has_own_scheme(self)) {
         return outermost ? LOCK_OWNED : LOCK_RELEASED;
     }
-    return count_block(self, caller, lock_leave);
+    return count_block(self, caller, lock_leave, 0);
 }
 
 /* ---- with ---- */
@@ -238,12 +266,30 @@ base_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (fresh != NULL) {
         note_refused(self, &caller);
     }
-    if (fresh == NULL || !acquire_and_count(self, &caller)) {
+    enum outcome outcome = fresh != NULL ? block_enter_acquired(self, &caller) : LOCK_INTERRUPTED;
+    if (outcome == LOCK_FREE && acquire_and_count(self, &caller)) {
+        outcome = LOCK_OWNED;
+    }
+    if (outcome != LOCK_OWNED) {
         nesting_free(fresh);
         return NULL;
     }
     block_begun(self, &caller, fresh);
     return Py_NewRef(self);
+}
+
+PyObject *
+base_enter_acquired(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct caller caller;
+    struct nesting *fresh = call_find_caller(self, &caller) ? nesting_new() : NULL;
+    enum outcome outcome = fresh != NULL ? block_enter_acquired(self, &caller) : LOCK_INTERRUPTED;
+    if (outcome == LOCK_OWNED) {
+        block_begun(self, &caller, fresh);
+    } else {
+        nesting_free(fresh);
+    }
+    return outcome == LOCK_INTERRUPTED ? NULL : PyBool_FromLong(outcome == LOCK_OWNED);
 }
 
 /* Since it had granted so many. None: whatever it has, the lock must be owned. */

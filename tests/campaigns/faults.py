@@ -5,8 +5,9 @@
     python tests/campaigns/faults.py --every 7            only each 7th point, as the tests do
 
 For each class and each operation (acquire when free, held, or stale; with; release; break_lock; a
-look; owner()) a forked process does it, stopped by the kernel before each of its system calls. In
-the case number N the N-th of them kills it, or fails with an error that such a call may have. Then:
+look; owner(); a look or a release by a child that has inherited) a forked process does it, stopped
+by the kernel before each of its system calls. In the case number N the N-th of them kills it, or
+fails with an error that such a call may have. Then:
 
 - killed: whoever wants the lock owns it within a second, whoever had it still has it, and once a
   stale lock was recovered in the directory, nothing is left there (but the database);
@@ -18,6 +19,7 @@ The cases of one operation end when it comes to its end before its N-th call.
 
 import argparse
 import contextlib
+import ctypes
 import errno
 import fcntl
 import json
@@ -39,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import lockfile
 import support
 from support import protocol
-from support.lock_classes import NAMES
+from support.lock_classes import NAMES, kind_of
 
 KINDS = [kind for kind in protocol.CALLS if kind not in ("hear", "say", "close")]
 
@@ -53,6 +55,7 @@ ERRORS = {
     "flock": ("EIO", "ENOLCK", "EOPNOTSUPP", "EINTR", "ENOMEM"),
     "fcntl": ("EIO", "ENOLCK", "ENOMEM"),
     "link": (*WRITING, "EOPNOTSUPP", "EMLINK", "EXDEV"),
+    "symlink": (*WRITING, "EOPNOTSUPP"),
     "unlink": WRITING,
     "stat": FILE_SYSTEM,
     "mkdir": WRITING,
@@ -85,11 +88,31 @@ def demand(condition, what):
 
 
 class Operation:
-    def __init__(self, method, *arguments, before=None, held=False, stale=False):
+    def __init__(
+        self,
+        method,
+        *arguments,
+        before=None,
+        held=False,
+        stale=False,
+        inherited=False,
+        reads=False,
+        beside_reader=False,
+    ):
         self.method = method
         self.run = operator.methodcaller(method, *arguments)
-        self.before, self.held, self.stale = before, held, stale
-        self.owns = method in ("acquire", "__enter__") and not held
+        self.before, self.stale = before, stale
+        self.reads = reads  # it shares the lock
+        self.beside_reader = beside_reader  # so does another, before and meanwhile
+        self.held = held or beside_reader
+        self.inherited = inherited  # it owns what its parent, which is dead, has let it inherit
+        joins = reads and beside_reader
+        self.owns = method in ("acquire", "__enter__") and (joins or not self.held)
+        self.is_kept_out = method == "acquire" and not self.owns
+
+    @property
+    def shares(self):
+        return self.reads or self.beside_reader or self.method == "downgrade"
 
 
 OPERATIONS = {
@@ -102,7 +125,32 @@ OPERATIONS = {
     "look": Operation("is_locked", held=True),
     "owner": Operation("owner", held=True),
     "with": Operation("__enter__"),
+    "look at what is inherited": Operation("i_am_locking", inherited=True),
+    "release what is inherited": Operation("release", inherited=True),
+    "read": Operation("acquire", 1, reads=True),
+    "read what is held": Operation("acquire", 0, held=True, reads=True),
+    "read what is stale": Operation("acquire", 1, stale=True, reads=True),
+    "join a reader": Operation("acquire", 1, beside_reader=True, reads=True),
+    "acquire what is read": Operation("acquire", 0.005, beside_reader=True),
+    "leave": Operation("release", before=operator.methodcaller("acquire"), reads=True),
+    "leave a reader": Operation(
+        "release", before=operator.methodcaller("acquire"), beside_reader=True, reads=True
+    ),
+    "downgrade": Operation("downgrade", before=operator.methodcaller("acquire")),
+    "break what is read": Operation("break_lock", beside_reader=True),
+    "owners": Operation("owners", beside_reader=True),
 }
+
+
+def operations(class_name):
+    """The names of what can be done with that class."""
+    rows = kind_of(class_name).is_row
+    can_share = kind_of(class_name).can_share
+    return [
+        name
+        for name, operation in OPERATIONS.items()
+        if not (rows and operation.inherited) and (can_share or not operation.shares)
+    ]
 
 
 def descriptors():
@@ -155,6 +203,12 @@ def subject(lock, operation, channel, begin, over, more=dict):
     os._exit(0)
 
 
+def become_reaper(wanted):
+    """Does who loses its parent become our child?"""
+    set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(set_child_subreaper, int(wanted), 0, 0, 0)
+
+
 class Case:
     """One operation by one forked process; at the N-th system call something happens."""
 
@@ -172,19 +226,13 @@ class Case:
         """action(case, call) at the call number `number`. False: there were not so many."""
         with contextlib.ExitStack() as stack:
             if self.operation.held:
-                self.holder = self.lock_class(self.path, threaded=False)
+                self.holder = self.locking(self.operation.beside_reader, threaded=False)
                 self.holder.acquire(timeout=0)
             if self.operation.stale:
                 self.leave_stale()
             self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             stack.enter_context(self.channel)
-            lock = self.lock_class(self.path)
-            self.process = os.fork()
-            if self.process == 0:
-                try:
-                    self.do(lock, theirs, number)
-                finally:
-                    os._exit(9)
+            self.begin(self.locking(self.operation.reads), theirs, number)
             theirs.close()
             try:
                 self.drive(number, action)
@@ -193,6 +241,37 @@ class Case:
                     os.kill(self.process, signal.SIGKILL)
                 self.status = os.waitpid(self.process, 0)[1]
         return self.fired is not None
+
+    def locking(self, shared, **more):
+        return self.lock_class(self.path, **more, **({"shared": True} if shared else {}))
+
+    def begin(self, lock, channel, number):
+        """Fork the process; or have an owner fork it that dies then, and adopt it."""
+        reader, writer = os.pipe()
+        if self.operation.inherited:
+            become_reaper(True)
+            parent = os.fork()
+            if parent != 0:
+                os.close(writer)
+                with open(reader, "rb") as file:
+                    self.process = int(file.read())
+                os.waitpid(parent, 0)
+                become_reaper(False)
+                return
+            lock.acquire()
+            lock.set_inheritable(True)
+        self.process = os.fork()
+        if self.process == 0:
+            try:
+                os.close(writer)
+                self.do(lock, channel, number)
+            finally:
+                os._exit(9)
+        if self.operation.inherited:
+            os.write(writer, str(self.process).encode())
+            os._exit(0)
+        os.close(reader)
+        os.close(writer)
 
     def do(self, lock, channel, number):
         """In the forked process."""
@@ -205,7 +284,7 @@ class Case:
     def leave_stale(self):
         process = os.fork()
         if process == 0:
-            self.lock_class(self.path).acquire()
+            self.locking(self.operation.stale and self.operation.reads).acquire()
             os._exit(0)
         os.waitpid(process, 0)
 
@@ -317,11 +396,14 @@ def check_failed(case):
     demand(not report["lost"], f"descriptors lost: {report['lost']}")
     error, text = report["error"], report["text"]
     demand(error is None or report["documented"] or error in case.also, f"{error}: {text}")
-    if operation.held and operation.method == "acquire":
+    if operation.is_kept_out:
         demand(error is not None and not report["mine"], "two own")
     elif operation.owns:
         demand(report["mine"] == (error is None), f"{error}, but owned: {report['mine']}")
         demand(error in (None, "LockFailed", "LockTimeout", *case.also), f"{error}: {text}")
+    elif operation.method == "downgrade":
+        demand(error in (None, "LockFailed", "UnlockError", *case.also), f"{error}: {text}")
+        demand(report["mine"] or error in case.also, f"lost by a downgrade: {error}: {text}")
     elif operation.method == "release":
         demand(error in (None, "UnlockError", *case.also), f"{error}: {text}")
         still = "is still locked by me" in text or "cannot tell" in text
@@ -357,7 +439,7 @@ def one_case(class_name, name, number, action, check):
 def campaign(kind, class_name, every=1, only=None):
     """Run one; the number of cases, and the defects."""
     cases, defects = 0, []
-    for name in OPERATIONS:
+    for name in operations(class_name):
         if only and name != only:
             continue
         number = 1

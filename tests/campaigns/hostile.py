@@ -22,6 +22,7 @@ fs.protected_hardlinks is 0.
 
 import argparse
 import contextlib
+import ctypes
 import itertools
 import operator
 import os
@@ -107,7 +108,7 @@ def be_victim():
     """Be the victim from now on, and as ordinary a process as if one had always been it."""
     support.become(VICTIM)
     may_be_looked_at = 4
-    support.ctypes.CDLL(None).prctl(may_be_looked_at, 1, 0, 0, 0)
+    ctypes.CDLL(None).prctl(may_be_looked_at, 1, 0, 0, 0)
 
 
 def outcome(function):
@@ -242,9 +243,10 @@ def targets(class_name, path, unique_name):
             "the log's index": database + "-shm",
             "the journal": database + "-journal",
         }
-    inside = path + ".lock" if kind_of(class_name).is_directory else directory
+    lock_file = kind_of(class_name).lock_file_of(path)
+    inside = lock_file if kind_of(class_name).is_directory else directory
     return {
-        "the lock file": path + ".lock",
+        "the lock file": lock_file,
         "the unique name": os.path.join(directory, unique),
         "the next unique name": os.path.join(directory, unique + ".1"),
         "the attacker's unique name": os.path.join(inside, protocol.DEAD),
@@ -305,7 +307,7 @@ def leave_unbreakable(class_name, path):
             make_directory(path + ".lock", 0o777)
             make_file(os.path.join(path + ".lock", protocol.DEAD), 0o644)
         else:
-            os.chmod(protocol.plant(path), 0o644)
+            os.chmod(protocol.plant_as(kind_of(class_name).lock_class, path), 0o644)
 
 
 class Home:

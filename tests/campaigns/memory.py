@@ -94,7 +94,7 @@ def one_case(class_name, name, number, allocator, together):
 def campaign(class_name, allocator, every=1):
     """Run all operations; the number of cases, and the defects."""
     cases, defects = 0, []
-    for name in faults.OPERATIONS:
+    for name in faults.operations(class_name):
         for together in (1, 10):
             number, more = 1, True
             while more:

@@ -75,9 +75,13 @@ def refused_system_calls(lock_class, directory):
                 lock_class(path).break_lock()
 
 
+def sharing(is_shared):
+    return {"shared": True} if is_shared else {}
+
+
 def starved(lock_class, operation, path, allocator, number):
     """One operation whose allocation fails; whether it came to so many."""
-    lock = lock_class(path)
+    lock = lock_class(path, **sharing(operation.reads))
     if operation.before:
         operation.before(lock)
     with contextlib.suppress(lockfile.Error, MemoryError):
@@ -111,10 +115,11 @@ def in_child(lock_class, call):
 def failing_allocations(lock_class, directory):
     allocator = memory.load()
     path = os.path.join(directory, "README")
-    for name, operation in faults.OPERATIONS.items():
-        if operation.stale or name == "wait":
-            continue  # neither is much else than what is held, and both take long
-        holder = lock_class(path, threaded=False)
+    for name in faults.operations(lock_class.__name__):
+        operation = faults.OPERATIONS[name]
+        if operation.stale or operation.inherited or name == "wait":
+            continue  # none is much else than what is held, and they take long
+        holder = lock_class(path, threaded=False, **sharing(operation.beside_reader))
         number = 1
         while True:
             if operation.held:

@@ -4,12 +4,14 @@
     python tests/campaigns/torture.py --seconds 60 LinkFileLock    one class, one minute
     python tests/campaigns/torture.py --seed 7                     the same choices again
 
-For each class, three phases share the time:
+For each class, three or four phases share the time:
 
 - mixed: processes of one and of several threads, each thread an owner or all of them one, lock a
   few paths: with and without timeouts, twice, by nested `with`. They fork while they own, and
   their children join in. Never are two in at once (witness.py tells), and after each Ctrl-C the
   lock object agrees with that.
+- readers: processes and threads that share locks, and such that have them alone: never is one of
+  these in beside anybody. They downgrade, and are refused what would be an upgrade.
 - break_lock: locks are broken all the time. Two may be in; everything else must hold. On one path
   locks are broken only after a timeout, and none that is younger than half of it.
 - classic: beside processes that use the classic package on the same paths. They are killed too,
@@ -94,6 +96,7 @@ class Phase:
             self.scratch,
             self.for_ever,
         )
+        self.kinds = self.kinds_of(kind_of(self.class_name))
         self.dumps = open(os.path.join(self.scratch, "stacks"), "w+")
         try:
             self.torment(time.monotonic() + seconds)
@@ -103,6 +106,15 @@ class Phase:
             self.kill_all()
             self.dumps.close()
             shutil.rmtree(self.scratch)
+
+    def kinds_of(self, kind):
+        """A PID file's owner is the process: whose thread it is, it does not say."""
+        if not kind.is_pid_file:
+            return self.kinds
+        single = [workers.BREAKERS, workers.ONE_BREAKER]
+        return tuple(
+            workers.ONE_BREAKER if each in single else workers.ONE_PROCESS for each in self.kinds
+        )
 
     def torment(self, end):
         for worker in range(len(self.kinds)):
@@ -381,6 +393,19 @@ class Mixed(Phase):
     )
 
 
+class Sharing(Phase):
+    """Readers and writers. (Nobody breaks a lock: two in, one of them a writer, is a defect.)"""
+
+    name = "readers"
+    kinds = (
+        workers.SHARERS,
+        workers.ONE_SHARER,
+        workers.SHARERS,
+        workers.ONE_SHARER,
+        workers.ONE_SHARER,
+    )
+
+
 class Breaking(Phase):
     name = "break_lock"
     kinds = (workers.BREAKERS, workers.ONE_BREAKER, workers.BREAKERS, workers.ONE_BREAKER)
@@ -581,8 +606,12 @@ def phases(class_name, seed, environment):
     """The phases of one class, or sentences that say why not."""
     yield Mixed(class_name, random.Random(f"{seed} mixed"))
     yield Breaking(class_name, random.Random(f"{seed} break_lock"))
-    if not kind_of(class_name).excludes_classic:
+    if kind_of(class_name).can_share:
+        yield Sharing(class_name, random.Random(f"{seed} readers"))
+    if kind_of(class_name).is_row:
         yield "skipped: the classic SQLite lock does not exclude other processes"
+    elif not kind_of(class_name).excludes_classic:
+        yield "skipped: what the classic class of that name leaves is not told from ours yet"
     elif (python := classic_python(environment)) is None:
         yield f"skipped: {CLASSIC} cannot be installed from the package index"
     else:

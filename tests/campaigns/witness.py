@@ -44,6 +44,9 @@ COUNTS = (
     "forks",
     "breaks",
     "broken",  # releases that found the lock broken
+    "read",  # acquired to share it
+    "read together",  # while another of its process did, too
+    "downgrades",
 )
 FIELDS = (
     *COUNTS,
@@ -114,6 +117,47 @@ class CommonWitness(Witness):
             self.inside[place] -= 1
             if self.inside[place] == 0:
                 super().unmark(place)
+
+
+class SharedWitness(Witness):
+    """Marks of those who read, too: many of them, or one who writes."""
+
+    def reset(self):
+        self.mutex = threading.Lock()
+        self.reading = [0] * PLACES
+        self.is_written = [False] * PLACES
+
+    def mark(self, place, reads=False):
+        with self.mutex:
+            if self.is_written[place] or (self.reading[place] > 0 and not reads):
+                return False
+            if self.reading[place] == 0 and not self.ask(place, reads):
+                return False
+            self.reading[place] += reads
+            self.is_written[place] = not reads
+            return True
+
+    def ask(self, place, reads):
+        how = fcntl.LOCK_SH if reads else fcntl.LOCK_EX
+        try:
+            fcntl.lockf(self.descriptor, how | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def share(self, place):
+        """Who writes only reads from now on: to be called before others may join."""
+        with self.mutex:
+            self.is_written[place] = False
+            self.reading[place] = 1
+            self.ask(place, reads=True)
+
+    def unmark(self, place):
+        with self.mutex:
+            self.is_written[place] = False
+            self.reading[place] -= self.reading[place] > 0
+            if self.reading[place] == 0:
+                fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, place)
 
 
 class Record:

@@ -12,6 +12,8 @@ What the interrupted call had done by then, only the lock can say: see settle().
 import contextlib
 import ctypes
 import faulthandler
+import functools
+import math
 import os
 import random
 import signal
@@ -22,7 +24,8 @@ import warnings
 
 import lockfile
 import support
-from campaigns.witness import THREADS, WAITING, WORKERS, CommonWitness, Witness
+from campaigns.witness import THREADS, WAITING, WORKERS, CommonWitness, SharedWitness, Witness
+from support.lock_classes import kind_of
 from support.protocol import UNIQUE_NAME
 
 LEFT_WHILE_INSIDE = 7  # a process's exit code
@@ -38,7 +41,11 @@ class World:
         self.record = record
         self.witness = Witness(os.path.join(scratch, "witness"))
         self.common_witness = CommonWitness(os.path.join(scratch, "witness"))
-        self.for_ever = for_ever  # the longest timeout; None: for ever
+        self.shared_witness = SharedWitness(os.path.join(scratch, "witness"))
+        # Does who owns get it once more?
+        self.enters_twice = not kind_of(lock_class).is_pid_file
+        # The longest timeout; None: for ever, where that does not mean not to wait.
+        self.for_ever = for_ever if for_ever or self.enters_twice else math.inf
         self.actor = None  # the main thread's
 
 
@@ -126,7 +133,7 @@ class Actor:
         timeout = self.chance.choice([self.world.for_ever, self.world.for_ever, 0, 0.001, 0.01])
         self.slot.put("state", WAITING + place)
         try:
-            if self.interruptible(lock.acquire, timeout):
+            if self.interruptible(self.acquiring(lock), timeout):
                 return True
         except (lockfile.AlreadyLocked, lockfile.LockTimeout):
             self.slot.timed_out(place)
@@ -134,6 +141,9 @@ class Actor:
             return False
         self.settle(lock, place)
         return False
+
+    def acquiring(self, lock):
+        return lock.acquire
 
     def release(self, lock, place):
         if not self.interruptible(lock.release):
@@ -147,17 +157,36 @@ class Actor:
     def twice(self, lock, place):
         """Acquired twice, by two objects if there are two: one release() unlocks."""
         if self.acquire(lock, place):
-            self.chance.choice(self.locks[place]).acquire(timeout=0)
+            with self.no_second_time():
+                self.chance.choice(self.locks[place]).acquire(timeout=0)
             self.inside(lock, place)
             self.chance.choice(self.locks[place]).release()
             self.demand_not_owned(lock)
+
+    @contextlib.contextmanager
+    def no_second_time(self):
+        """What is in it acquires what is owned already: no AlreadyLocked, or nothing else."""
+        refused = False
+        try:
+            yield
+        except (lockfile.AlreadyLocked, lockfile.LockTimeout):
+            refused = True
+        self.demand(refused != self.world.enters_twice, f"owned twice: {not refused}")
+
+    def inner(self, place):
+        """What the inner of two blocks is of."""
+        return self.chance.choice(self.locks[place])
 
     def block(self, lock, place):
         """Nested `with` blocks, interrupted before, between and after what is inside."""
 
         def blocks():
             with lock:
-                with self.chance.choice(self.locks[place]):
+                other = self.inner(place)
+                with (
+                    self.no_second_time(),
+                    other if self.world.enters_twice else other.acquire(timeout=0),
+                ):
                     pass
                 self.armed = False
                 self.inside(lock, place)
@@ -234,6 +263,7 @@ class Actor:
         try:
             self.world.witness.reset()
             self.world.common_witness.reset()
+            self.world.shared_witness.reset()
             actor = type(self)(
                 self.world,
                 self.number + WORKERS * THREADS,
@@ -255,7 +285,7 @@ class Actor:
         self.demand(not lock.i_am_locking(), "a child owns its parent's lock")
         self.demand_not_owned(lock)
         try:
-            lock.acquire(timeout=0)
+            self.acquiring(lock)(timeout=0)
         except lockfile.AlreadyLocked:
             return
         if self.mark(place):
@@ -270,6 +300,85 @@ class Actor:
                 self.child = None
                 code = os.waitstatus_to_exitcode(status)
                 self.demand(code in (0, LEFT_WHILE_INSIDE), f"a child ended with {code}")
+
+
+class Sharer(Actor):
+    """Now a reader, now a writer, by the same objects."""
+
+    def __init__(self, world, number, locks, chance, main=False):
+        super().__init__(world, number, locks, chance, main)
+        self.witness = world.shared_witness
+        self.reads = False
+
+    def round(self, lock, place):
+        self.reads = self.chance.random() < 0.8
+        super().round(lock, place)
+
+    def acquiring(self, lock):
+        return functools.partial(lock.acquire, shared=self.reads)
+
+    def mark(self, place):
+        together = self.reads and self.witness.reading[place] > 0
+        if not self.witness.mark(place, self.reads):
+            self.record.defect(
+                "overlap",
+                f"{'reads' if self.reads else 'writes'} beside {self.witness.other(place)}"
+                f" at place {place}",
+            )
+            return False
+        if self.reads:
+            self.slot.add("read")
+        if together:
+            self.slot.add("read together")
+        return True
+
+    def plain(self, lock, place):
+        if self.acquire(lock, place):
+            if self.reads:
+                self.upgrade(lock)
+            elif self.chance.random() < 0.3:
+                self.downgrade(lock, place)
+            self.inside(lock, place)
+            self.release(lock, place)
+
+    def upgrade(self, lock):
+        """Is refused at once, whatever the timeout."""
+        try:
+            lock.acquire(timeout=self.chance.choice([0, 1000]), shared=False)
+        except lockfile.LockFailed:
+            return
+        self.defect("a reader has become a writer")
+
+    def downgrade(self, lock, place):
+        """From before it on others may read beside it; the mark says so first."""
+        if self.mark(place):
+            self.witness.share(place)
+            self.slot.add("downgrades")
+            lock.downgrade()
+            self.demand(lock.i_am_locking(), "not locking after a downgrade")
+            self.witness.unmark(place)
+            self.reads = True
+
+    def block(self, lock, place):
+        """With an object of its own, since what a block asks for is the object's to say."""
+        super().block(self.made(lock.threaded, place, self.reads), place)
+
+    def made(self, threaded, place, shared):
+        return self.world.lock_class(self.world.paths[place], threaded, shared=shared)
+
+    def inner(self, place):
+        """Who has it alone may share it with itself."""
+        return self.made(self.locks[place][0].threaded, place, shared=True)
+
+    def twice(self, lock, place):
+        """Who has it, has it: to share it, too."""
+        if self.acquire(lock, place):
+            self.chance.choice(self.locks[place]).acquire(timeout=0, shared=True)
+            self.inside(lock, place)
+            self.chance.choice(self.locks[place]).release()
+            self.demand_not_owned(lock)
+
+    kinds = ((plain, 10), (twice, 1), (block, 4), (Actor.look, 1))
 
 
 class CommonActor(Actor):
@@ -380,6 +489,8 @@ MIXED_THREADS = [(Actor, False), (Actor, True), (Actor, True)]
 ONE_THREAD = [(Actor, True)]
 ONE_PROCESS = [(Actor, False)]
 COMMON_THREADS = [(CommonActor, False), (CommonActor, False), (CommonActor, False)]
+SHARERS = [(Sharer, True), (Sharer, True), (Sharer, True)]
+ONE_SHARER = [(Sharer, False)]
 BREAKERS = [(Breaker, True), (Breaker, True)]
 ONE_BREAKER = [(Breaker, False)]
 
@@ -442,6 +553,7 @@ def work(world, kind, worker, chance, dumps):
     if lost:
         world.record.defect("defect", f"descriptors are left: {lost}")
     left = files_of_this_process(world) - namesakes
-    if left:
+    # A first reader's file stays for those who read on, and goes with the last of them.
+    if left and not isinstance(actors[0], Sharer):
         world.record.defect("defect", f"files are left: {left}")
     return 0

@@ -25,7 +25,6 @@
  * races from a detector of races. */
 #define _GNU_SOURCE
 #include "forks.h"
-#include "mechanisms/sqlite/beacon.h"
 #include "support.h"
 
 #include <errno.h>
@@ -48,9 +47,22 @@
 #define PROCESSES 100000
 
 /* What is counted, to show that it took place. */
-enum event { HELD, REFUSED, RECOVERED, FORKED, KILLED, ENDED_OWNING, BROKEN, LOOKED, LIT, EVENTS };
+enum event {
+    HELD,
+    READ,
+    REFUSED,
+    RECOVERED,
+    FORKED,
+    KILLED,
+    ENDED_OWNING,
+    BROKEN,
+    LOOKED,
+    LIT,
+    EVENTS
+};
 static const char *const event_names[EVENTS] = {
-    "held", "refused", "recovered", "forks", "killed", "ended owning", "breaks", "looks", "bytes",
+    "held",   "shared",       "refused", "recovered", "forks",
+    "killed", "ended owning", "breaks",  "looks",     "bytes",
 };
 
 static struct {
@@ -63,6 +75,9 @@ static struct {
 
 static const struct mechanism *const mechanisms[] = {&link_mechanism, &mkdir_mechanism};
 static const char *const path_names[] = {"one", "two"};
+/* Where no rename can promise to replace nothing, a lock directory may be stranded by a kill. */
+static unsigned mechanisms_used = 2;
+
 static struct lock *locks[PATHS][2][2]; /* by path, mechanism, threaded */
 static struct lock *breakable[2];
 static char held_directory[OS_PATH_SIZE], broken_directory[OS_PATH_SIZE];
@@ -211,7 +226,7 @@ unmark(const struct worker *worker, unsigned path, bool threaded)
 static struct lock *
 borrow(struct worker *worker, unsigned path, bool threaded)
 {
-    unsigned mechanism = below(worker, 2);
+    unsigned mechanism = below(worker, mechanisms_used);
     if (below(worker, 2) == 0) {
         return share(locks[path][mechanism][threaded]);
     }
@@ -223,11 +238,12 @@ borrow(struct worker *worker, unsigned path, bool threaded)
 
 /* OWNED, HELD; INTERRUPTED: given up, as when a signal's handler raises. */
 static enum outcome
-acquire(struct worker *worker, struct lock *lock, int64_t patience)
+acquire(struct worker *worker, struct lock *lock, int64_t patience, bool shares)
 {
     struct attempt attempt;
     enum outcome outcome;
     begin(&attempt, lock, deadline_in(patience));
+    attempt.shares = shares;
     do {
         outcome = lock_run(&attempt, lock_acquire);
     } while (outcome == LOCK_INTERRUPTED && below(worker, 8) != 0);
@@ -322,8 +338,8 @@ hold(struct worker *worker)
     struct report report;
     struct lock *lock = borrow(worker, path, threaded);
     int64_t patience = choose_patience(worker);
-    enum outcome outcome =
-        in_block ? enter(lock, deadline_in(patience), &report) : acquire(worker, lock, patience);
+    enum outcome outcome = in_block ? enter(lock, deadline_in(patience), &report)
+                                    : acquire(worker, lock, patience, false);
     if (outcome == LOCK_OWNED) {
         mark(worker, path, threaded);
         stay(worker, path, lock, in_block);
@@ -335,6 +351,36 @@ hold(struct worker *worker)
         DEMAND(outcome != LOCK_FAILED || !in_block, "entering a block: %s, %s", report.doing,
                strerror(report.error));
         note(REFUSED);
+    }
+    lock_drop(lock);
+}
+
+static void
+check_no_writer(unsigned path)
+{
+    uint64_t found = atomic_load_explicit(&shared->marks[path], memory_order_relaxed);
+    DEMAND(found == 0 || is_dying(found), "one owns '%s' alone beside a reader", path_names[path]);
+}
+
+/* Readers set no marks; some have had it alone before. */
+static void
+hold_shared(struct worker *worker)
+{
+    unsigned path = below(worker, PATHS);
+    bool alone = below(worker, 3) == 0;
+    struct lock *lock = borrow(worker, path, true);
+    enum outcome outcome = acquire(worker, lock, choose_patience(worker), !alone);
+    if (outcome == LOCK_OWNED && alone) {
+        outcome = call(lock_downgrade, lock, 0, NULL);
+        DEMAND(outcome == LOCK_OWNED, "no downgrade: %s", outcome_name(outcome));
+    }
+    if (outcome == LOCK_OWNED) {
+        check_no_writer(path);
+        begin_child(worker);
+        os_pause((int64_t)below(worker, 2000) * 1000);
+        check_no_writer(path);
+        DEMAND(call(lock_release, lock, 0, NULL) == LOCK_RELEASED, "a reader does not leave");
+        note(READ);
     }
     lock_drop(lock);
 }
@@ -366,31 +412,6 @@ hold_breakable(struct worker *worker)
         call_breakable(lock_release, lock, 0, &owned);
     }
     lock_drop(lock);
-}
-
-/* ---- Beacons that are bytes ---- */
-
-static void
-light_byte(void)
-{
-    struct os_file file, other;
-    struct os_status status;
-    struct ground ground;
-    struct beacon beacon;
-    DEMAND(beacon_share(beacon_file, 0644, true, &file, &ground) == 0, "no beacon file");
-    DEMAND(beacon_light(&file, &beacon) == 0, "the byte is not lit");
-    DEMAND(os_open(&os_anywhere, beacon_file, OS_READ, &other, &status) == 0, "cannot look");
-    DEMAND(beacon_look(&other, beacon) == EWOULDBLOCK, "a lit byte is dark");
-    int64_t now = os_now();
-    uint64_t queue = beacon_queue(beacon);
-    os_queue_up(&other, queue, now);
-    DEMAND(os_has_waiters(&file, queue), "a mark is not seen");
-    DEMAND(os_count_elders(&file, queue, now + OS_SECOND, 3) > 0, "an elder is not seen");
-    beacon_darken(&file, beacon);
-    DEMAND(beacon_look(&other, beacon) == 0, "a dark byte is lit");
-    os_close(&other);
-    beacon_leave(&file);
-    note(LIT);
 }
 
 /* ---- Processes ---- */
@@ -546,13 +567,24 @@ work(void *context)
             hold_breakable(worker);
             break;
         case 3:
-            light_byte();
+            if (os_locks_bytes) {
+                light_byte(beacon_file);
+                note(LIT);
+            }
             break;
         case 4:
             begin_child(worker);
             break;
         case 5:
             kill(getpid(), SIGUSR1); /* to any of its threads */
+            break;
+        case 6:
+        case 7:
+        case 8:
+        case 9:
+            if (os_can_share) {
+                hold_shared(worker);
+            }
             break;
         default:
             hold(worker);
@@ -578,10 +610,13 @@ prepare(const char *directory)
     need(shared != MAP_FAILED, "mmap");
     need(forks_begin() && os_begin() == 0, "os_begin");
     need(sigaction(SIGUSR1, &(struct sigaction){.sa_handler = do_nothing}, NULL) == 0, "signal");
-    need(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "prctl");
+    need(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 || getpid() == 1, "prctl");
     snprintf(held_directory, OS_PATH_SIZE, "%s/held", directory);
     snprintf(broken_directory, OS_PATH_SIZE, "%s/broken", directory);
     need(mkdir(held_directory, 0755) == 0 && mkdir(broken_directory, 0755) == 0, "mkdir");
+    if (os_rename(&os_anywhere, held_directory, broken_directory) == ENOSYS) {
+        mechanisms_used = 1;
+    }
     snprintf(beacon_file, OS_PATH_SIZE, "%s/database-beacons", directory);
     for (unsigned i = 0; i < PATHS * 4; i++) {
         locks[i / 4][i / 2 % 2][i % 2] =

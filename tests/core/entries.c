@@ -157,6 +157,9 @@ lose_a_beacon_file(void)
     struct beacon beacon;
     char path[OS_PATH_SIZE], database[OS_PATH_SIZE];
     int decoys[DECOYS];
+    if (!os_locks_bytes) {
+        return;
+    }
     snprintf(database, sizeof database, "%.4000s/database", directory);
     DEMAND(beacon_path(database, path), "too long");
     for (int i = 0; i < 2; i++) {
@@ -522,8 +525,9 @@ use_the_system(void)
     DEMAND(os_adopt(other, &adopted) == 0 && os_is_open(&adopted), "not adopted");
     DEMAND(os_find_locker(&adopted, 0, 2) == 0, "a lock that is not there");
     struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
-    need(fcntl(other, F_SETLK, &range) == 0 && write(other, "content", 7) == 7, "fcntl");
-    DEMAND(os_find_locker(&adopted, 0, 2) == os_process(), "a lock that is not seen");
+    need(fcntl(other, F_SETLK, &range) == 0 && pwrite(other, "content", 7, 0) == 7, "fcntl");
+    DEMAND(!os_locks_bytes || os_find_locker(&adopted, 0, 2) == os_process(),
+           "a lock that is not seen");
     DEMAND(os_read_at(&adopted, 3, text, 4) == 0 && memcmp(text, "tent", 4) == 0, "not read");
     DEMAND(os_read_at(&adopted, 4, text, 4) == EIO, "read behind its end");
     close(other);

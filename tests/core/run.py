@@ -10,8 +10,10 @@
     undefined    the same under UndefinedBehaviorSanitizer
     allocation   each allocation of each operation fails, and none is made while a fork waits
     musl         with another C library, if there is a musl-gcc
+    aarch64      for that processor, if there is zig, under an emulator of it, if there is one
     narrow       with addresses of 32 bits, if there is a compiler for them
     polling      on a system that has nothing to watch files with
+    portable     on one that has nothing but what all POSIX systems have
     posix        whether the files for all POSIX systems use nothing wider, compiled only
     fuzz         the parser of unique names: by libFuzzer if there is a clang, else at random
     memcheck, helgrind
@@ -37,13 +39,18 @@ HERE = Path(__file__).resolve().parent
 CORE = HERE.parent.parent / "csrc"
 POSIX = "platform/posix"
 PLATFORM = (POSIX, "platform/linux")
-WITHOUT_WATCHES = (POSIX, "platform/linux/system.c", "platform/none")
+LINUX_FILES = ("platform/linux/system.c", "platform/linux/where.c")
+WITHOUT_WATCHES = (POSIX, *LINUX_FILES, "platform/none")
+PORTABLE = (POSIX, "platform/portable", "platform/none", "platform/linux/where.c")
 CORE_FILES = (
     *("core", "mechanisms/files"),
     *("mechanisms/sqlite/beacon.c", "mechanisms/sqlite/trust.c"),
 )
 # gcc takes the tests that the sanitizer inserts for a use of null: -Wno-nonnull.
 FLAGS = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-nonnull", "-g", "-O1", "-pthread")
+AARCH64 = (sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static")
+# It knows no reaper of orphans but the first process.
+EMULATOR = ("unshare", "--pid", "--fork", "--mount-proc", "qemu-aarch64-static")
 APART_FROM_FORKS = (
     *("malloc", "calloc", "realloc", "free"),
     *("opendir", "fdopendir", "closedir"),
@@ -201,25 +208,31 @@ class Campaign:
         program = self.build("allocation", "address", *wrap(*ALLOCATING, *FREEING, *LOCKING))
         return self.run([program, self.place()]).strip()
 
-    def elsewhere(self, *compiler):
+    def elsewhere(self, *compiler, under=()):
         """For another platform, of which this machine can run programs."""
         probe = self.scratch / "probe.c"
         probe.write_text('#include <stdio.h>\nint main(void) { return puts("") < 0; }\n')
         try:
             self.run([*compiler, probe, "-o", self.scratch / "probe"])
-            self.run([self.scratch / "probe"])
+            self.run([*under, self.scratch / "probe"])
         except (Failure, OSError):
-            raise NotHere(" ".join(compiler)) from None
-        return self.drive("", compiler=compiler)
+            raise NotHere(" ".join((*compiler, *under))) from None
+        return self.drive("", compiler=compiler, under=under)
 
     def musl(self):
         return self.elsewhere("musl-gcc")
+
+    def aarch64(self):
+        return self.elsewhere(*AARCH64, under=EMULATOR)
 
     def narrow(self):
         return self.elsewhere("gcc", "-m32", "-Wno-psabi")
 
     def polling(self):
         return self.drive("undefined", platform=WITHOUT_WATCHES)
+
+    def portable(self):
+        return self.drive("undefined", platform=PORTABLE)
 
     def posix(self):
         """Each C library is asked for what POSIX has, by the files themselves, and for no more."""
@@ -264,8 +277,8 @@ class Campaign:
 
 
 DEFAULT = (
-    *("thread", "address", "undefined", "allocation", "musl", "narrow", "polling", "posix"),
-    "fuzz",
+    *("thread", "address", "undefined", "allocation", "musl", "aarch64", "narrow", "polling"),
+    *("portable", "posix", "fuzz"),
 )
 NAMED = ("memcheck", "helgrind")
 

@@ -311,8 +311,17 @@ static void
 begin_a_break(struct os_file *breaker)
 {
     need(os_open_directory(directory, breaker) == 0 && os_flock(breaker, OS_EXCLUSIVE) == 0 &&
-             os_mark(breaker, OS_BREAKER) == 0,
+             (os_mark(breaker, OS_BREAKER) == 0 || !os_locks_bytes),
          "break");
+}
+
+/* Where there are no marks, it is the directory's flock that keeps the two off each other. */
+static void
+begin_a_removal(struct os_file *remover)
+{
+    need(os_open_directory(directory, remover) == 0, "open");
+    need((os_locks_bytes ? os_mark(remover, OS_REMOVER) : os_flock(remover, OS_SHARED)) == 0,
+         "removal");
 }
 
 /* A break_lock() is at work in the directory, and then gives up. */
@@ -360,7 +369,7 @@ break_beside_a_removal(void)
     struct os_file remover;
     let(lock, 1, lock_acquire, LOCK_OWNED);
     let(other, 1, lock_acquire, LOCK_OWNED);
-    need(os_open_directory(directory, &remover) == 0 && os_mark(&remover, OS_REMOVER) == 0, "mark");
+    begin_a_removal(&remover);
     attempt_begin(&breaker, lock, owner_number(2), 0);
     expect_waiting(&breaker, lock_break, WAIT_FOR_MOMENT);
     os_close(&remover);

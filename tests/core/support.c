@@ -1,7 +1,10 @@
 #define _GNU_SOURCE
 #include "support.h"
 
+#include "mechanisms/sqlite/beacon.h"
+
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +36,8 @@ make_lock(const struct mechanism *mechanism, const char *directory, const char *
 {
     char lock_file[OS_PATH_SIZE];
     snprintf(lock_file, sizeof lock_file, "%s/%s.lock", directory, name);
-    return lock_new(mechanism, name, lock_file, "", threaded ? OWNED_BY_CALLER : OWNED_BY_PROCESS);
+    return lock_new(mechanism, name, lock_file, "", threaded ? OWNED_BY_CALLER : OWNED_BY_PROCESS,
+                    false);
 }
 
 struct lock *
@@ -177,4 +181,28 @@ leave_stale(struct lock *lock)
     while (waitpid(child, &status, 0) < 0) {
     }
     DEMAND(status == 0, "who should leave a stale lock ended with status %x", (unsigned)status);
+}
+
+/* ---- Beacons that are bytes ---- */
+
+void
+light_byte(const char *beacon_file)
+{
+    struct os_file file, other;
+    struct os_status status;
+    struct ground ground;
+    struct beacon beacon;
+    DEMAND(beacon_share(beacon_file, 0644, true, &file, &ground) == 0, "no beacon file");
+    DEMAND(beacon_light(&file, &beacon) == 0, "the byte is not lit");
+    DEMAND(os_open(&os_anywhere, beacon_file, OS_READ, &other, &status) == 0, "cannot look");
+    DEMAND(beacon_look(&other, beacon) == EWOULDBLOCK, "a lit byte is dark");
+    int64_t now = os_now();
+    uint64_t queue = beacon_queue(beacon);
+    os_queue_up(&other, queue, now);
+    DEMAND(os_has_waiters(&file, queue, 1), "a mark is not seen");
+    DEMAND(os_count_elders(&file, queue, now + OS_SECOND, 3) > 0, "an elder is not seen");
+    beacon_darken(&file, beacon);
+    DEMAND(beacon_look(&other, beacon) == 0, "a dark byte is lit");
+    os_close(&other);
+    beacon_leave(&file);
 }

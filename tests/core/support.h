@@ -43,4 +43,7 @@ unsigned count_names(const char *directory, char name[OS_PATH_SIZE]);
 /* A process acquires the lock and ends. */
 void leave_stale(struct lock *lock);
 
+/* A beacon that is a byte of this file, lit, looked at and darkened, and a queue for it. */
+void light_byte(const char *beacon_file);
+
 #endif

@@ -129,9 +129,10 @@ def test_order_is_that_of_resolved_directories(make, calls, tmp_path):
     assert calls == once * 2
 
 
-def test_order_does_not_heed_what_a_subclass_says_of_itself(make, calls):
-    locks = [make("one"), make("two")]
-    type(locks[0]).lock_file = property(lambda self: f"/{id(self)}")
+def test_order_is_that_of_the_lock_files_that_a_subclass_names(make, calls, tmp_path):
+    locks = [make("two"), make("one")]
+    names = {locks[0]: "b.lock", locks[1]: "a.lock"}
+    type(locks[0]).lock_file = property(lambda self: str(tmp_path / names[self]))
     for named in (locks, locks[::-1]):
         with all_of(*named):
             pass

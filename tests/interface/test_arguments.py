@@ -101,9 +101,9 @@ def test_constructor_takes_keywords(lock_class, path):
 
 @pytest.mark.parametrize("kind", [str, os.fsencode, pathlib.Path, PathOf])
 def test_kinds_of_paths(lock_class, path, tmp_path, kind):
-    lock = lock_class(kind(path))
-    assert type(lock.path) is str
-    assert lock.path == path
+    given = kind(path)
+    lock = lock_class(given)
+    assert lock.path is given
     with lock:
         assert os.listdir(tmp_path)
         assert lock_class(path).i_am_locking()
@@ -117,7 +117,7 @@ def test_kinds_of_paths(lock_class, path, tmp_path, kind):
 def test_unusual_names(lock_class, tmp_path, name):
     path = os.path.join(os.fsencode(tmp_path), name)
     lock = lock_class(path)
-    assert lock.path == os.fsdecode(path)
+    assert lock.path == path
     assert lock.lock_file == os.fsdecode(path + b".lock")
     with lock:
         assert lock_class(os.fsdecode(path)).i_am_locking()

@@ -190,7 +190,7 @@ def test_cancelled_task_is_cancelled(lock_class, path):
 
     with pytest.raises(TimeoutError) as caught:
         asyncio.run(main())
-    assert len(notes_of(caught.value.__cause__)) == 1
+    assert len(notes_of(caught.value.__context__)) == 1
 
 
 # Exceptions that take no notes

@@ -434,7 +434,7 @@ def test_subclass_with_other_arguments(lock_class, tmp_path):
             super().__init__(directory / name, timeout=1)
 
     lock = SpoolLock(tmp_path)
-    assert lock.path == str(tmp_path / "spool")
+    assert lock.path == tmp_path / "spool"
     with lock:
         assert lock.i_am_locking()
 

@@ -60,7 +60,7 @@ def test_copy_has_the_assigned_timeout(lock_class, path, duplicate):
 @every_copy
 def test_copy_of_a_path_that_is_no_text(lock_class, tmp_path, duplicate):
     path = os.fsencode(tmp_path) + b"/\xff"
-    assert duplicate(lock_class(path)).path == os.fsdecode(path)
+    assert duplicate(lock_class(path)).path == path
 
 
 @every_copy
@@ -94,7 +94,10 @@ def test_copy_made_elsewhere_protects_the_same(lock_class, tmp_path, monkeypatch
 )
 def test_nonsense_from_a_pickle(lock_class, path, change):
     remake, arguments, _ = lock_class(path, timeout=1).__reduce__()
-    names = ("class", "new", "path", "threaded", "timeout", "lock_file", "database", "on_wait")
+    names = (
+        *("class", "new", "path", "threaded", "timeout", "lock_file", "database", "on_wait"),
+        "shared",
+    )
     nonsense = {**dict(zip(names, arguments, strict=True)), **change}
     with pytest.raises((TypeError, ValueError)):
         remake(*nonsense.values())

@@ -111,7 +111,7 @@ def test_one_lock_file_is_one_lock_whatever_the_paths(lock_class, tmp_path, lock
         with pytest.raises(AlreadyLocked) as caught:
             in_thread(other.acquire, 0)
         assert str(caught.value).startswith(f"{other.path} is already locked")
-        assert caught.value.path == other.path
+        assert caught.value.path == str(other.path)
         with other:
             pass
         assert lock.i_am_locking()

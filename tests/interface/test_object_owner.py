@@ -227,3 +227,31 @@ def test_object_that_owns_until_the_end_is_released_there(lock_class, path):
         assert child.hear() is True
         child.finish()
     assert not lock_class(path).is_locked()
+
+
+def test_object_that_means_another_lock_by_now_releases_what_it_owns(lock_class, path, tmp_path):
+    """Both: nobody else could."""
+    lock = lock_class(path, owner="object")
+    lock.acquire()
+    lock.path = tmp_path / "other"
+    lock.acquire()
+    assert lock_class(path).is_locked() and lock_class(tmp_path / "other").is_locked()
+    with pytest.warns(ResourceWarning, match="never released") as warned:
+        del lock
+        gc.collect()
+    assert len(warned) == 2
+    assert not lock_class(path).is_locked() and not lock_class(tmp_path / "other").is_locked()
+
+
+def test_object_whose_class_tells_another_lock_releases_what_it_owns(lock_class, path):
+    class Moving(lock_class):
+        lock_file = path + ".1"
+
+    lock = Moving(path, owner="object")
+    lock.acquire()
+    Moving.lock_file = path + ".2"
+    assert not lock.i_am_locking()
+    with pytest.warns(ResourceWarning, match="never released"):
+        del lock
+        gc.collect()
+    assert not lock_class(path, lock_file=path + ".1").is_locked()

@@ -43,7 +43,8 @@ ASK = """
     with getattr(lockfile, sys.argv[1])(sys.argv[2]) as lock:
         before = set(sys.modules)
         lock.owner()
-        say(sorted(set(sys.modules) - before))
+        imported = sorted(set(sys.modules) - before)
+    say(imported)  # who hears it may end this
     """
 
 

@@ -119,11 +119,11 @@ def check_that_it_locks(lock, same):
         assert other.run(same.owner) == lock.owner()
         with pytest.raises(AlreadyLocked) as caught:
             other.run(same.acquire, 0)
-        assert str(caught.value).startswith(f"{same.path} is already locked")
+        assert str(caught.value).startswith(f"{os.fsdecode(same.path)} is already locked")
     assert not same.is_locked()
     with pytest.raises(NotLocked) as caught:
         lock.release()
-    assert str(caught.value).startswith(f"{lock.path} is not locked")
+    assert str(caught.value).startswith(f"{os.fsdecode(lock.path)} is not locked")
 
 
 def check_that_it_fails(lock, reason):
@@ -164,9 +164,9 @@ def test_any_name(lock_class, fresh, name, kind, other_kind):
     with fresh() as directory:
         path = os.path.join(os.fsencode(directory), name)
         lock = lock_class(kind(path))
-        assert lock.path == os.fsdecode(path)
-        assert lock.lock_file == os.path.abspath(lock.path) + ".lock"
-        assert repr(lock.path) in repr(lock)
+        assert os.fsencode(lock.path) == path
+        assert lock.lock_file == os.path.abspath(os.fsdecode(path)) + ".lock"
+        assert repr(os.fsdecode(path)) in repr(lock)
         check(lock, lock_class(other_kind(path)))
 
 
@@ -213,7 +213,7 @@ def test_any_way_to_a_path(lock_class, tmp_path, parts, is_absolute, kind):
     with contextlib.chdir(start):
         lock = lock_class(path)
         absolute = os.path.abspath(os.fsdecode(path))
-    assert lock.path == os.fsdecode(path)
+    assert lock.path is path
     assert lock.lock_file == absolute + ".lock"
     check(lock, lock_class(absolute))
     assert tree(top) == before

@@ -21,8 +21,8 @@ from support import PATIENCE, OtherThread, in_thread
 from support.uses import ATTRIBUTES
 
 METHODS = {
-    "acquire": "(timeout=None, *, on_wait=None)",
-    "try_acquire": "(timeout=0, *, on_wait=None)",
+    "acquire": "(timeout=None, *, on_wait=None, shared=None)",
+    "try_acquire": "(timeout=0, *, on_wait=None, shared=None)",
     "release": "()",
     "is_locked": "()",
     "i_am_locking": "()",
@@ -249,9 +249,7 @@ def test_error_of_a_computed_timeout_comes_through(lock_class, path):
     assert not lock.is_locked()
 
 
-@pytest.mark.parametrize(
-    "name", ["pid", "unique_name", "threaded", "path", "lock_file", "hostname"]
-)
+@pytest.mark.parametrize("name", ["pid", "tname", "unique_name", "threaded", "path", "hostname"])
 def test_other_attributes_of_a_subclass_change_only_what_they_say(lock_class, path, name):
     lock = type("Special", (lock_class,), {name: "special"})(path)
     with lock:
@@ -308,7 +306,7 @@ def test_subclass_with_a_second_base(lock_class, path):
 def test_initialising_again_changes_the_lock(lock_class, tmp_path):
     lock = lock_class(tmp_path / "first", timeout=1)
     lock.__init__(tmp_path / "second", threaded=False)
-    assert lock.path == str(tmp_path / "second")
+    assert lock.path == tmp_path / "second"
     assert lock.lock_file == str(tmp_path / "second.lock")
     assert lock.threaded is False
     assert lock.timeout is None

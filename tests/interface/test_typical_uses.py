@@ -7,6 +7,7 @@ import asyncio
 import copy
 import pickle
 import select
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -34,7 +35,18 @@ from lockfile import (
     Steps,
     UnlockError,
     all_of,
+    locked,
 )
+from lockfile.linklockfile import LinkLockFile
+from lockfile.mkdirlockfile import MkdirLockFile
+from lockfile.pidlockfile import (
+    PIDLockFile,
+    read_pid_from_pidfile,
+    remove_existing_pidfile,
+    write_pid_to_pidfile,
+)
+from lockfile.sqlitelockfile import SQLiteLockFile
+from lockfile.symlinklockfile import SymlinkLockFile
 
 
 def test_block(tmp_path: Path) -> None:
@@ -70,7 +82,8 @@ def test_answers(tmp_path: Path) -> None:
     assert_type(lock.try_acquire(timeout=None), bool)
     assert_type(lock.is_locked(), bool)
     assert_type(lock.i_am_locking(), bool)
-    assert_type(lock.fileno(), int)
+    if sys.platform != "win32":
+        assert_type(lock.fileno(), int)
     lock.break_lock()
 
 
@@ -89,13 +102,14 @@ def test_constructors(tmp_path: Path) -> None:
 
 def test_attributes(tmp_path: Path) -> None:
     lock = SQLiteFileLock(tmp_path / "counter", timeout=3)
-    assert_type(lock.path, str)
+    assert_type(lock.path, str | Any)
     assert_type(lock.lock_file, str)
     assert_type(lock.unique_name, str)
     assert_type(lock.hostname, str)
     assert_type(lock.pid, int)
     assert_type(lock.threaded, bool)
     assert_type(lock.timeout, float | None)
+    assert_type(lock.tname, str)
     assert_type(lock.database, str)
     lock.timeout = 5
     lock.timeout = None
@@ -183,8 +197,10 @@ class Counting(FileLock):
         super().__init__(directory / name, timeout=5, lock_file=directory / f"{name}.locked")
         self.acquired = 0
 
-    def acquire(self, timeout: float | None = None, *, on_wait: OnWait = None) -> "Counting":
-        super().acquire(timeout, on_wait=on_wait)
+    def acquire(
+        self, timeout: float | None = None, *, on_wait: OnWait = None, shared: bool | None = None
+    ) -> "Counting":
+        super().acquire(timeout, on_wait=on_wait, shared=shared)
         self.acquired += 1
         return self
 
@@ -194,7 +210,9 @@ class Counter(LockBase):
 
     holds = False
 
-    def acquire(self, timeout: float | None = None, *, on_wait: OnWait = None) -> "Counter":
+    def acquire(
+        self, timeout: float | None = None, *, on_wait: OnWait = None, shared: bool | None = None
+    ) -> "Counter":
         if self.holds:
             raise AlreadyLocked(f"{self.path} is already locked")
         self.holds = True
@@ -258,6 +276,58 @@ def test_owners(tmp_path: Path) -> None:
         assert_type(other.threaded, bool)
 
 
+class ElsewhereLock(LinkLockFile):
+    """As programs derive from the classic package's classes."""
+
+    def __init__(self, path: Path, threaded: bool = True) -> None:
+        super().__init__(path, threaded)
+        self.path = path
+        self.lock_file = f"{path}.lck"
+        self.hostname = "here"
+
+
+def test_subclass_that_assigns(tmp_path: Path) -> None:
+    with ElsewhereLock(tmp_path / "counter").acquire(timeout=5) as lock:
+        assert_type(lock, ElsewhereLock)
+        assert (tmp_path / "counter.lck").exists()
+
+
+def test_decorators(tmp_path: Path) -> None:
+    @FileLock(tmp_path / "counter")
+    def double(number: int) -> int:
+        return 2 * number
+
+    @locked(tmp_path / "counter", timeout=5)
+    def triple(number: int) -> int:
+        return 3 * number
+
+    @locked(str(tmp_path / "counter"))
+    async def quadruple(number: int) -> int:
+        return 4 * number
+
+    assert_type(double(1), int)
+    assert_type(triple(1), int)
+    assert (double(1), triple(1), asyncio.run(quadruple(1))) == (2, 3, 4)
+
+
+def test_submodules() -> None:
+    assert_type(lockfile.linklockfile.LinkLockFile("counter"), LinkFileLock)
+    assert_type(MkdirLockFile("counter"), MkdirFileLock)
+    assert_type(SQLiteLockFile("counter"), SQLiteFileLock)
+    assert_type(lockfile.__version__, str)
+    assert_type(SymlinkLockFile("counter"), SymlinkLockFile)
+
+
+def test_pid_files(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.pid"
+    with PIDLockFile(path, timeout=5).acquire() as lock:
+        assert_type(lock, PIDLockFile)
+        assert_type(lock.read_pid(), int | None)
+        assert_type(read_pid_from_pidfile(path), int | None)
+    write_pid_to_pidfile(str(path))
+    remove_existing_pidfile(bytes(path))
+
+
 def test_what_is_no_use_of_the_package(tmp_path: Path) -> None:
     """Each of these lines would be an error; an ignore that is not needed is one, too."""
     lock = FileLock(tmp_path / "counter")
@@ -272,9 +342,9 @@ def test_what_is_no_use_of_the_package(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         FileLock("counter", owner="me")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
+        FileLock("counter")(3)  # type: ignore[type-var]
+    with pytest.raises(TypeError):
         lock.try_acquire("1")  # type: ignore[arg-type]
-    with pytest.raises(AttributeError):
-        lock.lock_file = "elsewhere"  # type: ignore[misc]
     with pytest.raises(AttributeError):
         lock.database  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(TypeError):

@@ -293,6 +293,7 @@ sqlite3.connect = patched
 )
 def test_what_the_program_did_to_sqlite3_is_nothing_to_locks(lock, code):
     program = """
+    import sqlite3
     exec(sys.argv[2])
     lock = lockfile.SQLiteFileLock(sys.argv[1])
     lock.acquire()
@@ -398,6 +399,7 @@ def test_several_users_in_the_directory_of_a_group(public_directory, other_user)
     os.chown(public_directory, 0, 2000)
     public_directory.chmod(0o2770)
     code = """
+    import sqlite3
     os.setgroups([2000])
     os.setgid(2000)
     os.setuid(int(sys.argv[2]))

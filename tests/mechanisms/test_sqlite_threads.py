@@ -96,3 +96,51 @@ def test_fork_waits_until_a_connection_is_closed(paths, preloadable, monkeypatch
     with Child("import signal\n" + textwrap.dedent(code), library, *paths) as child:
         assert child.hear() == 7
         child.finish()
+
+
+def test_fork_waits_for_the_first_import_of_sqlite(path):
+    """Python locks a module while it is imported: a child has a copy of that, locked for ever."""
+    code = """
+        import signal
+        from support.protocol import has_settled
+
+        class SlowLoader:
+            def __init__(self, loader):
+                self.loader = loader
+                self.create_module = loader.create_module
+
+            def exec_module(self, module):
+                importing.set()
+                wait_until(lambda: forking and has_settled(os.getpid()), "the fork or its end")
+                self.loader.exec_module(module)
+
+        class SlowFinder:
+            def find_spec(self, name, *arguments):
+                if name == "_sqlite3":
+                    specs = [finder.find_spec(name, *arguments) for finder in sys.meta_path[1:]]
+                    spec = next(filter(None, specs))
+                    spec.loader = SlowLoader(spec.loader)
+                    return spec
+
+        def use():
+            with lockfile.SQLiteFileLock(sys.argv[1]):
+                pass
+
+        forking = False
+        importing = threading.Event()
+        assert "_sqlite3" not in sys.modules
+        sys.meta_path.insert(0, SlowFinder())
+        thread = threading.Thread(target=use)
+        thread.start()
+        importing.wait()
+        forking = True
+        child = os.fork()
+        if child == 0:
+            signal.alarm(PATIENCE)
+            use()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        thread.join()
+        """
+    with Child(code, path) as child:
+        child.finish()

@@ -9,13 +9,14 @@ import signal
 
 import pytest
 
-from lockfile import LinkFileLock, MkdirFileLock, SQLiteFileLock
+from lockfile import LinkFileLock, MkdirFileLock, PIDLockFile, SQLiteFileLock, SymlinkLockFile
 from support import PLAIN_ALLOCATIONS, Child, wait_until
 from support.lock_classes import FILE_LOCK_CLASSES, KINDS
 from support.protocol import SteppedChild, has_settled, inotify_of, open_files
 
 STEPS = (
     *("open", "stat", "fcntl", "statfs", "flock", "link", "mkdir", "rename", "unlink", "close"),
+    *("write", "read", "mode", "symlink", "link text"),
     "say",
 )
 ONE_CYCLE = """
@@ -42,8 +43,19 @@ CHECK = ["fcntl", "fcntl", "stat", "fcntl"]
 LINK_RELEASE = ["fcntl", "fcntl", *CHECK, "unlink", "stat", "unlink"]
 MKDIR_ACQUIRE = [*OPEN, "statfs", "mkdir", *OPEN, *OPEN, "flock", "stat", "stat", "rename"]
 MKDIR_RELEASE = ["fcntl", "fcntl", "fcntl", *CHECK, "rename", "stat"]
+# What is written into the unique file, and read from the link before it is removed.
+WRITTEN_ACQUIRE = [*LINK_ACQUIRE[:-1], "write"]
+LINK_RELEASE_END = ["unlink", "stat", "unlink", *CLOSE, *CLOSE]
 CYCLES = {
     LinkFileLock: (LINK_ACQUIRE, [*LINK_RELEASE, *CLOSE, *CLOSE]),
+    SymlinkLockFile: (
+        [*WRITTEN_ACQUIRE, "symlink"],
+        ["fcntl", "fcntl", "fcntl", "fcntl", "link text", "stat", "fcntl", *LINK_RELEASE_END],
+    ),
+    PIDLockFile: (
+        [*WRITTEN_ACQUIRE, "mode", "link"],
+        ["fcntl", "fcntl", "read", *CHECK, *LINK_RELEASE_END],
+    ),
     MkdirFileLock: (MKDIR_ACQUIRE, [*MKDIR_RELEASE, "unlink", "unlink", *CLOSE, *CLOSE, *CLOSE]),
 }
 

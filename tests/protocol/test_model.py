@@ -37,7 +37,7 @@ from support.lock_classes import FILE_LOCK_CLASSES, LOCK_CLASSES
 from support.protocol import DEAD, HOST, open_files, plant
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("LOCKFILE_FUZZ_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("LOCKFILE_FUZZ_EXAMPLES", "25")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -246,9 +246,17 @@ class Locks(RuleBasedStateMachine):
             self.waited[handle, actor] = place.claim
             return "LockTimeout"
         if not place.is_locked:
-            self.sweep(place)
-            place.claim = Claim(me)
+            self.take(handle, actor)
         return None
+
+    def entered(self, handle, actor):
+        """The model's __enter__()."""
+        return self.acquired(handle, actor, handle.timeout)
+
+    def take(self, handle, actor):
+        """What is free, or stale, is the actor's."""
+        self.sweep(handle.place)
+        handle.place.claim = Claim(actor.owner(handle.threaded))
 
     def sweep(self, place):
         """Whoever breaks a row whose owner is dead, removes all such rows."""
@@ -297,7 +305,7 @@ class Locks(RuleBasedStateMachine):
         actor = self.actor(who)
         if self.bounded(handle, actor, None) is not None:
             return multiple()
-        expected = self.acquired(handle, actor, handle.timeout)
+        expected = self.entered(handle, actor)
         assert actor.do("call", handle.number, "__enter__") == expected
         self.note_refusal(handle, actor, expected)
         if expected is not None:
@@ -449,6 +457,9 @@ class Locks(RuleBasedStateMachine):
     @rule(who=ACTORS, handle=handles, takes=st.booleans())
     def fork(self, who, handle, takes):
         """The forked child owns nothing; it may take a lock, and dies."""
+        self.fork_child(who, handle, takes)
+
+    def fork_child(self, who, handle, takes):
         actor = self.actor(who)
         calls, expected = [], []
         for each in self.live:
@@ -531,8 +542,7 @@ class Locks(RuleBasedStateMachine):
         assert free() is None
         assert wait() is None
         self.waited.pop((handle, waiter), None)
-        self.sweep(place)
-        place.claim = Claim(me)
+        self.take(handle, waiter)
 
     def way_to_free(self, place, who, how):
         """How this claim can be made to end while `who` waits; None: not so."""

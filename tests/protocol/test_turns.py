@@ -51,6 +51,10 @@ def line(file_lock_class, path):
         for child in eldest:
             settle(child)
         yield eldest, fourth
+        for child in eldest:
+            if child.process.poll() is None:  # it gets the lock yet, or had it
+                os.kill(child.pid, signal.SIGCONT)
+                child.finish()
 
 
 def naps(fourth):
@@ -74,6 +78,8 @@ def test_nobody_waits_for_elders_that_are_stopped_or_killed(line, path, how):
     assert naps(fourth)
     for child in eldest:
         os.kill(child.pid, how)
+        if how == signal.SIGKILL:
+            child.process.wait()
     os.unlink(path + ".lock")
     kinds = []
     while (call := fourth.next_call()).kind != "say":

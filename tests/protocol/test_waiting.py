@@ -186,6 +186,15 @@ def test_waiting_takes_few_wake_ups(lock_class, path):
             assert len(pauses(child, seconds=10)) <= 12
 
 
+def test_waiting_for_readers_takes_few_wake_ups(shared_class, path):
+    code = textwrap.dedent(WAITER) + textwrap.dedent(WAIT)
+    with shared_class(path, shared=True):
+        arguments = (shared_class.__name__, path, "events")
+        with SteppedChild(code, *arguments, kinds=("sleep", "say")) as child:
+            assert child.hear() == "waiting"
+            assert len(pauses(child, seconds=10)) <= 12
+
+
 def test_waiters_do_not_wake_each_other(lock_class, path):
     """What one does who comes, looks and sleeps again, the others are not told of."""
     code = textwrap.dedent(WAITER) + textwrap.dedent(WAIT)

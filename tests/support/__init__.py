@@ -1,5 +1,7 @@
 """What tests share. Here: other threads, other processes, and system calls that fail.
 
+children          processes that a test starts
+libraries         libraries in front of the C library
 lock_classes      the table of lock classes
 protocol          names on disk, planted locks, a process that is stopped before its system calls
 lock_directories  the same for lock directories
@@ -7,28 +9,20 @@ databases         locks in a database
 waiters           processes that wait
 network           machines that share a network file system
 actors            owners that do what a test tells them
+families          forked children
 uses              what programs do with a lock
+command           the command lockfile-py, as a child process and on a terminal
 killed_anywhere   a program that is killed at random
 leftovers         what a test may have left
-preloaded/        libraries in front of the C library, in C
+preloaded/        such libraries, in C
 """
 
-import ctypes
+import importlib
 import json
 import os
-import platform
-import queue
-import shlex
-import sqlite3  # noqa: F401  (a child that has become another user may be too late)
-import struct
-import subprocess
 import sys
-import sysconfig
-import textwrap
 import threading
 import time
-from concurrent.futures import Future
-from pathlib import Path
 
 import lockfile
 
@@ -36,19 +30,33 @@ import lockfile
 PATIENCE = 100
 
 # Is this Python built without a GIL?
-FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+FREE_THREADED = "free-threading build" in sys.version
 
 # Python's own allocations are the C library's then, where they can be.
 PLAIN_ALLOCATIONS = {} if FREE_THREADED else {"PYTHONMALLOC": "malloc"}
 
+# Is it the build for any POSIX system that is tested (setup.py)?
+PORTABLE = os.environ.get("LOCKFILE_PLATFORM") == "portable"
+
 # Root is not stopped by modes; whoever is not root already is an ordinary user.
-ORDINARY_USER = 65534 if os.geteuid() == 0 else os.geteuid()
+IS_WINDOWS = sys.platform == "win32"
+USER = None if IS_WINDOWS else os.geteuid()
+ORDINARY_USER = 65534 if USER == 0 else USER
 
-# Libraries that a test puts in front of the C library, in C.
-PRELOADED = Path(__file__).parent / "preloaded"
+# By whose numbers system calls are known.
+MACHINE = None if IS_WINDOWS else os.uname().machine
 
-TESTS = Path(__file__).parent.parent
-IMPORT_PATH = [str(TESTS), str(Path(lockfile.__file__).parent.parent)]
+# What only who starts children needs: each child imports this file, and no more.
+ELSEWHERE = {
+    **dict.fromkeys(("Child", "child_of", "holder", "IMPORT_PATH", "TESTS"), "children"),
+    **dict.fromkeys(("PRELOADED", "also_preloaded", "compiled"), "libraries"),
+}
+
+
+def __getattr__(name):
+    if name not in ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{ELSEWHERE[name]}"), name)
 
 
 def wait_until(condition, what="the condition"):
@@ -69,29 +77,13 @@ def names(directory):
     return sorted(name for name in os.listdir(directory) if not is_databases(name))
 
 
-def compiled(directory, name):
-    """A library of PRELOADED, built by the compiler that builds the extension.
-
-    OSError: there is none.
-    """
-    library = (directory / name).with_suffix(".so")
-    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC"))
-    options = ["-std=c11", "-Wall", "-Wextra", "-O1", "-fPIC", "-shared", "-pthread"]
-    command = [*compiler, *options, "-o", str(library), str(PRELOADED / name), "-ldl"]
-    subprocess.run(command, check=True)
-    return library
-
-
-def also_preloaded(library):
-    """The value of LD_PRELOAD that adds a library to those there are."""
-    return f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()
-
-
 class OtherThread:
     """A thread that lives as long as the `with` block and runs what it is given."""
 
     def __init__(self, name=None):
-        self._calls = queue.SimpleQueue()
+        from queue import SimpleQueue
+
+        self._calls = SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
 
     def __enter__(self):
@@ -105,6 +97,8 @@ class OtherThread:
 
     def start(self, function, *arguments, **keywords):
         """Begin a call over there; its `Future` has the outcome."""
+        from concurrent.futures import Future
+
         outcome = Future()
         self._calls.put((outcome, function, arguments, keywords))
         return outcome
@@ -134,100 +128,6 @@ def in_thread(function, *arguments, refused=None, **keywords):
         return thread.run(function, *arguments, **keywords)
 
 
-class Child:
-    """A Python process that runs `code`, which may `say(value)` and `hear()`; values are JSON.
-
-    `sys.argv[1:]` are the arguments; `before` is code that runs before. `with` kills it at the end
-    if it still runs.
-    """
-
-    def __init__(self, code, *arguments, user=None, before="", **keywords):
-        prelude = "from support import *\n" + before
-        if user is not None:
-            prelude += f"become({user})\n"
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(IMPORT_PATH)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", prelude + textwrap.dedent(code), *map(os.fsencode, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            **keywords,
-        )
-        self.pid = self.process.pid
-        self._lines = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.kill()
-
-    def _read(self):
-        for line in self.process.stdout:
-            self._lines.put(line)
-        self._lines.put(b"")
-
-    def say(self, value):
-        self.process.stdin.write(json.dumps(value).encode() + b"\n")
-        self.process.stdin.flush()
-
-    def hear(self):
-        """The next value that the child says; fails when it ends or keeps silent."""
-        line = self._lines.get(timeout=PATIENCE)
-        assert line, "the child ended without a word"
-        return json.loads(line)
-
-    def kill(self):
-        """SIGKILL (unless it has ended), and return once it is gone."""
-        self.process.kill()
-        return self._end()
-
-    def finish(self):
-        """Let it run to its end, which must be a success."""
-        self.process.stdin.close()
-        code = self._end()
-        assert code == 0, f"the child ended with {code}"
-
-    def _end(self):
-        code = self.process.wait(PATIENCE)
-        self.process.stdin.close()
-        self._reader.join(PATIENCE)
-        self.process.stdout.close()
-        return code
-
-
-def child_of(lock_class, code, *arguments, **keywords):
-    """A child whose code knows `lock_class`, and `path` as its first argument."""
-    prelude = f"""
-from support.protocol import open_files
-sys.stdout.reconfigure(write_through=False)  # one word, one call: its children say something too
-lock_class = lockfile.{lock_class.__name__}
-path = sys.argv[1]
-"""
-    return Child(prelude + textwrap.dedent(code), *arguments, **keywords)
-
-
-def holder(lock_class, path, **keywords):
-    """A child that owns the lock on `path` and releases it when it hears something."""
-    child = Child(
-        """
-        lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
-        lock.acquire()
-        say(lock.unique_name)
-        hear()
-        lock.release()
-        say("released")
-        """,
-        lock_class.__name__,
-        path,
-        **keywords,
-    )
-    child.unique_name = child.hear()
-    return child
-
-
 # For use inside a child.
 
 
@@ -243,6 +143,8 @@ def hear():
 
 def clock():
     """What the fixture of that name has preloaded."""
+    import ctypes
+
     library = ctypes.CDLL(os.environ["LOCKFILE_CLOCK"])
     library.start_clock.restype = ctypes.c_long
     return library
@@ -263,6 +165,9 @@ def is_refused_to_a_child(lock):
 
 def become(user):
     """Be an ordinary user from now on (imports may stop working: do them before)."""
+    import locale  # noqa: F401
+    import sqlite3  # noqa: F401
+
     if os.geteuid() == user:
         return
     os.setgroups([])
@@ -280,6 +185,7 @@ REFUSABLE = {
         "inotify": (253, 294),
         "rename": (316,),  # the one that replaces nothing
         "marks": (72,),
+        "write": (18,),  # at a place in a file
     },
     "aarch64": {
         "link": (37,),
@@ -288,14 +194,18 @@ REFUSABLE = {
         "inotify": (26,),
         "rename": (276,),
         "marks": (25,),
+        "write": (68,),
     },
-}.get(platform.machine(), {})
+}.get(MACHINE, {})
 # Of fcntl, those for locks of open files.
 COMMANDS = {"marks": (36, 37, 38)}
 
 
 def refuse(name, error):
     """From now on the system call fails with `error` in the calling thread and its children."""
+    import ctypes
+    import struct
+
     allow, refusal = 0x7FFF0000, 0x00050000 | error
     load, jump_if_equal, answer = 0x20, 0x15, 0x06
     program = [(load, 0, 0, 0)]  # the number of the system call

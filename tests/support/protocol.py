@@ -2,9 +2,7 @@
 
 import contextlib
 import ctypes
-import fcntl
 import os
-import platform
 import re
 import select
 import socket
@@ -13,10 +11,12 @@ import struct
 import textwrap
 import time
 
-import pytest
-
 import support
+from support import MACHINE
 from support.lock_classes import kind_of
+
+with contextlib.suppress(ImportError):
+    import fcntl
 
 HOST = socket.gethostname().replace("/", "_")
 
@@ -27,6 +27,12 @@ UNIQUE_NAME = re.compile(
 
 # An owner of our host that no longer lives: whoever had this name keeps no beacon.
 DEAD = f"{HOST}-7f00deadbeef-3999999"
+
+
+def skip(reason):
+    import pytest  # not for each child: that takes longer than all it does
+
+    pytest.skip(reason)
 
 
 def parsed(name):
@@ -84,23 +90,38 @@ def plant(path, name=DEAD, contents=b""):
     return unique
 
 
+def plant_as(lock_class, path, name=DEAD):
+    """The same, as an owner by that class leaves it, if that makes files of another kind."""
+    kind = kind_of(lock_class)
+    if kind.is_pid_file:
+        unique = plant_unique(path, name, b"3999999\n")
+        os.link(unique, path)
+    elif kind.lock_file == "symlink":
+        lock_file = os.fsencode(os.path.basename(path)) + b".lock"
+        unique = plant_unique(path, name, b"lock file: %s\n" % lock_file)
+        os.symlink(name, f"{path}.lock")
+    else:
+        unique = plant(path, name)
+    return unique
+
+
 def swept_clean(lock_class, path):
     """Does the recovery of a stale lock leave nothing in its directory?"""
     with lock_class(path):
         pass
     if not kind_of(lock_class).is_row:
-        plant(path, name=DEAD + ".9")
+        plant_as(lock_class, path, name=DEAD + ".9")
         with lock_class(path):
             pass
     return support.names(os.path.dirname(path)) == []
 
 
 @contextlib.contextmanager
-def beacon(path, mode=fcntl.LOCK_EX):
+def beacon(path, mode=None):
     """Keep the kernel's lock on a file, as an owner or somebody who looks does."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if mode is None else mode) | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)
@@ -160,7 +181,7 @@ def inotify_of(pid):
     descriptor = ctypes.CDLL(None).syscall(PIDFD_GETFD, process, number, 0)
     os.close(process)
     if descriptor < 0:
-        pytest.skip("pidfd_getfd() is not to be had")
+        skip("pidfd_getfd() is not to be had")
     try:
         yield lambda: bool(select.select([descriptor], [], [], 0)[0])
     finally:
@@ -202,7 +223,7 @@ CALLS = {
         "statfs": (137, 138),
         "list": (217,),
         "watch": (254, 294),
-        "sleep": (271, 35, 230),
+        "sleep": (271, 270, 35, 230),
         "mode": (90, 91, 268),
         "write": (18,),
         "read": (17,),
@@ -211,6 +232,7 @@ CALLS = {
         "touch": (280,),
         "node": (133, 259),
         "link text": (89, 267),
+        "symlink": (88, 266),
         "hear": (0,),
         "say": (1,),
     },
@@ -227,7 +249,7 @@ CALLS = {
         "statfs": (43, 44),
         "list": (61,),
         "watch": (26, 27),
-        "sleep": (73, 101, 115),
+        "sleep": (73, 72, 101, 115),
         "mode": (52, 53),
         "write": (68,),
         "read": (67,),
@@ -236,17 +258,19 @@ CALLS = {
         "touch": (88,),
         "node": (33,),
         "link text": (78,),
+        "symlink": (36,),
         "hear": (63,),
         "say": (64,),
     },
-}.get(platform.machine(), {})
+}.get(MACHINE, {})
 # Of openat, linkat, unlinkat, and so on; and of the calls without "at".
-NAME_ARGUMENT = {"open": 1, "link": 3, "unlink": 1, "mkdir": 1, "rename": 3}
-OLD_NAME_ARGUMENT = {"open": 0, "link": 1, "unlink": 0, "mkdir": 0, "rename": 1}
-OLD_CALLS = {2, 82, 83, 86, 87} if platform.machine() == "x86_64" else set()
-NANOSLEEP = {"x86_64": 35, "aarch64": 101}.get(platform.machine())
+NAME_ARGUMENT = {"open": 1, "link": 3, "unlink": 1, "mkdir": 1, "rename": 3, "symlink": 2}
+OLD_NAME_ARGUMENT = {"open": 0, "link": 1, "unlink": 0, "mkdir": 0, "rename": 1, "symlink": 1}
+OLD_CALLS = {2, 82, 83, 86, 87, 88} if MACHINE == "x86_64" else set()
+NANOSLEEP = {"x86_64": 35, "aarch64": 101}.get(MACHINE)
+PSELECT = {"x86_64": 270, "aarch64": 72}.get(MACHINE)
 SET_FILTER, NEW_LISTENER, NO_NEW_PRIVILEGES = 1, 1 << 3, 38
-SECCOMP = {"x86_64": 317, "aarch64": 277}.get(platform.machine())
+SECCOMP = {"x86_64": 317, "aarch64": 277}.get(MACHINE)
 RECEIVE, SEND = 0xC0502100, 0xC0182101
 ALLOW, NOTIFY, GO_ON = 0x7FFF0000, 0x7FC00000, 1
 
@@ -326,7 +350,7 @@ class Call:
 
 def planned_pause(call):
     """How long a thread that is about to sleep means to, in seconds."""
-    which = 0 if call.number == NANOSLEEP else 2
+    which = {NANOSLEEP: 0, PSELECT: 4}.get(call.number, 2)
     with open(f"/proc/{call.thread}/mem", "rb", buffering=0) as memory:
         memory.seek(call.arguments[which])
         seconds, nanoseconds = struct.unpack("@qq", memory.read(16))
@@ -338,7 +362,7 @@ class SteppedChild(support.Child):
 
     def __init__(self, code, *arguments, kinds, **keywords):
         if not CALLS:
-            pytest.skip("the numbers of this machine's system calls are not known")
+            skip("the numbers of this machine's system calls are not known")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         prelude = f"""
 from support import protocol

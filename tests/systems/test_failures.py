@@ -12,6 +12,7 @@ import pytest
 import lockfile
 from lockfile import LockFailed, NotLocked, UnlockError
 from support import ORDINARY_USER, Child, in_thread, names
+from support.lock_classes import FILE_LOCK_CLASSES
 
 # Directories that cannot hold a lock
 
@@ -106,6 +107,8 @@ def test_directory_that_is_not_ours_to_write(lock_class, public_directory):
     assert message.startswith("failed to create ")
     assert str(public_directory) in message
     assert os.strerror(errno.EACCES) in message
+    if lock_class in FILE_LOCK_CLASSES:
+        assert "lock_file= can name a lock file in another" in message
     assert names(public_directory) == []
 
 

@@ -1,18 +1,21 @@
 """The sources lie on floors: each uses what is below it, never what is above or beside it, and no
 two files stand on each other. Seen by what their object files define and want."""
 
+import functools
 import re
 import subprocess
 import sysconfig
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
 from support import FREE_THREADED
 
 SOURCES = Path(__file__).resolve().parent.parent.parent / "csrc"
+PLATFORM = SOURCES / "platform"
 # From below; what stands on one floor is side by side.
 FLOORS = (
     *("platform", "core", "mechanisms/python_call"),
@@ -49,29 +52,53 @@ def goes_down(one, other):
     return wing == other_wing or other_floor < floor
 
 
-def arrows_of_symbols(folder):
-    """Compile all that is built here, and see who defines what others want."""
-    files = sorted(path for path in SOURCES.rglob("*.c") if path.parent.name != "none")
-    objects = {str(path.relative_to(SOURCES)): folder / f"{i}.o" for i, path in enumerate(files)}
+def files_of(system):
+    """All that is built for a system."""
+    platforms = run_path(str(SOURCES.parent / "tools" / "platforms.py"))
+    platform = [SOURCES.parent / file for file in platforms["sources"](system, SOURCES.parent)]
+    others = [path for path in SOURCES.rglob("*.c") if not path.is_relative_to(PLATFORM)]
+    return sorted([*platform, *others])
+
+
+@pytest.fixture
+def symbols_of(tmp_path):
+    """What an object file defines, and what it wants; each source is compiled but once."""
     python = f"-I{sysconfig.get_path('include')}"
-    defined, wanted = {}, defaultdict(set)
-    for file, compiled in objects.items():
-        command = [*COMPILER, *LIMITED_API, python, str(SOURCES / file), "-o", str(compiled)]
+
+    @functools.cache
+    def symbols(path):
+        compiled = tmp_path / str(path.relative_to(SOURCES)).replace("/", "-")
+        command = [*COMPILER, *LIMITED_API, python, str(path), "-o", str(compiled)]
         subprocess.run(command, check=True)
         table = subprocess.run(["nm", compiled], check=True, capture_output=True, text=True).stdout
-        for kind, name in re.findall(r"^[0-9a-f ]{16} (\w) (\S+)$", table, re.MULTILINE):
-            if kind == "U":
-                wanted[file].add(name)
-            elif kind.isupper():
-                defined[name] = file
-    uses = {(file, defined[name]) for file in wanted for name in wanted[file] if name in defined}
-    return {(one, other) for one, other in uses if one != other}
+        found = re.findall(r"^[0-9a-f ]{16} (\w) (\S+)$", table, re.MULTILINE)
+        wanted = {name for kind, name in found if kind == "U"}
+        return {name for kind, name in found if kind.isupper()} - wanted, wanted
+
+    return symbols
 
 
-def test_what_is_called_is_below(tmp_path):
-    arrows = arrows_of_symbols(tmp_path)
-    assert len(arrows) > 100
-    assert wrong(arrows) == []
+def definitions(symbols_of, system):
+    """Which file defines each name; and the names that each file wants."""
+    defined, wanted = {}, {}
+    for path in files_of(system):
+        file = str(path.relative_to(SOURCES))
+        names, wanted[file] = symbols_of(path)
+        defined |= dict.fromkeys(names, file)
+    return defined, wanted
+
+
+def test_what_is_called_is_below(symbols_of):
+    for system in ("linux", "portable"):
+        defined, wanted = definitions(symbols_of, system)
+        uses = {(file, defined[name]) for file in wanted for name in wanted[file] & set(defined)}
+        arrows = {(one, other) for one, other in uses if one != other}
+        assert len(arrows) > 100
+        assert wrong(arrows) == []
+    # And what all POSIX systems have uses nothing else.
+    names = set().union(*wanted.values()) - set(defined)
+    assert {"flock", "linkat", "pselect"} <= names
+    assert not names & {"inotify_init1", "renameat2", "statx", "mknodat", "ppoll"}
 
 
 def test_what_is_included_is_below():

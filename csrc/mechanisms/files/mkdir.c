@@ -2,6 +2,7 @@
  * judged, removed and broken; how it is made: mkdir_claim.c. */
 #include "mechanisms/files/mkdir.h"
 
+#include "mechanisms/files/readers.h"
 #include "mechanisms/files/search.h"
 #include "mechanisms/files/shape.h"
 #include "mechanisms/files/unique.h"
@@ -48,6 +49,9 @@ cannot_look_inside(struct attempt *attempt, int error)
     if (os_is_link(error) || os_is_special(error)) {
         return judge_foreign(attempt);
     }
+    if (os_is_refused(error)) {
+        return judge_held(attempt, LIFE_UNKNOWN, "another program has its lock file to itself");
+    }
     return judge_failed(&attempt->report, error, "look into the lock directory");
 }
 
@@ -63,7 +67,7 @@ mkdir_judge(struct attempt *attempt)
         return judge_foreign(attempt);
     }
     if (error == 0) {
-        error = os_open(&place->found, place->found_name, OS_READ, &place->beacon, &status);
+        error = os_open_inside(&place->found, place->found_name, OS_READ, &place->beacon, &status);
     }
     if (error != 0) {
         return cannot_look_inside(attempt, error);
@@ -87,7 +91,8 @@ mkdir_take_beacon(struct attempt *attempt, struct os_file **beacon)
     if (!attempt->ground.local) {
         struct os_inode inode = place->beacon.inode;
         os_close(&place->beacon);
-        int error = unique_open_beacon(&place->found, place->found_name, inode, &place->beacon);
+        int error = unique_open_beacon(&place->found, place->found_name, inode, os_open_inside,
+                                       &place->beacon);
         if (error != 0) {
             return error;
         }
@@ -102,7 +107,7 @@ rename_aside(const struct os_file *directory, const char *file, const char *owne
              char aside[NAME_SIZE])
 {
     char host[OS_HOST_SIZE] = "";
-    struct unique_want want = {directory, host, owner_calling(false), {.local = false}, file};
+    struct unique_want want = {directory, host, owner_calling(false), {.local = false}, file, NULL};
     int error = EEXIST;
     if (owner != NULL) {
         memcpy(aside, owner, strlen(owner) + 1);
@@ -124,7 +129,7 @@ rename_aside(const struct os_file *directory, const char *file, const char *owne
 static int
 tolerate_leftover(int error)
 {
-    bool left = os_is_forbidden(error) || error == ENOTEMPTY;
+    bool left = os_is_forbidden(error) || os_is_refused(error) || error == ENOTEMPTY;
     return left || error == ENOENT || error == ENOTDIR ? 0 : error;
 }
 
@@ -136,6 +141,17 @@ finish(const struct os_file *directory, const char *file, const struct os_file *
     return error == ENOENT ? 0 : error;
 }
 
+/* Another of those who keep the lock may have given it another name just now. */
+static int
+remove_inside(const struct os_file *inside, const char *unique_name, struct os_inode inode,
+              entry_remover *remove_unique)
+{
+    char name[NAME_SIZE];
+    int error = remove_unique(inside, unique_name, inode);
+    bool is_renamed = error == ENOENT && search_inside(inside, name) == 0;
+    return is_renamed ? remove_unique(inside, name, inode) : error;
+}
+
 /* Only the one who removed the unique file removes the directory: others may be at it
  * too, and by then it may be another's. */
 static int
@@ -145,7 +161,7 @@ remove_in_place(const struct os_file *directory, const char *file, const struct 
 {
     bool ours = remove_unique == entry_remove || /* and still lit */
                 entry_check(inside, unique_name, beacon->inode) == 0;
-    int error = remove_unique(inside, unique_name, beacon->inode);
+    int error = remove_inside(inside, unique_name, beacon->inode, remove_unique);
     if (error == ENOENT && ours) { /* by a removal whose reply was lost? */
         error = entry_check(inside, unique_name, beacon->inode) == ENOENT ? 0 : ENOENT;
     }
@@ -181,7 +197,12 @@ mkdir_remove(const struct os_file *directory, const char *file, const struct os_
         return error;
     }
     *freed = true;
-    error = remove_unique(inside, unique_name, beacon->inode);
+    struct os_file followed;
+    error = os_follow(directory, aside, inside, &followed);
+    if (error == 0) {
+        error = remove_inside(&followed, unique_name, beacon->inode, remove_unique);
+        os_end_following(&followed);
+    }
     if (tolerate_leftover(error) == 0) {
         error = os_remove_directory(directory, aside);
     }
@@ -194,15 +215,14 @@ static int
 reopen_inside(struct files_claim *claim)
 {
     const struct claim *base = &claim->claim;
+    char name[NAME_SIZE];
     struct os_file inside;
     struct os_status status;
     int error = os_open(&claim->directory, base->file, OS_READ, &inside, &status);
     if (error != 0) {
         return error;
     }
-    error = os_same(status.inode, claim->inode)
-                ? entry_check(&inside, base->unique_name, base->beacon.inode)
-                : ENOENT;
+    error = os_same(status.inode, claim->inode) ? place_find_unique(claim, &inside, name) : ENOENT;
     if (error != 0) {
         os_close(&inside);
         return error;
@@ -215,10 +235,34 @@ static int
 mkdir_mend(struct files_claim *claim)
 {
     int error = os_is_open(&claim->inside) ? 0 : reopen_inside(claim);
-    if (error == 0 && !os_is_open(&claim->claim.beacon)) {
-        error = place_relight(claim, &claim->inside);
+    if (error != 0) {
+        return error;
     }
-    return error;
+    return claim->is_lit_shared ? readers_mend(claim, &claim->inside)
+                                : place_mend_beacon(claim, &claim->inside);
+}
+
+/* ---- Inheritance ---- */
+
+/* Nobody else makes names in the lock directory. */
+static int
+rename_inside(const struct os_file *inside, const char *from, const char *to)
+{
+    int error = os_rename(inside, from, to);
+    return os_rename_is_unsupported(error) ? os_move(inside, from, to) : error;
+}
+
+/* At one go: a lock directory with two files in it is nobody's. */
+static void
+mkdir_adopt(struct files_claim *claim)
+{
+    char name[NAME_SIZE], found[NAME_SIZE];
+    const struct claim *base = &claim->claim;
+    if (place_find_unique(claim, &claim->inside, found) == 0 &&
+        unique_rename(&claim->inside, base->file, base->owner, found, base->unique_name,
+                      rename_inside, name) == 0) {
+        table_rename(&claim->claim, name);
+    }
 }
 
 /* ---- break_lock() ---- */
@@ -263,7 +307,7 @@ static int
 move_aside(const struct os_file *directory, const char *file, char aside[NAME_SIZE])
 {
     char host[OS_HOST_SIZE];
-    struct unique_want want = {directory, host, owner_calling(false), {.local = false}, file};
+    struct unique_want want = {directory, host, owner_calling(false), {.local = false}, file, NULL};
     int error = proof_find_ground(directory, &want.ground);
     if (error != 0) {
         return error;
@@ -297,7 +341,12 @@ remove_condemned(const struct os_file *directory, const char *file, const struct
     if (!in_place && status->user == os_user()) {
         os_stamp(inside, status); /* killed from here on, we leave what a sweep finds */
     }
-    error = clear(inside, true);
+    struct os_file followed;
+    error = os_follow(directory, in_place ? file : aside, inside, &followed);
+    if (error == 0) {
+        error = clear(&followed, true);
+        os_end_following(&followed);
+    }
     if (error == 0) {
         error = in_place ? mkdir_remove_emptied(directory, file, inside)
                          : os_remove_directory(directory, aside);
@@ -328,11 +377,21 @@ mkdir_condemn(const struct os_file *directory, const char *file, struct os_file 
     return error;
 }
 
+static int
+mkdir_check(const struct os_file *directory, const char *file, struct os_inode inode,
+            const char *unique_name, bool local)
+{
+    (void)unique_name;
+    return entry_check_afresh(directory, file, inode, local);
+}
+
 const struct shape mkdir_shape = {
+    .check = mkdir_check,
     .judge = mkdir_judge,
     .take_beacon = mkdir_take_beacon,
     .remove = mkdir_remove,
     .finish = finish,
     .mend = mkdir_mend,
+    .adopt = mkdir_adopt,
     .condemn = mkdir_condemn,
 };

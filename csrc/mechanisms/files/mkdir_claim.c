@@ -6,6 +6,7 @@
  * directory, which is somebody's plain mkdir lock), the lock file is made by mkdir,
  * and is ours once nothing but our own file is in it. */
 #include "mechanisms/files/mkdir.h"
+#include "mechanisms/files/readers.h"
 #include "mechanisms/files/search.h"
 #include "mechanisms/files/shape.h"
 #include "mechanisms/files/unique.h"
@@ -37,9 +38,9 @@ light_inside(const struct unique_want *want, const char *name, void *made)
 {
     struct files_claim *claim = made;
     const struct os_file *inside = &claim->inside;
-    int error = os_create(inside, name, &claim->claim.beacon);
+    int error = os_create_inside(inside, name, &claim->claim.beacon);
     if (error == 0) {
-        error = unique_light(inside, want->ground, &claim->claim.beacon, name);
+        error = unique_light(inside, want->ground, &claim->claim.beacon, name, os_open_inside);
     }
     if (error == 0) {
         error = entry_check(want->directory, name, inside->inode);
@@ -55,8 +56,8 @@ static const struct unique_kind unique_directory = {.make = make_directory, .lig
 static struct unique_want
 want_in(struct attempt *attempt, const struct os_file *directory)
 {
-    return (struct unique_want){directory, attempt->lock->host, attempt->owner, attempt->ground,
-                                attempt->lock->file};
+    return (struct unique_want){directory,       attempt->lock->host, attempt->owner,
+                                attempt->ground, attempt->lock->file, NULL};
 }
 
 static int
@@ -96,24 +97,27 @@ withdraw(struct attempt *attempt, struct files_claim *claim)
 /* ---- Claim, where a rename cannot promise to replace nothing ---- */
 
 /* Nothing in the lock file but our own unique file? By its name: what we have open
- * may have been removed, and a removed directory lists as empty. */
+ * may have been removed, and a removed directory lists as empty. The error says that it
+ * could not be looked at for want of something. */
 static bool
-is_all_ours(const struct os_file *directory, const struct files_claim *claim)
+is_all_ours(const struct os_file *directory, const struct files_claim *claim, int *error)
 {
     struct os_file inside;
     struct os_status status;
     char name[NAME_SIZE];
     const struct claim *base = &claim->claim;
-    if (os_open(directory, base->file, OS_READ, &inside, &status) != 0) {
-        return false;
+    int refused = os_open(directory, base->file, OS_READ, &inside, &status);
+    bool ours = false;
+    if (refused == 0) {
+        refused = search_inside(&inside, name);
+        ours = os_same(status.inode, claim->inode) && refused == 0 &&
+               entry_check(&inside, base->unique_name, base->beacon.inode) == 0;
+        os_close(&inside);
     }
-    bool ours = os_same(status.inode, claim->inode) && search_inside(&inside, name) == 0 &&
-                entry_check(&inside, base->unique_name, base->beacon.inode) == 0;
-    os_close(&inside);
+    *error = os_is_exhausted(refused) ? refused : 0;
     return ours;
 }
 
-/* HELD, FAILED; WAITING: what was made is not removed yet. */
 static enum outcome
 go_on_backing_off(struct attempt *attempt)
 {
@@ -179,7 +183,10 @@ claim_in_place(struct attempt *attempt, struct files_claim *claim)
     if (error == 0 && !place_enter(attempt, claim, claim->inside.inode)) {
         error = ECANCELED;
     }
-    bool ours = error == 0 && is_all_ours(directory, claim);
+    bool ours = error == 0 && is_all_ours(directory, claim, &error);
+    if (ours && attempt_may_join(attempt)) {
+        readers_share_new(attempt, claim); /* not earlier: it might have to go again */
+    }
     return ours ? place_own(attempt, claim) : back_off(attempt, claim, error);
 }
 
@@ -204,11 +211,17 @@ mkdir_claim(struct attempt *attempt)
         judge_failed(&attempt->report, error, "make the lock directory");
         return error == ENOENT ? LOCK_FREE : LOCK_FAILED;
     }
+    if (attempt_may_join(attempt)) {
+        readers_share_new(attempt, claim);
+    }
     error = place_enter(attempt, claim, claim->inside.inode) ? publish(attempt, claim) : ECANCELED;
     if (error == 0) {
         return place_own(attempt, claim);
     }
     withdraw(attempt, claim);
+    if (place_is_patient(attempt, error)) {
+        return LOCK_WAITING; /* another program has something in it open */
+    }
     if (os_rename_is_unsupported(error)) {
         claim = place_new_claim(attempt, &mkdir_shape);
         return claim != NULL ? claim_in_place(attempt, claim) : LOCK_FAILED;

@@ -4,6 +4,7 @@
 #define LOCKFILE_PLACE_H
 
 #include "core/judge.h"
+#include "mechanisms/files/unique.h"
 
 struct shape;
 
@@ -40,6 +41,12 @@ struct files_claim {
     struct os_file inside;    /* the lock file, where that is a directory; else none */
     struct os_inode inode;    /* the lock file's */
     bool local;               /* its file system is: waiters leave marks */
+    bool is_lit_shared;       /* others may share the beacon ... */
+    bool has_left;            /* ... which is given up: only what is left of it goes yet */
+    struct os_reader reader;  /* what its mark says, */
+    int64_t lock_file_born;   /* and since when the lock file is there, if it has joined */
+    int64_t born;             /* the unique file was, if children are to have it */
+    bool is_lit_by_others;    /* the beacon is, who have it, too: our copy was lost */
     bool is_emptied;          /* it is not owned any more, but the lock directory is there yet */
 };
 
@@ -47,6 +54,13 @@ static inline struct files_claim *
 files_claim_of(struct claim *claim)
 {
     return (struct files_claim *)claim;
+}
+
+/* Where those who wait for it leave their marks: the lock file. */
+static inline const struct os_file *
+place_marked(const struct files_claim *claim)
+{
+    return os_is_none(&claim->inside) ? &claim->claim.beacon : &claim->inside;
 }
 
 static inline struct identity
@@ -70,9 +84,10 @@ void place_close(struct attempt *attempt); /* what is condemned or backs off is 
 enum outcome place_find(struct attempt *attempt, bool will_wait, struct os_status *status);
 
 struct identity place_recognise(struct attempt *attempt);
+int place_identify(const struct os_file *directory, const char *file, struct identity *identity);
 
-/* Does the beacon of what was found, seen on this file, say that its owner lives?
- * HELD, FAILED; STALE: it is dark, which may prove something. */
+/* Does the beacon of what was found, seen on this file, say that its owner lives, or its owners?
+ * HELD, SHARED, FAILED; STALE: it is dark, which may prove something. */
 enum outcome place_look_at_beacon(struct attempt *attempt, const struct os_file *file);
 
 /* ---- A claim's place ---- */
@@ -81,9 +96,15 @@ enum outcome place_look_at_beacon(struct attempt *attempt, const struct os_file 
 struct files_claim *place_new_claim(struct attempt *attempt, const struct shape *shape);
 void place_drop(struct files_claim *claim);
 
+/* Do forked children keep the claim, and what it has open? */
+void place_share(struct files_claim *claim, bool inheritable);
+
 /* In the table before the lock file is published: whoever of us sees it must not
  * wait for ourselves. inode: the lock file's. False: the process is at its end. */
 bool place_enter(struct attempt *attempt, struct files_claim *claim, struct os_inode inode);
+
+/* The same for what has been published; as table_join(). */
+enum table_entry place_join(struct attempt *attempt, struct files_claim *claim);
 
 /* It is published: the directory goes to the claim. */
 enum outcome place_own(struct attempt *attempt, struct files_claim *claim);
@@ -94,9 +115,17 @@ bool place_is_there(const struct files_claim *claim);
 /* Opens the directory of what is owned anew, if it is still the one; else ENOENT. */
 int place_reopen(struct files_claim *claim);
 
-/* Lights the beacon of what is owned again, on its unique file in this directory. Refused, another
- * may be proving us dead just now: that is soon over. */
-int place_relight(struct files_claim *claim, const struct os_file *directory);
+/* The name of the unique file of what is owned, in this directory; of what is inheritable, it may
+ * be the lock file's. ENOENT: it is not there. And opens it anew. */
+int place_find_unique(const struct files_claim *claim, const struct os_file *directory,
+                      char name[NAME_SIZE]);
+int place_open_beacon(const struct files_claim *claim, const struct os_file *directory,
+                      struct os_file *file);
+
+/* Lights the beacon of what is owned again, on its unique file in this directory, if that was lost.
+ * Refused, another may be proving us dead just now: that is soon over. But what is inheritable
+ * others keep lit, and need not be lit twice. */
+int place_mend_beacon(struct files_claim *claim, const struct os_file *directory);
 
 /* ---- Others' short work ---- */
 

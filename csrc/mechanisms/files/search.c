@@ -59,7 +59,10 @@ struct search {
     const struct os_file *directory;
     const char *lock_file;
     struct os_inode inode;
+    int64_t process;
     char *name;
+    bool any; /* of whatever form */
+    bool found;
     int error;
 };
 
@@ -67,9 +70,10 @@ static bool
 visit_to_find(void *context, const char *text)
 {
     struct search *search = context;
-    struct name name;
+    struct name name = {.process = 0};
     /* Never by the number that the directory tells: overlay layers number apart. */
-    if (!proof_read_name(text, &name) || strcmp(text, search->lock_file) == 0) {
+    bool fits = search->any ? strlen(text) < NAME_SIZE : proof_read_name(text, &name);
+    if (!fits || strcmp(text, search->lock_file) == 0) {
         return true;
     }
     search->error = entry_check(search->directory, text, search->inode);
@@ -80,14 +84,31 @@ visit_to_find(void *context, const char *text)
         return false; /* not seen is not foreign */
     }
     snprintf(search->name, NAME_SIZE, "%s", text);
-    return false;
+    search->found = true;
+    return search->process != SEARCH_ANY_PROCESS && search->process != name.process;
+}
+
+static int
+search_names(struct search *search)
+{
+    int error = os_list(search->directory, visit_to_find, search);
+    bool found = search->found && search->error == ENOENT;
+    return error != 0 ? error : found ? 0 : search->error;
 }
 
 int
 search_unique_name(const struct os_file *directory, const char *lock_file, struct os_inode inode,
-                   char name[NAME_SIZE])
+                   int64_t process, char name[NAME_SIZE])
 {
-    struct search search = {directory, lock_file, inode, name, ENOENT};
-    int error = os_list(directory, visit_to_find, &search);
-    return error != 0 ? error : search.error;
+    struct search search = {directory, lock_file, inode, process, name, false, false, ENOENT};
+    return search_names(&search);
+}
+
+int
+search_other_name(const struct os_file *directory, const char *lock_file, struct os_inode inode,
+                  char name[NAME_SIZE])
+{
+    struct search search = {directory, lock_file, inode, SEARCH_ANY_PROCESS,
+                            name,      true,      false, ENOENT};
+    return search_names(&search);
 }

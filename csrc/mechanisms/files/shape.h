@@ -9,6 +9,11 @@
 #include "mechanisms/files/place.h"
 
 struct shape {
+    /* Is it still the lock file of that inode, as the table knows it, and unique name? 0, ENOENT if
+     * not, or what kept us from seeing. */
+    int (*check)(const struct os_file *directory, const char *file, struct os_inode inode,
+                 const char *unique_name, bool local);
+
     /* Judges what was found, and is not in the table: STALE with the found name, HELD,
      * FREE, FAILED. */
     enum outcome (*judge)(struct attempt *attempt);
@@ -28,6 +33,10 @@ struct shape {
     /* Opens again what was lost of the descriptors of what is owned, and lights the beacon. */
     int (*mend)(struct files_claim *claim);
 
+    /* In a child that has inherited it, and was found to be true: writes down the new owner. Fails
+     * without a word. NULL: that cannot be without a moment in which nobody owned. */
+    void (*adopt)(struct files_claim *claim);
+
     /* Removes whatever is at the lock file's name. EAGAIN: it is emptied and opened, and is to be
      * removed by finish(). */
     int (*condemn)(const struct os_file *directory, const char *file, struct os_file *emptied);
@@ -35,10 +44,18 @@ struct shape {
 
 extern const struct shape link_shape;
 extern const struct shape mkdir_shape;
+extern const struct shape symlink_shape;
+extern const struct shape pid_shape;
+
+/* Of what is found at the lock file's name. */
+const struct shape *shape_of(const struct attempt *attempt, enum os_kind kind);
+bool shape_is_pid_file(const struct attempt *attempt); /* whatever is found: its class makes them */
 
 /* As in struct mechanism. */
 enum outcome link_claim(struct attempt *attempt);
 enum outcome mkdir_claim(struct attempt *attempt);
+enum outcome symlink_claim(struct attempt *attempt);
+enum outcome pid_claim(struct attempt *attempt);
 
 /* A claim that could not get what it wanted is at its end, whatever it has left. */
 void mkdir_end_backing_off(struct attempt *attempt);

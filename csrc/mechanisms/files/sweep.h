@@ -11,7 +11,11 @@
  * False: left alone. */
 bool sweep_reap(const struct os_file *directory, const char *name, struct ground ground);
 
-/* Does so for every name in the directory. */
+/* The same for a name that was chosen, whatever it looks like: its caller says that it is meant for
+ * a unique file, which is empty. */
+bool sweep_reap_chosen(const struct os_file *directory, const char *name, struct ground ground);
+
+/* Does so for every name in the directory that an owner has. */
 void sweep_all(const struct os_file *directory, struct ground ground);
 
 #endif

@@ -5,10 +5,14 @@
 #include "mechanisms/files/sweep.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 /* .N: small numbers first, then random ones, which nobody can have taken in advance. */
 #define SMALL_NUMBERS 3
+
+/* How often a chosen name is tried: others may look at its file, or leave it, at that moment. */
+#define CHOSEN_ATTEMPTS 3
 
 /* ---- Beacons ---- */
 
@@ -28,10 +32,10 @@ unique_take_beacon(const struct os_file *file)
 
 int
 unique_open_beacon(const struct os_file *directory, const char *name, struct os_inode inode,
-                   struct os_file *file)
+                   unique_opener *open, struct os_file *file)
 {
     struct os_status status;
-    int error = os_open(directory, name, OS_WRITE, file, &status);
+    int error = open(directory, name, OS_WRITE, file, &status);
     if (error == 0 && !os_same(status.inode, inode)) {
         error = ENOENT;
         os_close(file);
@@ -42,11 +46,11 @@ unique_open_beacon(const struct os_file *directory, const char *name, struct os_
 /* On some mounts flock() is granted to everybody, so a beacon shows nothing. Then it is granted
  * to another open file of our own, too: as if there were no kernel locks, which that one says. */
 static int
-check_beacon_excludes(const struct os_file *directory, const char *name)
+check_beacon_excludes(const struct os_file *directory, const char *name, unique_opener *open)
 {
     struct os_file file;
     struct os_status status;
-    int error = os_open(directory, name, OS_READ, &file, &status);
+    int error = open(directory, name, OS_READ, &file, &status);
     if (error != 0) {
         return error;
     }
@@ -58,11 +62,11 @@ check_beacon_excludes(const struct os_file *directory, const char *name)
 
 int
 unique_light(const struct os_file *directory, struct ground ground, struct os_file *beacon,
-             const char *name)
+             const char *name, unique_opener *open)
 {
     int error = os_flock(beacon, OS_EXCLUSIVE);
     if (error == 0 && !ground.local && !ground.dumb) {
-        error = check_beacon_excludes(directory, name);
+        error = check_beacon_excludes(directory, name, open);
     }
     if (error == 0 || (os_flock_is_unsupported(error) && ground.dumb)) {
         error = entry_check(directory, name, beacon->inode);
@@ -72,6 +76,34 @@ unique_light(const struct os_file *directory, struct ground ground, struct os_fi
     }
     if (error != 0) {
         os_close(beacon);
+    }
+    return error;
+}
+
+/* ---- Chosen names ---- */
+
+/* The mark: its user might execute it. */
+#define CHOSEN_MODE 0100
+
+bool
+unique_is_chosen(const struct os_file *file)
+{
+    struct os_status status;
+    return os_status(file, &status) == 0 && status.kind == OS_REGULAR && status.stamped &&
+           (status.mode & CHOSEN_MODE) != 0;
+}
+
+static int
+mark_chosen(const struct os_file *directory, const char *name, const struct os_file *file)
+{
+    struct os_status status;
+    int error = os_status(file, &status);
+    if (error == 0) {
+        status.mode |= CHOSEN_MODE;
+        error = os_stamp(file, &status);
+    }
+    if (error != 0) {
+        entry_remove(directory, name, file->inode);
     }
     return error;
 }
@@ -89,6 +121,10 @@ unique_try_name(const struct unique_want *want, unsigned attempt, char name[NAME
 {
     struct os_inode inode = want->directory->inode;
     struct identity place = {.place = {inode.device, inode.number}};
+    if (want->chosen != NULL) {
+        snprintf(name, NAME_SIZE, "%s", want->chosen);
+        return !table_names(place, name);
+    }
     proof_write_name(name, want->host, want->owner, want->ground, suffix_number(attempt));
     return strcmp(name, want->file) != 0 && !table_names(place, name);
 }
@@ -100,16 +136,25 @@ is_worth_another_name(struct ground *ground, int error)
            error == EEXIST;
 }
 
+/* Removes what a dead owner has left under that name. */
+static bool
+make_room(const struct unique_want *want, const char *name)
+{
+    return want->chosen != NULL ? sweep_reap_chosen(want->directory, name, want->ground)
+                                : sweep_reap(want->directory, name, want->ground);
+}
+
 int
 unique_make(struct unique_want want, const struct unique_kind *kind, void *made,
             char name[NAME_SIZE])
 {
-    for (unsigned attempt = 0; attempt < UNIQUE_ATTEMPTS; attempt++) {
+    unsigned attempts = want.chosen != NULL ? CHOSEN_ATTEMPTS : UNIQUE_ATTEMPTS;
+    for (unsigned attempt = 0; attempt < attempts; attempt++) {
         if (!unique_try_name(&want, attempt, name)) {
             continue;
         }
         int error = kind->make(&want, name, made);
-        if (error == EEXIST && sweep_reap(want.directory, name, want.ground)) {
+        if (error == EEXIST && make_room(&want, name)) {
             error = kind->make(&want, name, made);
         }
         if (error == EEXIST) {
@@ -126,25 +171,59 @@ unique_make(struct unique_want want, const struct unique_kind *kind, void *made,
     return EEXIST;
 }
 
+int
+unique_rename(const struct os_file *directory, const char *file, struct owner owner,
+              const char *from, const char *unique_name,
+              int (*move)(const struct os_file *, const char *, const char *), char name[NAME_SIZE])
+{
+    struct name former;
+    if (!proof_read_name(unique_name, &former)) {
+        return EINVAL;
+    }
+    struct unique_want want = {directory, former.host, owner, {.kernel = former.kernel},
+                               file,      NULL};
+    for (unsigned attempt = 0; attempt < UNIQUE_ATTEMPTS; attempt++) {
+        if (!unique_try_name(&want, attempt, name)) {
+            continue;
+        }
+        int error = move(directory, from, name);
+        if (error != EEXIST) {
+            return error;
+        }
+    }
+    return EEXIST;
+}
+
 const char *
 unique_explain(int error)
 {
-    return error == ENAMETOOLONG ? "the owner's name is too long here, of which the host's name is "
-                                   "a part; lock_file= "
-                                   "can name a lock file on another file system"
-                                 : NULL;
+    if (error == ENAMETOOLONG) {
+        return "the owner's name is too long here, of which the host's name is a part; lock_file= "
+               "can name a lock file on another file system";
+    }
+    return os_is_read_only(error)
+               ? "nothing can be made in this directory; lock_file= can name a lock file in another"
+               : NULL;
 }
 
 static int
 make_file(const struct unique_want *want, const char *name, void *made)
 {
-    return os_create(want->directory, name, made);
+    struct os_file *file = made;
+    int error = os_create(want->directory, name, file);
+    if (error == 0 && want->chosen != NULL) {
+        error = mark_chosen(want->directory, name, file);
+        if (error != 0) {
+            os_close(file);
+        }
+    }
+    return error;
 }
 
 static int
 light_file(const struct unique_want *want, const char *name, void *made)
 {
-    return unique_light(want->directory, want->ground, made, name);
+    return unique_light(want->directory, want->ground, made, name, os_open);
 }
 
 const struct unique_kind unique_file = {.make = make_file, .light = light_file};

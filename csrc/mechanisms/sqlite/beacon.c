@@ -16,7 +16,7 @@
 
 /* Those of the waiters, up to 2^63. */
 #define QUEUES ((UINT64_C(1) << BYTE_BITS) + 1)
-#define QUEUE_BITS 16
+#define QUEUE_BITS 15
 
 struct shared {
     struct shared *next;
@@ -296,5 +296,5 @@ beacon_unlatch(const struct os_file *latch)
 uint64_t
 beacon_queue(struct beacon beacon)
 {
-    return QUEUES + (beacon.byte >> (BYTE_BITS - QUEUE_BITS)) * OS_QUEUE_SIZE;
+    return QUEUES + (beacon.byte >> (BYTE_BITS - QUEUE_BITS)) * 2 * OS_QUEUE_SIZE;
 }

@@ -50,7 +50,7 @@ void beacon_unlatch(const struct os_file *latch);
 bool beacon_is_vain(const char *path, struct beacon beacon);
 
 /* The bytes by which those who wait for a claim's end say since when: a queue of os.h's, which
- * a few claims may share. */
+ * a few claims may share; behind it is room for one of those who wait to share what is there. */
 uint64_t beacon_queue(struct beacon beacon);
 
 #endif

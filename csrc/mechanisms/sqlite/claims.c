@@ -1,7 +1,7 @@
 #include "mechanisms/sqlite/claims.h"
 
 #include "core/mechanism.h"
-#include "mechanisms/sqlite/rows.h"
+#include "mechanisms/sqlite/group.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -153,13 +153,32 @@ claims_have_proof(struct claim *claim)
            os_is_open(&claim->beacon);
 }
 
+/* Of those who share it, only the last one makes room; but none knows that it is the last. Those
+ * who would share what somebody has alone wait in a queue of their own. */
+static bool
+has_waiters_for(const struct claim *claim, const struct os_file *file)
+{
+    return claim->is_shared ? os_has_waiters(file, group_queue(claim->note), 1)
+                            : os_has_waiters(file, beacon_queue(rows_beacon(claim->identity)), 2);
+}
+
+void
+claims_tell_shared(struct claim *claim)
+{
+    bool is_awaited = row_claim_of(claim)->local && has_waiters_for(claim, &claim->beacon);
+    table_share(claim);
+    if (is_awaited) {
+        os_touch(&claim->beacon); /* whoever it wakes up asks the table first */
+    }
+}
+
 enum outcome
 claims_end_release(struct claim *claim, bool *has_waiters)
 {
     struct os_file file = claim->beacon;
     struct beacon beacon = rows_beacon(claim->identity);
     beacon_darken(&file, beacon);
-    *has_waiters = row_claim_of(claim)->local && os_has_waiters(&file, beacon_queue(beacon));
+    *has_waiters = row_claim_of(claim)->local && has_waiters_for(claim, &file);
     if (*has_waiters) {
         os_touch(&file);
     }

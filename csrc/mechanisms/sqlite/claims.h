@@ -24,6 +24,9 @@ int claims_find(struct attempt *attempt, struct spot *spot, struct claim *claim)
 /* Does the row prove nothing without its beacon? */
 bool claims_have_proof(struct claim *claim);
 
+/* What it has alone is shared from now on: so is told who waits for that. */
+void claims_tell_shared(struct claim *claim);
+
 /* The row is gone, or is that of a dead owner as soon as its beacon is dark: RELEASED, and whoever
  * waits is woken. */
 enum outcome claims_end_release(struct claim *claim, bool *has_waiters);

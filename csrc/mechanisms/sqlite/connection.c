@@ -255,7 +255,8 @@ connection_close_latch(struct connection *connection)
 
 /* ---- Opening ---- */
 
-/* file:///PATH?...: no database is made, whatever is in the path. */
+/* file:///PATH?..., or file:PATH?... for one that begins with a drive: no database is made,
+ * whatever is in the path. */
 static PyObject *
 make_uri(const char *path, const char *query)
 {
@@ -264,7 +265,7 @@ make_uri(const char *path, const char *query)
     if (uri == NULL) {
         return PyErr_NoMemory();
     }
-    char *to = uri + strlen(strcpy(uri, prefix));
+    char *to = uri + strlen(strcpy(uri, path[0] == '/' ? prefix : "file:"));
     for (const unsigned char *from = (const unsigned char *)path; *from != '\0'; from++) {
         if (*from == '/') {
             *to++ = '/';
@@ -372,6 +373,19 @@ adopt_number(struct connection *connection, const struct os_numbers *before)
     return error;
 }
 
+/* Where the library's are not told, one of our own. EAGAIN: it is of another file by now. */
+static int
+open_number(struct connection *connection)
+{
+    struct os_status status;
+    int error = os_open(&os_anywhere, connection->path, OS_READ, &connection->number, &status);
+    if (error == 0 && !os_same(status.inode, connection->inode)) {
+        os_close(&connection->number);
+        error = EAGAIN;
+    }
+    return error;
+}
+
 /* Refused, there is none. */
 void
 connection_spare(struct connection *connection)
@@ -389,13 +403,17 @@ connection_open(struct request *request, struct connection *connection, struct o
     for (int i = 0; error == EAGAIN && i < 10; i++) {
         connection->inode = inode;
         error = find_numbers(connection, &before);
-        if (error == 0) {
+        bool untold = error == ENOSYS;
+        if (error == 0 || untold) {
             error = open_object(request, connection,
                                 connection->is_read_only ? "?mode=ro&cache=private"
                                                          : "?mode=rw&cache=private");
         }
-        if (error == 0 && (error = adopt_number(connection, &before)) != 0) {
-            connection_close(connection);
+        if (error == 0) {
+            error = untold ? open_number(connection) : adopt_number(connection, &before);
+            if (error != 0) {
+                connection_close(connection);
+            }
         }
     }
     if (error == 0 && !connection->is_read_only) {

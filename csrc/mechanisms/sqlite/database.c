@@ -4,6 +4,7 @@
 #include "mechanisms/sqlite/whose.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* How often an answer may be lost. */
 #define ATTEMPTS 5
@@ -26,7 +27,7 @@ ask(struct request *request, struct connection *connection, struct row_place pla
         connection_close(connection);
     }
     if (connection->object == NULL) {
-        error = whose_open(request, connection, place, statement->sql == SQL_INSERT);
+        error = whose_open(request, connection, place, statement_makes(statement));
     }
     if (error == 0) {
         error = statement_run(request, connection, statement);
@@ -45,7 +46,7 @@ verify(struct request *request, struct connection *connection, struct row_place 
         connection_abandon(connection);
         return STATEMENT_LOST;
     }
-    if ((statement->sql == SQL_INSERT || error == EIO) && whose_find_status(place, &status) != 0) {
+    if ((statement_makes(statement) || error == EIO) && whose_find_status(place, &status) != 0) {
         return DATABASE_MOVED;
     }
     if (error == EBUSY && !os_is_none(&connection->number)) {
@@ -61,7 +62,8 @@ static int
 latch(struct connection *connection, unsigned mode, const struct statement *statement)
 {
     int error = connection_latch(connection, mode);
-    if (os_is_read_only(error) && error != EPERM && statement->sql == SQL_SELECT) {
+    if (os_is_read_only(error) && error != EPERM &&
+        (statement->sql == SQL_SELECT || statement->sql == SQL_LIST_GROUP)) {
         connection->latch_is_shared = true;
         return 0;
     }
@@ -85,7 +87,7 @@ ask_once(struct request *request, struct connection *connection, struct row_plac
         connection_abandon(connection);
     }
     int error =
-        plain_error(whose_recognise(request, connection, place, statement->sql == SQL_INSERT));
+        plain_error(whose_recognise(request, connection, place, statement_makes(statement)));
     if (error == 0) {
         error = latch(connection, place.mode, statement);
         request->latched_out = error == EBUSY;
@@ -109,6 +111,13 @@ ask_once(struct request *request, struct connection *connection, struct row_plac
     return error;
 }
 
+static bool
+removes(const struct statement *statement)
+{
+    return statement->sql == SQL_DELETE || statement->sql == SQL_LEAVE ||
+           statement->sql == SQL_DISSOLVE;
+}
+
 static int
 run(struct request *request, struct row_place place, struct statement statement)
 {
@@ -123,12 +132,12 @@ run(struct request *request, struct row_place place, struct statement statement)
     request->locker = 0;
     request->latched_out = false;
     while ((error = ask_once(request, connection, place, &statement)) == STATEMENT_LOST &&
-           lost < ATTEMPTS && statement.sql != SQL_LIST) {
+           lost < ATTEMPTS && !statement_lists(&statement)) {
         lost++;
         statement.asked_before = true;
     }
     pool_give_back(request, connection);
-    if (error == ENOENT && lost > 0 && statement.sql == SQL_DELETE) {
+    if (error == ENOENT && lost > 0 && removes(&statement)) {
         return 0; /* what was lost was the answer */
     }
     return error == STATEMENT_LOST ? EBUSY : error;
@@ -170,6 +179,72 @@ database_delete(struct request *request, struct row_place place, struct beacon b
     struct row content = {.beacon = beacon};
     return run(request, place,
                (struct statement){.sql = SQL_DELETE, .content = &content, .is_local = true});
+}
+
+/* ---- Of those who share a lock ---- */
+
+bool
+database_is_shared(const struct row *row)
+{
+    return strcmp(row->owner, SQL_GROUP) == 0;
+}
+
+int
+database_share(struct request *request, struct row_place place, const struct row *row,
+               bool is_local)
+{
+    struct row content = *row;
+    return run(request, place,
+               (struct statement){.sql = SQL_SHARE, .content = &content, .is_local = is_local});
+}
+
+int
+database_downgrade(struct request *request, struct row_place place, const struct row *row)
+{
+    struct row content = *row;
+    return run(request, place,
+               (struct statement){.sql = SQL_DOWNGRADE, .content = &content, .is_local = true});
+}
+
+int
+database_leave(struct request *request, struct row_place place, struct beacon beacon)
+{
+    struct row content = {.beacon = beacon};
+    return run(request, place,
+               (struct statement){.sql = SQL_LEAVE, .content = &content, .is_local = true});
+}
+
+int
+database_dissolve(struct request *request, struct row_place place, struct beacon beacon)
+{
+    struct row content = {.beacon = beacon};
+    return run(request, place,
+               (struct statement){.sql = SQL_DISSOLVE, .content = &content, .is_local = true});
+}
+
+int
+database_select_member(struct request *request, struct row_place place, struct beacon beacon,
+                       struct row *row)
+{
+    row->beacon = beacon;
+    return run(
+        request, place,
+        (struct statement){.sql = SQL_SELECT, .is_member = true, .content = row, .is_local = true});
+}
+
+int
+database_list_group(struct request *request, struct row_place place, const char *after,
+                    struct listed listed[DATABASE_LISTED], int *count)
+{
+    struct row content = {.owner = ""};
+    struct statement statement = {.sql = SQL_LIST_GROUP,
+                                  .content = &content,
+                                  .is_local = true,
+                                  .after = after,
+                                  .listed = listed,
+                                  .count = count};
+    *count = 0;
+    return run(request, place, statement);
 }
 
 int

@@ -27,6 +27,13 @@ struct row {
     struct beacon beacon;
 };
 
+/* A shared lock has a row that says so, and one more for each reader, whose name is longer by what
+ * stands behind DATABASE_MEMBER: no lock's name has that. The first row comes with the first
+ * reader, whose beacon it names, and goes with the last one. */
+#define DATABASE_MEMBER "//"
+#define DATABASE_NAME_SIZE (OS_PATH_SIZE + 32)
+bool database_is_shared(const struct row *row);
+
 /* One statement, at once. 0, or
  *     ENOENT   there is no such row (or table)
  *     EBUSY    others use the database just now
@@ -37,7 +44,9 @@ struct row {
  *     DATABASE_FORKED   this process was forked in the middle of a statement
  *     ENOMEM
  *     EIO      and request->python->error says why; or another number of the system's
- * Insert adds the row unless there is one: then it is EEXIST. Delete removes that very row. */
+ * Insert adds the row unless there is one: then it is EEXIST. Delete removes that very row. Of who
+ * shares the lock: share adds what there has to be, unless somebody has it alone: then it is
+ * EEXIST; downgrade makes that of the row; leave removes it; dissolve removes what all have. */
 enum { DATABASE_MOVED = -1, DATABASE_FOREIGN = -2, DATABASE_FORKED = -3 };
 
 /* Whether it may become or be ours, before the first file is made beside it. */
@@ -48,6 +57,14 @@ int database_insert(struct request *request, struct row_place place, const struc
                     bool is_local);
 int database_delete(struct request *request, struct row_place place, struct beacon beacon);
 
+int database_share(struct request *request, struct row_place place, const struct row *row,
+                   bool is_local);
+int database_downgrade(struct request *request, struct row_place place, const struct row *row);
+int database_leave(struct request *request, struct row_place place, struct beacon beacon);
+int database_dissolve(struct request *request, struct row_place place, struct beacon beacon);
+int database_select_member(struct request *request, struct row_place place, struct beacon beacon,
+                           struct row *row);
+
 /* Some rows whose beacons are in one file, in the order of their names: those after the
  * place's row, which moves on to the last of them. */
 #define DATABASE_LISTED SQL_LISTED
@@ -57,5 +74,9 @@ struct listed {
 };
 int database_list(struct request *request, struct row_place place, uint64_t file,
                   struct listed listed[DATABASE_LISTED], int *count);
+
+/* Some of those who share the lock, after that name; "": the first. */
+int database_list_group(struct request *request, struct row_place place, const char *after,
+                        struct listed listed[DATABASE_LISTED], int *count);
 
 #endif

@@ -28,7 +28,7 @@ release_at_exit(struct python_call *call, struct claim *claim, int64_t limit)
 {
     struct attempt attempt;
     struct lock *lock = lock_new(&sqlite_mechanism, claim->lock_file, claim->lock_file,
-                                 claim->store, OWNED_BY_PROCESS);
+                                 claim->store, OWNED_BY_PROCESS, false);
     if (lock == NULL) {
         sqlite_mechanism.abandon(claim);
         return true;

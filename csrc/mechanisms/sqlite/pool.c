@@ -74,17 +74,23 @@ find_locked(struct pool *pool, const char *path)
     return NULL;
 }
 
-/* Waits until no other thread forks (unless that one waits for us), or uses it. NULL: there is
- * none. */
+/* Another thread, unless that one waits for us? */
+static bool
+is_forking_locked(uint64_t me)
+{
+    os_assert_locked();
+    return forks.forker != 0 && forks.forker != me && running_here == 0;
+}
+
+/* Waits until no other thread forks, or uses it. NULL: there is none. */
 static struct connection *
 await_locked(struct pool *pool, const char *path, uint64_t me)
 {
     for (;;) {
         forget_parent_locked();
-        bool forking = forks.forker != 0 && forks.forker != me && running_here == 0;
         struct connection *found = find_locked(pool, path);
         bool used = found != NULL && found->user != 0 && found->user != me;
-        if ((!forking && !used) || pool->ender != 0) {
+        if ((!is_forking_locked(me) && !used) || pool->ender != 0) {
             return found;
         }
         os_mutex_wait();
@@ -114,6 +120,15 @@ take_locked(struct pool *pool, const char *path, uint64_t me)
     return fresh;
 }
 
+/* From now on a fork waits for it. */
+static void
+start_running_locked(void)
+{
+    os_assert_locked();
+    forks.running++;
+    running_here++;
+}
+
 int
 pool_borrow(struct pool *pool, const char *path, struct connection **connection)
 {
@@ -132,8 +147,7 @@ pool_borrow(struct pool *pool, const char *path, struct connection **connection)
     } else if ((*connection = take_locked(pool, path, me)) == NULL) {
         error = ENOMEM;
     } else {
-        forks.running++;
-        running_here++;
+        start_running_locked();
     }
     os_mutex_unlock();
     return error;
@@ -218,6 +232,14 @@ stop_running_locked(void)
     os_mutex_wake_all();
 }
 
+static void
+allow_forks(void)
+{
+    os_mutex_lock();
+    stop_running_locked();
+    os_mutex_unlock();
+}
+
 /* SQLite closes with a mutex of its own held, without the GIL: a fork waits for that, too. */
 static void
 end_idle(struct request *request, struct connection *ended)
@@ -227,9 +249,7 @@ end_idle(struct request *request, struct connection *ended)
     end_connection(ended);
     pool_allow_collections(request->pool);
     python_call_leave(request->python);
-    os_mutex_lock();
-    stop_running_locked();
-    os_mutex_unlock();
+    allow_forks();
 }
 
 void
@@ -290,10 +310,15 @@ after_fork(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 static PyMethodDef before_method = {"before_fork", before_fork, METH_NOARGS, NULL};
 static PyMethodDef after_method = {"after_fork", after_fork, METH_NOARGS, NULL};
 
+/* A system without forks has nothing to register with. */
 static bool
 arrange_forks(void)
 {
     PyObject *os = PyImport_ImportModule("os");
+    if (os != NULL && !PyObject_HasAttrString(os, "register_at_fork")) {
+        Py_DECREF(os);
+        return true;
+    }
     PyObject *arrange = os != NULL ? PyObject_GetAttrString(os, "register_at_fork") : NULL;
     PyObject *before = PyCFunction_NewEx(&before_method, NULL, NULL);
     PyObject *after = PyCFunction_NewEx(&after_method, NULL, NULL);
@@ -340,6 +365,34 @@ pool_is_prepared(struct pool *pool)
     return prepared;
 }
 
+static void
+hold_off_forks(void)
+{
+    uint64_t me = os_thread_token();
+    os_mutex_lock();
+    forget_parent_locked();
+    while (is_forking_locked(me)) {
+        os_mutex_wait();
+        forget_parent_locked();
+    }
+    start_running_locked();
+    os_mutex_unlock();
+}
+
+/* A fork waits for this, too: while a module is imported, Python holds a lock of that module. In a
+ * child whose parent's other thread held it, it is held for ever, and the child's own import of
+ * the module would never return. */
+static bool
+import_names(struct sqlite3_names *names)
+{
+    Py_BEGIN_ALLOW_THREADS
+        hold_off_forks();
+    Py_END_ALLOW_THREADS
+    bool filled = sqlite3_names_fill(names);
+    allow_forks();
+    return filled;
+}
+
 bool
 pool_prepare(struct pool *pool)
 {
@@ -347,7 +400,7 @@ pool_prepare(struct pool *pool)
     if (pool_is_prepared(pool)) {
         return true;
     }
-    if (!sqlite3_names_fill(&names)) {
+    if (!import_names(&names)) {
         sqlite3_names_clear(&names);
         return false;
     }

@@ -6,10 +6,11 @@
  *
  * Forks. SQLite remembers for the whole process what it has locked, and a child has a copy
  * of that memory, but not the locks. Between statements nothing is locked. So a fork waits
- * until no statement runs, in any interpreter, and holds off new ones until it has happened;
- * a child then leaves its parent's connections alone, and opens its own. A fork that Python
- * knows nothing of cannot be made to wait (whoever forks may have the GIL that the statement
- * needs): a child that was forked in the middle of one does not use SQLite at all.
+ * until no statement runs, in any interpreter, nor the import of the module, and holds off new
+ * ones until it has happened; a child then leaves its parent's connections alone, and opens its
+ * own. A fork that Python knows nothing of cannot be made to wait (whoever forks may have the GIL
+ * that the statement needs): a child that was forked in the middle of one does not use SQLite at
+ * all.
  */
 #ifndef LOCKFILE_POOL_H
 #define LOCKFILE_POOL_H

@@ -129,17 +129,37 @@ rows_find(struct attempt *attempt, struct spot *spot, struct row *row)
     }
 }
 
+/* ---- Removing one ---- */
+
+int
+rows_remove(struct attempt *attempt, const struct spot *spot, struct beacon beacon, bool is_shared)
+{
+    struct request *request = &place_of(attempt)->request;
+    return is_shared ? database_leave(request, spot->place, beacon)
+                     : database_delete(request, spot->place, beacon);
+}
+
 /* ---- Rows of the dead ---- */
+
+/* The name of the lock that a reader's row is of: cut out of it. False: it is a lock's row. */
+static bool
+cut_member(char *name)
+{
+    char *end = strstr(name, DATABASE_MEMBER);
+    if (end != NULL) {
+        *end = '\0';
+    }
+    return end != NULL;
+}
 
 /* Is it one of this process's own? Its open file would be granted its own beacon. */
 static bool
-is_own(const struct spot *spot, const struct listed *listed)
+is_own(const struct spot *spot, const struct listed *listed, const char *name)
 {
-    struct owner owner;
-    uint64_t serial;
+    struct table_found found;
     struct table_key key = {rows_identity(spot->place.inode, listed->row.beacon),
-                            os_last_name(listed->name)};
-    return table_find(key, &owner, &serial);
+                            os_last_name(name)};
+    return table_find(key, owner_calling(true), &found);
 }
 
 /* Removes a row whose owner is proven dead; others are left alone. False: no more of this. */
@@ -148,14 +168,17 @@ reap(struct attempt *attempt, const struct spot *spot, const struct os_file *fil
      const struct listed *listed)
 {
     struct name name;
+    char lock[DATABASE_NAME_SIZE];
     struct beacon beacon = listed->row.beacon;
+    snprintf(lock, sizeof lock, "%s", listed->name);
+    bool is_member = cut_member(lock);
     if (!proof_read_name(listed->row.owner, &name) || !proof_is_possible(&name, attempt->ground) ||
-        is_own(spot, listed) || beacon_take(file, beacon) != 0) {
+        is_own(spot, listed, lock) || beacon_take(file, beacon) != 0) {
         return true;
     }
-    struct row_place place = spot->place;
-    place.row = listed->name;
-    int error = database_delete(&place_of(attempt)->request, place, beacon);
+    struct spot there = *spot;
+    there.place.row = lock;
+    int error = rows_remove(attempt, &there, beacon, is_member);
     beacon_darken(file, beacon);
     return error == 0 || error == ENOENT;
 }
@@ -165,7 +188,7 @@ rows_sweep(struct attempt *attempt, const struct spot *spot, const struct os_fil
 {
     struct request *request = &place_of(attempt)->request;
     struct listed listed[DATABASE_LISTED];
-    char last[OS_PATH_SIZE] = "";
+    char last[DATABASE_NAME_SIZE] = "";
     int count = DATABASE_LISTED;
     bool goes_on = true;
     while (goes_on && count == DATABASE_LISTED) {

@@ -12,6 +12,7 @@
 struct sqlite_place {
     struct request request;
     struct os_file found; /* the file that the beacon of what was found is in */
+    bool is_of_group;     /* what was found stale is the row of one who shares the lock */
 };
 
 _Static_assert(sizeof(struct sqlite_place) <= sizeof(union place), "it must fit");
@@ -51,6 +52,10 @@ bool rows_ask_again(struct attempt *attempt, int error, int64_t patience);
 
 /* A statement has failed. Whoever may wait asks again later: HELD; else FAILED. */
 enum outcome rows_cannot_ask(struct attempt *attempt, int error, const char *doing);
+
+/* Removes the row with that beacon; is_shared: of one who shares the lock. As a statement. */
+int rows_remove(struct attempt *attempt, const struct spot *spot, struct beacon beacon,
+                bool is_shared);
 
 /* Rows of others that died together with an owner, which nobody may ever ask for again, are
  * removed; file: of their beacons. */

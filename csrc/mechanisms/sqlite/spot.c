@@ -29,7 +29,8 @@ name_row(struct spot *spot, const struct lock *lock)
         }
         size_t length = strlen(directory);
         if (*os_last_name(directory) != '\0' && length + 1 < OS_PATH_SIZE) {
-            strcpy(directory + length, "/");
+            directory[length] = os_separator;
+            directory[length + 1] = '\0';
         }
         base = directory;
         char database[OS_PATH_SIZE];
@@ -40,6 +41,7 @@ name_row(struct spot *spot, const struct lock *lock)
         named = error == 0 && is_in(database, directory);
     }
     int length = snprintf(spot->row, OS_PATH_SIZE, "%s%s", named ? "" : base, lock->file);
+    os_fold_name(spot->row, OS_PATH_SIZE);
     return length < OS_PATH_SIZE ? 0 : ENAMETOOLONG;
 }
 

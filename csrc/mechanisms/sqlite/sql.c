@@ -2,6 +2,11 @@
 
 #define TABLE "\"lockfile: locks\""
 
+/* SQL_GROUP, as a blob. */
+#define GROUP "X'736861726564'"
+
+#define ROW "lock, owner, beacon_file, beacon_byte"
+
 #define STRING_OF(text) #text
 #define STRING(text) STRING_OF(text)
 
@@ -11,6 +16,34 @@ static const char *const texts[SQLS] = {
         "INSERT INTO " TABLE " (lock, owner, beacon_file, beacon_byte) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (lock) DO NOTHING",
     [SQL_DELETE] = "DELETE FROM " TABLE " WHERE lock = ? AND beacon_file = ? AND beacon_byte = ?",
+    /* (Python counts what a statement changes only if INSERT is its first word.)
+     * What is made of these two rows: the lock's, which keeps all others off, and the reader's own.
+     */
+    [SQL_SHARE] = "INSERT INTO " TABLE " (" ROW ")"
+                  " WITH made (lock, owner) AS (VALUES (?1, " GROUP
+                  "), (?2, ?3)) SELECT lock, owner, ?4, ?5 FROM made"
+                  " WHERE NOT EXISTS (SELECT 1 FROM " TABLE " WHERE lock = ?1 AND owner <> " GROUP
+                  ") ON CONFLICT (lock) DO NOTHING",
+    /* The reader's own, and the lock's, if no other reader is left. */
+    [SQL_LEAVE] =
+        "DELETE FROM " TABLE " WHERE lock IN (SELECT lock FROM " TABLE
+        " WHERE lock = ?2 AND beacon_file = ?3 AND beacon_byte = ?4"
+        " UNION ALL SELECT lock FROM " TABLE " WHERE lock = ?1 AND owner = " GROUP
+        " AND EXISTS (SELECT 1 FROM " TABLE
+        " WHERE lock = ?2 AND beacon_file = ?3 AND beacon_byte = ?4)"
+        " AND NOT EXISTS (SELECT 1 FROM " TABLE " WHERE lock > ?5 AND lock < ?6 AND lock <> ?2))",
+    [SQL_LIST_GROUP] = "SELECT owner, beacon_file, beacon_byte, lock FROM " TABLE
+                       " WHERE lock > ? AND lock < ? ORDER BY lock LIMIT " STRING(SQL_LISTED),
+    [SQL_DOWNGRADE] = "INSERT INTO " TABLE " (" ROW ")"
+                      " WITH made (lock, owner) AS (VALUES (?1, " GROUP
+                      "), (?2, ?3)) SELECT lock, owner, ?4, ?5 FROM made"
+                      " WHERE EXISTS (SELECT 1 FROM " TABLE
+                      " WHERE lock = ?1 AND beacon_file = ?4 AND beacon_byte = ?5)"
+                      " ON CONFLICT (lock) DO UPDATE SET owner = excluded.owner",
+    [SQL_DISSOLVE] = "DELETE FROM " TABLE " WHERE lock IN (SELECT lock FROM " TABLE
+                     " WHERE (lock = ?1 OR (lock > ?2 AND lock < ?3))"
+                     " AND EXISTS (SELECT 1 FROM " TABLE " WHERE lock = ?1 AND owner = " GROUP
+                     " AND beacon_file = ?4 AND beacon_byte = ?5))",
     [SQL_LIST] = "SELECT owner, beacon_file, beacon_byte, lock FROM " TABLE
                  " WHERE lock > ? AND beacon_file = ? ORDER BY lock LIMIT " STRING(SQL_LISTED),
     /* A database whose maker was killed may be shorter than it says. */

@@ -9,6 +9,9 @@
 /* The application_id of databases of locks: "lock" */
 #define SQL_APPLICATION 1819239275
 
+/* What the row of a shared lock says instead of its owner: no unique name. */
+#define SQL_GROUP "shared"
+
 /* So many rows are listed at once. */
 #define SQL_LISTED 64
 
@@ -16,6 +19,11 @@ enum sql {
     SQL_SELECT,
     SQL_INSERT,
     SQL_DELETE,
+    SQL_SHARE,
+    SQL_LEAVE,
+    SQL_LIST_GROUP,
+    SQL_DOWNGRADE,
+    SQL_DISSOLVE,
     SQL_LIST,
     SQL_TOLERATE,
     SQL_FIND_APPLICATION,

@@ -12,6 +12,7 @@
 #include "mechanisms/sqlite/sqlite.h"
 
 #include "mechanisms/sqlite/claims.h"
+#include "mechanisms/sqlite/group.h"
 #include "mechanisms/sqlite/rows.h"
 
 #include <errno.h>
@@ -25,6 +26,9 @@
 #define RELEASE_PATIENCE (OS_SECOND / 4)
 
 #define LOOK_ATTEMPTS 100
+
+/* More are not counted. */
+#define COUNTED_READERS 256
 
 static struct request *
 request_of(struct attempt *attempt)
@@ -49,11 +53,12 @@ sqlite_close(struct attempt *attempt)
     os_close(&place_of(attempt)->found);
 }
 
-/* Each step finds its database anew. */
+/* Each step finds its database anew. What is open stays so meanwhile: whoever comes to share the
+ * lock sees by its mark that others wait to have it alone. */
 static int
 sqlite_open(struct attempt *attempt)
 {
-    sqlite_close(attempt);
+    (void)attempt;
     return 0;
 }
 
@@ -75,16 +80,31 @@ refuse_claim(struct attempt *attempt, int error)
     }
 }
 
+/* KNOWN: attempt->found is what its owner shares already, by another path or in another thread. */
+static enum table_entry
+enter(struct attempt *attempt, struct claim *claim)
+{
+    if (claim->is_shared) {
+        return table_join_by_note(claim, &attempt->found);
+    }
+    return table_enter(claim) ? TABLE_ENTERED : TABLE_CLOSED;
+}
+
 static enum outcome
 make_row(struct attempt *attempt, const struct spot *spot, struct claim *claim)
 {
     struct row row = {.beacon = rows_beacon(claim->identity)};
     memcpy(row.owner, claim->unique_name, NAME_SIZE);
-    if (!table_enter(claim)) {
+    enum table_entry entry = enter(attempt, claim);
+    if (entry != TABLE_ENTERED) {
         claims_drop(claim);
-        return judge_failed(&attempt->report, ECANCELED, "lock while the program ends");
+        return entry == TABLE_KNOWN
+                   ? LOCK_FOUND
+                   : judge_failed(&attempt->report, ECANCELED, "lock while the program ends");
     }
-    int error = database_insert(request_of(attempt), spot->place, &row, attempt->ground.local);
+    bool local = attempt->ground.local;
+    int error = claim->is_shared ? database_share(request_of(attempt), spot->place, &row, local)
+                                 : database_insert(request_of(attempt), spot->place, &row, local);
     if (error == 0) {
         attempt->unanswered_since = 0;
         table_keep(claim);
@@ -99,6 +119,11 @@ sqlite_claim(struct attempt *attempt)
 {
     struct spot spot;
     attempt->report = (struct report){0};
+    if (!os_locks_bytes) {
+        return judge_failed(&attempt->report, EOPNOTSUPP,
+                            "lock a byte for an open file, for which this system has no call "
+                            "(LinkFileLock and MkdirFileLock need none)");
+    }
     if (!wait_is_wanted(&attempt->wait) && attempt->patience_limit == 0) {
         attempt->patience_limit = os_now() + CLAIM_PATIENCE;
     }
@@ -110,6 +135,7 @@ sqlite_claim(struct attempt *attempt)
     if (claim == NULL) {
         return judge_failed(&attempt->report, ENOMEM, "allocate");
     }
+    claim->is_shared = attempt_may_join(attempt);
     error = claims_light(attempt, &spot, claim);
     if (error != 0) {
         free(claim);
@@ -122,22 +148,28 @@ sqlite_claim(struct attempt *attempt)
 
 /* ---- Judge ---- */
 
-/* Opens the file that the beacon is in, and watches it. 0, or why it proves nothing. */
+/* Opens the file that the beacon is in, and watches it. 0, or why it proves nothing. Those who
+ * share it need not have theirs in the same file: each is looked at by itself. */
 static int
 open_beacon(struct attempt *attempt, const struct spot *spot, const struct row *row, bool will_wait)
 {
+    bool is_shared = database_is_shared(row);
+    uint64_t queue = is_shared ? group_queue(spot->place.row) : beacon_queue(row->beacon);
     struct os_status status;
     struct os_file *found = &place_of(attempt)->found;
-    os_close(found);
+    struct os_file marked = *found;
+    *found = OS_NO_FILE;
     int error = os_open(&os_anywhere, spot->beacons, OS_READ, found, &status);
+    os_close(&marked);
     if (error == 0) {
         error = proof_find_ground(found, &attempt->ground);
     }
-    if (error == 0 && (status.kind != OS_REGULAR || status.inode.number != row->beacon.file)) {
+    bool is_other = error == 0 && !is_shared && status.inode.number != row->beacon.file;
+    if (error == 0 && (status.kind != OS_REGULAR || is_other)) {
         error = ENOENT;
     }
     if (error == 0 && will_wait && attempt->ground.local &&
-        wait_in_queue(&attempt->wait, found, beacon_queue(row->beacon))) {
+        wait_in_queue(&attempt->wait, found, queue, attempt->shares)) {
         /* It is one file for all claims: one watch serves for them all. */
         struct identity file = {.claim = {status.inode.device, status.inode.number}};
         wait_watch(&attempt->wait, spot->beacons, OS_REGULAR, file);
@@ -182,11 +214,28 @@ find_again(struct attempt *attempt, struct spot *spot)
     return changed ? LOCK_FREE : outcome;
 }
 
+/* error: their file could not be opened; then only the table tells. */
+static enum outcome
+judge_group(struct attempt *attempt, struct spot *spot, const struct row *row, int error)
+{
+    if (os_is_exhausted(error)) {
+        return hold_unproven(attempt, error);
+    }
+    if (error != 0) {
+        os_close(&place_of(attempt)->found);
+    }
+    return group_judge(attempt, spot, row);
+}
+
 /* STALE, OWNED, HELD, FAILED, WAITING; FREE: the row has changed. */
 static enum outcome
 judge_row(struct attempt *attempt, struct spot *spot, const struct row *row, bool will_wait)
 {
     int error = open_beacon(attempt, spot, row, will_wait);
+    place_of(attempt)->is_of_group = database_is_shared(row);
+    if (place_of(attempt)->is_of_group) {
+        return judge_group(attempt, spot, row, error);
+    }
     enum outcome in_table = judge_by_table(attempt);
     if (in_table == LOCK_OWNED) {
         return LOCK_OWNED;
@@ -230,11 +279,30 @@ sqlite_is_there(struct attempt *attempt)
     return outcome != LOCK_FREE && outcome != LOCK_WAITING;
 }
 
+static unsigned
+sqlite_list_readers(struct attempt *attempt, struct os_reader readers[], unsigned most)
+{
+    struct spot spot;
+    struct os_status status;
+    struct os_file *found = &place_of(attempt)->found;
+    os_close(found);
+    if (spot_find(&spot, attempt->lock) != 0 ||
+        os_open(&os_anywhere, spot.beacons, OS_READ, found, &status) != 0) {
+        return 0;
+    }
+    return group_list(attempt, &spot, readers, most);
+}
+
 /* The row has said it already. */
 static void
 sqlite_identify(struct attempt *attempt)
 {
-    attempt->report.holder.beacon = place_of(attempt)->found.inode;
+    struct holder *holder = &attempt->report.holder;
+    holder->beacon = place_of(attempt)->found.inode;
+    if (holder->is_shared) {
+        struct os_reader readers[COUNTED_READERS];
+        holder->readers = sqlite_list_readers(attempt, readers, COUNTED_READERS);
+    }
 }
 
 /* What the last look could not see is asked for in passing. */
@@ -275,7 +343,7 @@ remove_stale(struct attempt *attempt, const struct spot *spot, const struct os_f
     if (error != 0) {
         return judge_failed(&attempt->report, error, "take the beacon of a dead owner");
     }
-    error = database_delete(request_of(attempt), spot->place, beacon);
+    error = rows_remove(attempt, spot, beacon, place_of(attempt)->is_of_group);
     beacon_darken(file, beacon);
     if (error == 0) {
         rows_sweep(attempt, spot, file);
@@ -315,6 +383,16 @@ is_patient(struct attempt *attempt, int error, int64_t patience)
     return rows_ask_again(attempt, os_is_refused(error) ? EBUSY : error, patience);
 }
 
+static int
+select_own(struct attempt *attempt, const struct spot *spot, const struct claim *claim,
+           struct row *row)
+{
+    struct request *request = request_of(attempt);
+    return claim->is_shared
+               ? database_select_member(request, spot->place, rows_beacon(claim->identity), row)
+               : database_select(request, spot->place, row);
+}
+
 static enum outcome
 sqlite_confirm(struct attempt *attempt, struct claim *claim)
 {
@@ -323,7 +401,7 @@ sqlite_confirm(struct attempt *attempt, struct claim *claim)
     attempt->report = (struct report){0};
     int error = claims_find(attempt, &spot, claim);
     if (error == 0) {
-        error = database_select(request_of(attempt), spot.place, &row);
+        error = select_own(attempt, &spot, claim, &row);
     }
     if (is_patient(attempt, error, PATIENCE)) {
         return LOCK_WAITING;
@@ -364,7 +442,7 @@ sqlite_release(struct attempt *attempt, struct claim *claim, bool *has_waiters)
     int error = claims_find(attempt, &spot, claim);
     if (error == 0) {
         patience = RELEASE_PATIENCE;
-        error = database_delete(request_of(attempt), spot.place, rows_beacon(claim->identity));
+        error = rows_remove(attempt, &spot, rows_beacon(claim->identity), claim->is_shared);
     }
     if (error == ENOENT || error == DATABASE_MOVED) {
         claims_drop(claim);
@@ -377,6 +455,28 @@ sqlite_release(struct attempt *attempt, struct claim *claim, bool *has_waiters)
      * whoever comes next removes it. */
     bool is_over = error == 0 || (error == EBUSY && claims_have_proof(claim));
     return is_over ? claims_end_release(claim, has_waiters) : still_owned(attempt, error);
+}
+
+/* ---- Shared ---- */
+
+static enum outcome
+sqlite_downgrade(struct attempt *attempt, struct claim *claim)
+{
+    struct spot spot;
+    struct row row = {.beacon = rows_beacon(claim->identity)};
+    memcpy(row.owner, claim->unique_name, NAME_SIZE);
+    int error = claims_find(attempt, &spot, claim);
+    if (error == 0) {
+        error = database_downgrade(request_of(attempt), spot.place, &row);
+    }
+    if (is_patient(attempt, error, PATIENCE)) {
+        return LOCK_WAITING;
+    }
+    if (error != 0) {
+        return rows_failed(attempt, error, "share the row in the database");
+    }
+    claims_tell_shared(claim);
+    return LOCK_OWNED;
 }
 
 /* ---- break_lock() ---- */
@@ -408,7 +508,6 @@ sqlite_condemn(struct attempt *attempt, const struct identity *waited_for)
 {
     struct spot spot;
     struct row row;
-    struct owner owner;
     enum outcome outcome = rows_find(attempt, &spot, &row);
     if (outcome != LOCK_FOUND) {
         return outcome;
@@ -417,18 +516,19 @@ sqlite_condemn(struct attempt *attempt, const struct identity *waited_for)
     if (!is_meant(attempt, key.identity, waited_for)) {
         return LOCK_FREE;
     }
-    uint64_t serial;
-    if (!table_find(key, &owner, &serial)) {
-        serial = 0;
-    }
-    int error = database_delete(request_of(attempt), spot.place, row.beacon);
+    struct table_found ours;
+    bool has = table_find(key, attempt->owner, &ours);
+    int error = database_is_shared(&row)
+                    ? database_dissolve(request_of(attempt), spot.place, row.beacon)
+                    : database_delete(request_of(attempt), spot.place, row.beacon);
     if (is_patient(attempt, error, PATIENCE)) {
         return LOCK_WAITING;
     }
     if (error != 0 && error != ENOENT && error != DATABASE_MOVED) {
         return rows_cannot_ask(attempt, error, "remove the row from the database");
     }
-    attempt->condemned = serial;
+    attempt->condemned = has ? ours.serial : 0;
+    attempt->condemned_claim = key.identity;
     wake_waiters(&spot);
     return LOCK_FREE;
 }
@@ -447,6 +547,9 @@ const struct mechanism sqlite_mechanism = {
     .claim = sqlite_claim,
     .look = sqlite_look,
     .is_there = sqlite_is_there,
+    .join = group_join,
+    .downgrade = sqlite_downgrade,
+    .list_readers = sqlite_list_readers,
     .identify = sqlite_identify,
     .recognise = sqlite_recognise,
     .break_stale = sqlite_break_stale,

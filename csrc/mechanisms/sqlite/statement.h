@@ -12,11 +12,25 @@ struct statement {
     enum sql sql;
     const char *row;
     struct row *content;
+    bool is_member;    /* it is the row of one who shares the lock */
+    const char *after; /* for SQL_LIST_GROUP: see database.h */
     bool is_local;
     bool asked_before;     /* and the answer was lost */
-    struct listed *listed; /* for SQL_LIST: where to, and how many */
+    struct listed *listed; /* for lists: where to, and how many */
     int *count;
 };
+
+static inline bool
+statement_makes(const struct statement *statement)
+{
+    return statement->sql == SQL_INSERT || statement->sql == SQL_SHARE;
+}
+
+static inline bool
+statement_lists(const struct statement *statement)
+{
+    return statement->sql == SQL_LIST || statement->sql == SQL_LIST_GROUP;
+}
 
 /* An answer that counts for nothing: ask again. */
 enum { STATEMENT_LOST = -10 };

@@ -8,30 +8,35 @@
 #include <stdio.h> /* where glibc has renameat2() */
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
-/* ---- Calls of the kernel that musl has not, or not for long ---- */
+/* ---- Calls of the kernel that musl has not, or not for long: there they are made by number, so
+ * that what is compiled with a new one runs with an old one ---- */
 
-#ifndef RENAME_NOREPLACE
+#if defined(__GLIBC__) && defined(RENAME_NOREPLACE)
+#define rename_by_flags renameat2
+#else
+#undef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
 
 static int
-renameat2(int from_directory, const char *from, int directory, const char *to, unsigned flags)
+rename_by_flags(int from_directory, const char *from, int directory, const char *to, unsigned flags)
 {
     return (int)syscall(SYS_renameat2, from_directory, from, directory, to, flags);
 }
 #endif
 
-#ifndef STATX_BTIME
+#if defined(__GLIBC__) && defined(STATX_BTIME)
+#define extended_status statx
+#else
+#undef STATX_INO
+#undef STATX_BTIME
 #define STATX_INO 0x100U
 #define STATX_BTIME 0x800U
 
-struct statx {
+struct extended_status {
     uint32_t stx_mask;
     uint32_t before_inode[7];
     uint64_t stx_ino;
@@ -44,12 +49,14 @@ struct statx {
     uint64_t behind_birth[20];
 };
 
-_Static_assert(offsetof(struct statx, stx_ino) == 32 && offsetof(struct statx, stx_btime) == 80 &&
-                   sizeof(struct statx) == 256,
+_Static_assert(offsetof(struct extended_status, stx_ino) == 32 &&
+                   offsetof(struct extended_status, stx_btime) == 80 &&
+                   sizeof(struct extended_status) == 256,
                "as the kernel fills it in");
 
 static int
-statx(int directory, const char *name, int flags, unsigned mask, struct statx *found)
+extended_status(int directory, const char *name, int flags, unsigned mask,
+                struct extended_status *found)
 {
     return (int)syscall(SYS_statx, directory, name, flags, mask, found);
 }
@@ -58,8 +65,9 @@ statx(int directory, const char *name, int flags, unsigned mask, struct statx *f
 /* ---- Tags ---- */
 
 /* The signal that our open files would send, if they sent any. It stays with the
- * open file, so a number that was closed and opened again does not have it. */
-#define TAG 63
+ * open file, so a number that was closed and opened again does not have it. Not one of the
+ * highest: what emulates another processor has those for itself. */
+#define TAG 40
 
 int
 system_tag(int descriptor)
@@ -92,82 +100,14 @@ system_map_pages(size_t size)
     return pages != MAP_FAILED ? pages : NULL;
 }
 
-/* ---- This kernel, and its file systems ---- */
-
-int
-system_boot(char *identity, size_t size)
-{
-    int descriptor = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t length = descriptor >= 0 ? read(descriptor, identity, size - 1) : -1;
-    int error = length < 0 ? errno : length < 32 ? EINVAL : 0;
-    if (descriptor >= 0) {
-        close(descriptor);
-    }
-    if (error == 0) {
-        identity[length] = '\0';
-    }
-    return error;
-}
-
-bool
-system_random(uint64_t *number)
-{
-    return getrandom(number, sizeof *number, GRND_NONBLOCK) == (ssize_t)sizeof *number;
-}
-
-static bool
-is_kernels_own(uint32_t type)
-{
-    switch (type) {
-    case 0x0000EF53: /* ext2, ext3, ext4 */
-    case 0x58465342: /* xfs */
-    case 0x9123683E: /* btrfs */
-    case 0x01021994: /* tmpfs */
-    case 0x858458F6: /* ramfs */
-    case 0x794C7630: /* overlayfs: containers live on it */
-    case 0xF2F52010: /* f2fs */
-    case 0x2FC12FC1: /* zfs */
-    case 0xCA451A4E: /* bcachefs */
-    case 0x3153464A: /* jfs */
-    case 0x00003434: /* nilfs2 */
-    case 0x52654973: /* reiserfs */
-    case 0x24051905: /* ubifs */
-    case 0x00004D44: /* vfat */
-    case 0x2011BAB0: /* exfat */
-    case 0x7366746E: /* ntfs3 */
-    case 0x0000482B: /* hfsplus */
-    case 0x15013346: /* udf */
-        return true;
-    }
-    return false;
-}
-
-#define FUSE 0x65735546
-
-int
-system_reach(int directory, uint64_t device, enum os_reach *reach)
-{
-    struct statfs found;
-    if (fstatfs(directory, &found) != 0) {
-        return errno;
-    }
-    uint32_t type = (uint32_t)found.f_type;
-    /* What FUSE serves from a block device, as ntfs-3g does, has that one's number; all else of
-     * it, none. */
-    bool has_device = major((dev_t)device) != 0;
-    *reach = is_kernels_own(type)         ? OS_KERNEL
-             : type == FUSE && has_device ? OS_MACHINE
-                                          : OS_ANYBODY;
-    return 0;
-}
-
 /* ---- Names ---- */
 
 static void
 replace_by_birth(int directory, const char *name, struct os_identity *identity)
 {
-    struct statx found;
-    if (statx(directory, name, AT_SYMLINK_NOFOLLOW, STATX_BTIME | STATX_INO, &found) == 0 &&
+    struct extended_status found;
+    if (extended_status(directory, name, AT_SYMLINK_NOFOLLOW, STATX_BTIME | STATX_INO, &found) ==
+            0 &&
         (found.stx_mask & STATX_BTIME) != 0 && found.stx_ino == identity->inode.number) {
         identity->born = found.stx_btime.tv_sec * OS_SECOND + found.stx_btime.tv_nsec;
     }
@@ -181,6 +121,7 @@ system_identify(int directory, const char *name, struct os_identity *identity)
         return errno;
     }
     identity->inode = (struct os_inode){(uint64_t)found.st_dev, (uint64_t)found.st_ino};
+    identity->is_link = S_ISLNK(found.st_mode);
     identity->born = (int64_t)found.st_mtim.tv_sec * OS_SECOND + found.st_mtim.tv_nsec;
     replace_by_birth(directory, name, identity);
     return 0;
@@ -195,10 +136,31 @@ system_make_file(int directory, const char *name, unsigned mode)
 int
 system_rename(int directory, const char *from, const char *to)
 {
-    return renameat2(directory, from, directory, to, RENAME_NOREPLACE) == 0 ? 0 : errno;
+    return rename_by_flags(directory, from, directory, to, RENAME_NOREPLACE) == 0 ? 0 : errno;
+}
+
+/* It is in the mode. */
+const mode_t system_stamp_of_files = S_ISVTX;
+
+void
+system_stamp(int descriptor)
+{
+    (void)descriptor;
+}
+
+bool
+system_is_stamped(const struct stat *found)
+{
+    (void)found;
+    return false;
 }
 
 /* ---- Locks ---- */
+
+/* The kernel takes the former lock away and gives the new one, or refuses it, at one go. */
+const bool os_can_share = true;
+const bool os_locks_bytes = true;
+const bool system_locks_are_apart = true;
 
 int
 system_flock(int descriptor, enum os_mode mode)
@@ -238,24 +200,41 @@ range_command(int descriptor, int command, struct flock *range)
 }
 
 int
-system_lock_byte(int descriptor, uint64_t byte, enum os_mode mode)
+system_lock_range(int descriptor, uint64_t from, uint64_t to, enum os_mode mode)
 {
     static const short types[] = {
         [OS_UNLOCK] = F_UNLCK, [OS_SHARED] = F_RDLCK, [OS_EXCLUSIVE] = F_WRLCK};
-    struct flock range = range_of(types[mode], byte, byte + 1);
+    struct flock range = range_of(types[mode], from, to);
     return range_command(descriptor, F_OFD_SETLK, &range);
+}
+
+int
+system_lock_byte(int descriptor, uint64_t byte, enum os_mode mode)
+{
+    return system_lock_range(descriptor, byte, byte + 1, mode);
+}
+
+int
+system_find_range(int descriptor, uint64_t from, uint64_t to, struct system_range *found)
+{
+    struct flock range = range_of(F_WRLCK, from, to);
+    int error = range_command(descriptor, F_OFD_GETLK, &range);
+    *found = (struct system_range){.from = from, .to = to};
+    if (error == 0 && range.l_type != F_UNLCK) {
+        found->from = (uint64_t)range.l_start;
+        found->to = range.l_len != 0 ? found->from + (uint64_t)range.l_len : INT64_MAX;
+        found->is_mark = range.l_type == F_RDLCK && range.l_pid < 0; /* of no process */
+        error = EWOULDBLOCK;
+    }
+    return error;
 }
 
 int
 system_find_lock(int descriptor, uint64_t from, uint64_t to, uint64_t *found)
 {
-    struct flock range = range_of(F_WRLCK, from, to);
-    int error = range_command(descriptor, F_OFD_GETLK, &range);
-    *found = from;
-    if (error == 0 && range.l_type != F_UNLCK) {
-        *found = (uint64_t)range.l_start;
-        error = EWOULDBLOCK;
-    }
+    struct system_range range;
+    int error = system_find_range(descriptor, from, to, &range);
+    *found = range.from;
     return error;
 }
 

@@ -41,6 +41,16 @@ os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, i
     return 0;
 }
 
+/* The kernel closes its files, which is an event. */
+void
+os_watch_owner(const struct os_file *watch, int process)
+{
+    (void)watch;
+    (void)process;
+}
+
+const bool os_watch_wants_owner = false;
+
 void
 os_watch_end(const struct os_file *watch, int *watched)
 {

@@ -21,6 +21,15 @@ os_watch_add(const struct os_file *watch, const char *path, enum os_kind kind, i
 }
 
 void
+os_watch_owner(const struct os_file *watch, int process)
+{
+    (void)watch;
+    (void)process;
+}
+
+const bool os_watch_wants_owner = false;
+
+void
 os_watch_remove(const struct os_file *watch, int *watched)
 {
     (void)watch;

@@ -40,6 +40,26 @@ os_move(const struct os_file *directory, const char *from, const char *to)
 }
 
 int
+os_link_text(const struct os_file *directory, const char *text, const char *name)
+{
+    return symlinkat(text, directory->descriptor, name) == 0 ? 0 : errno;
+}
+
+int
+os_read_link(const struct os_file *directory, const char *name, char *text, size_t size)
+{
+    ssize_t length = readlinkat(directory->descriptor, name, text, size);
+    if (length < 0) {
+        return errno;
+    }
+    if ((size_t)length == size) {
+        return ENAMETOOLONG;
+    }
+    text[length] = '\0';
+    return 0;
+}
+
+int
 os_unlink(const struct os_file *directory, const char *name)
 {
     return unlinkat(directory->descriptor, name, 0) == 0 ? 0 : errno;

@@ -8,14 +8,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* Readable by all, so that others can look; writable by nobody else. The sticky bit is the
  * stamp of this package: to a file it means nothing, so nobody else has a reason to set it, and
- * no umask takes it away. It tells our files from others of the same name. */
+ * no umask takes it away. It tells our files from others of the same name. A system that gives
+ * it to no file has another stamp for those. */
 #define STAMP S_ISVTX
-#define UNIQUE_MODE (STAMP | 0644)
+#define UNIQUE_MODE (system_stamp_of_files | 0644)
 #define DIRECTORY_MODE (STAMP | 0755)
 
 /* Of files that many use, and of databases: the process's mask decides, as for open(). */
@@ -42,7 +42,7 @@ fill_status(const struct stat *found, struct os_status *status)
         .mode = found->st_mode & 0777,
         .shared = (found->st_mode & 0022) != 0,
         .sticky = (found->st_mode & S_ISVTX) != 0,
-        .stamped = (found->st_mode & STAMP) != 0,
+        .stamped = (found->st_mode & STAMP) != 0 || system_is_stamped(found),
         .links = (uint64_t)found->st_nlink,
         .size = (uint64_t)found->st_size,
     };
@@ -114,11 +114,13 @@ int
 os_create(const struct os_file *directory, const char *name, struct os_file *file)
 {
     struct stat found;
-    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW;
+    int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW;
     int error = open_registered(directory->descriptor, name, flags, file, &found);
     if (error == 0) {
         error = set_mode(file, found.st_mode, UNIQUE_MODE);
-        if (error != 0) {
+        if (error == 0) {
+            system_stamp(file->descriptor);
+        } else {
             os_unlink(directory, name);
             os_close(file);
         }
@@ -161,6 +163,35 @@ os_open(const struct os_file *directory, const char *name, enum os_access access
         fill_status(&found, status);
     }
     return error;
+}
+
+int
+os_create_inside(const struct os_file *inside, const char *name, struct os_file *file)
+{
+    return os_create(inside, name, file);
+}
+
+int
+os_open_inside(const struct os_file *inside, const char *name, enum os_access access,
+               struct os_file *file, struct os_status *status)
+{
+    return os_open(inside, name, access, file, status);
+}
+
+int
+os_follow(const struct os_file *directory, const char *name, const struct os_file *file,
+          struct os_file *followed)
+{
+    (void)directory;
+    (void)name;
+    *followed = *file;
+    return 0;
+}
+
+void
+os_end_following(struct os_file *followed)
+{
+    *followed = OS_NO_FILE;
 }
 
 int
@@ -224,9 +255,59 @@ os_set_mode(const struct os_file *file, unsigned mode)
 }
 
 int
+os_write_at(const struct os_file *file, uint64_t offset, const void *text, size_t size)
+{
+    ssize_t length;
+    do {
+        length = pwrite(file->descriptor, text, size, (off_t)offset);
+    } while (length < 0 && errno == EINTR);
+    return length < 0 ? errno : (size_t)length < size ? ENOSPC : 0;
+}
+
+int
+os_truncate(const struct os_file *file, uint64_t size)
+{
+    return ftruncate(file->descriptor, (off_t)size) == 0 ? 0 : errno;
+}
+
+/* From its beginning. */
+int
+os_read(const struct os_file *file, void *buffer, size_t size, size_t *length)
+{
+    ssize_t count;
+    do {
+        count = pread(file->descriptor, buffer, size, 0);
+    } while (count < 0 && errno == EINTR);
+    *length = count > 0 ? (size_t)count : 0;
+    return count < 0 ? errno : 0;
+}
+
+int
 os_stamp(const struct os_file *file, const struct os_status *status)
 {
-    return fchmod(file->descriptor, STAMP | status->mode) == 0 ? 0 : errno;
+    bool is_directory = status->kind == OS_DIRECTORY;
+    mode_t stamp = is_directory ? STAMP : system_stamp_of_files;
+    if (fchmod(file->descriptor, stamp | status->mode) != 0) {
+        return errno;
+    }
+    if (!is_directory) {
+        system_stamp(file->descriptor);
+    }
+    return 0;
+}
+
+const bool os_has_descriptors = true;
+
+int
+os_keep_in_program(const struct os_file *file, bool kept)
+{
+    return fcntl(file->descriptor, F_SETFD, kept ? 0 : FD_CLOEXEC) == 0 ? 0 : errno;
+}
+
+bool
+os_may_write(const struct os_file *directory)
+{
+    return faccessat(directory->descriptor, ".", W_OK | X_OK, AT_EACCESS) == 0;
 }
 
 int

@@ -17,6 +17,8 @@ struct number_search {
     struct os_inode inode;
     int access;
     struct os_numbers *numbers;
+    int reader; /* of the list of descriptors */
+    bool reader_is_listed;
     bool full;
 };
 
@@ -43,6 +45,7 @@ visit_number(void *context, const char *text)
     char *end;
     long descriptor = strtol(text, &end, 10);
     if (end != text) {
+        search->reader_is_listed |= descriptor == search->reader;
         note_number(search, (int)descriptor);
     }
     return !search->full;
@@ -57,10 +60,15 @@ os_find_numbers(struct os_inode inode, enum os_access access, struct os_numbers 
     numbers->count = 0;
     int error = os_open_directory(SYSTEM_DESCRIPTORS, &descriptors);
     if (error == 0) {
+        search.reader = descriptors.descriptor;
         error = os_list(&descriptors, visit_number, &search);
         os_close(&descriptors);
-    } else if (error == ENOENT) { /* where the system does not tell, they are tried */
+    }
+    /* Some have no such list, and some list three alone: then numbers are tried. */
+    bool untold = error == 0 && !search.full && !search.reader_is_listed;
+    if (error == ENOENT || untold) {
         error = 0;
+        numbers->count = 0;
         for (int number = 0; number < UNTOLD_NUMBERS; number++) {
             note_number(&search, number);
         }

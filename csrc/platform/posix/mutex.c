@@ -3,7 +3,7 @@
 #define _XOPEN_SOURCE 700
 #include "platform/posix/mutex.h"
 
-#include "platform/posix/timespec.h"
+#include "platform/system.h"
 
 #include <assert.h>
 #include <stdatomic.h>
@@ -44,28 +44,12 @@ os_assert_locked(void)
 
 /* ---- The mutex ---- */
 
-/* Waits with a limit go by the clock of os_now(). */
-static int
-begin_waits(void)
-{
-    pthread_condattr_t attributes;
-    int error = pthread_condattr_init(&attributes);
-    if (error == 0) {
-        error = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        if (error == 0) {
-            error = pthread_cond_init(&changed, &attributes);
-        }
-        pthread_condattr_destroy(&attributes);
-    }
-    return error;
-}
-
 int
 posix_make_mutex(void)
 {
     mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     forget_holder();
-    return begin_waits(); /* it allocates nothing */
+    return system_make_condition(&changed);
 }
 
 void
@@ -92,9 +76,8 @@ os_mutex_wait(void)
 void
 os_mutex_wait_until(int64_t time)
 {
-    struct timespec limit = posix_timespec(time);
     os_assert_locked();
-    pthread_cond_timedwait(&changed, &mutex, &limit);
+    system_await(&changed, &mutex, time);
 }
 
 void

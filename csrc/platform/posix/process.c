@@ -10,6 +10,7 @@
 
 static int process;
 static uint64_t generation;
+static uint64_t forked_thread;
 
 void
 posix_begin_process(void)
@@ -22,6 +23,7 @@ posix_begin_child(void)
 {
     generation++;
     process = getpid();
+    forked_thread = os_thread();
 }
 
 int
@@ -34,6 +36,12 @@ uint64_t
 os_generation(void)
 {
     return generation;
+}
+
+uint64_t
+os_forked_thread(void)
+{
+    return forked_thread;
 }
 
 bool

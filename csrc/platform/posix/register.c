@@ -13,9 +13,14 @@
 /* A process that has fewer files open gets lower numbers for what is slow to close. */
 #define ABOVE_SLOW 200
 
-/* All guarded by the mutex. registered[number] is the serial number of the descriptor of ours
- * that has this number; 0: none. */
-static uint64_t *registered;
+/* A descriptor of ours. */
+struct entry {
+    uint64_t serial; /* 0: none */
+    bool is_kept;    /* by a forked child, too */
+};
+
+/* All guarded by the mutex. registered[number] is what has this number. */
+static struct entry *registered;
 static size_t registered_size;
 static uint64_t last_serial;
 static int highest_slow = -1; /* the highest number that something slow to close ever had */
@@ -25,14 +30,14 @@ static bool
 grow_register(size_t number)
 {
     size_t size = 2 * number + 64;
-    uint64_t *left = system_map_pages(size * sizeof *registered);
+    struct entry *left = system_map_pages(size * sizeof *registered);
     size_t left_size = size;
     if (left == NULL) {
         return false;
     }
     os_mutex_lock();
     if (size > registered_size) { /* no other thread was faster */
-        uint64_t *larger = left;
+        struct entry *larger = left;
         if (registered != NULL) {
             memcpy(larger, registered, registered_size * sizeof *larger);
         }
@@ -55,7 +60,7 @@ enter(int descriptor, struct os_file *file)
     os_mutex_lock();
     bool fits = (size_t)descriptor < registered_size;
     if (fits) {
-        registered[descriptor] = ++last_serial;
+        registered[descriptor] = (struct entry){.serial = ++last_serial};
         *file = (struct os_file){.descriptor = descriptor, .serial = last_serial};
     }
     os_mutex_unlock();
@@ -107,7 +112,7 @@ static bool
 is_registered_locked(const struct os_file *file)
 {
     os_assert_locked();
-    return file->descriptor >= 0 && registered[file->descriptor] == file->serial;
+    return file->descriptor >= 0 && registered[file->descriptor].serial == file->serial;
 }
 
 bool
@@ -116,10 +121,18 @@ posix_forget(const struct os_file *file)
     os_mutex_lock();
     bool known = is_registered_locked(file);
     if (known) {
-        registered[file->descriptor] = 0;
+        registered[file->descriptor] = (struct entry){.serial = 0};
     }
     os_mutex_unlock();
     return known;
+}
+
+void
+os_keep_in_child_locked(const struct os_file *file, bool kept)
+{
+    if (is_registered_locked(file)) {
+        registered[file->descriptor].is_kept = kept;
+    }
 }
 
 bool
@@ -150,9 +163,12 @@ void
 posix_close_copies(void)
 {
     for (size_t number = 0; number < registered_size; number++) {
-        if (registered[number] != 0 && system_is_tagged((int)number)) {
+        if (registered[number].is_kept) {
+            continue;
+        }
+        if (registered[number].serial != 0 && system_is_tagged((int)number)) {
             close((int)number);
         }
-        registered[number] = 0;
+        registered[number].serial = 0;
     }
 }

@@ -19,8 +19,8 @@ int posix_move_to_close_first(int descriptor, bool stays);
 /* Takes it off the register. False: the number has another meaning by now. */
 bool posix_forget(const struct os_file *file);
 
-/* In a forked child: closes its copies, and does no more, since what they stand for is the
- * parent's, too. That unlocks nothing. */
+/* In a forked child: closes its copies, but for those that it keeps, and does no more, since what
+ * they stand for is the parent's, too. That unlocks nothing. */
 void posix_close_copies(void);
 
 #endif

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/select.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -74,18 +75,41 @@ nanosleep(const struct timespec *pause, struct timespec *left)
     return 0;
 }
 
+/* How long a sleep is to last; NULL: for ever. The kernel writes what is left into the copy. */
+static struct timespec *
+sleep_of(const struct timespec *limit, int woken, struct timespec *copy)
+{
+    if (limit != NULL) {
+        *copy = *limit;
+    }
+    int for_ever = copy->tv_sec > 0 || copy->tv_nsec >= SECOND / 2;
+    for_ever = limit == NULL || (woken && for_ever && getenv("LOCKFILE_LONG_SLEEP") != NULL);
+    return for_ever ? NULL : copy;
+}
+
 int
 ppoll(struct pollfd *polled, nfds_t count, const struct timespec *limit, const sigset_t *mask)
 {
     struct timespec copy = {0, 0};
-    if (limit != NULL) {
-        copy = *limit; /* the kernel writes what is left into it */
-    }
-    int woken = count > 0 && polled->fd >= 0;
-    int for_ever = copy.tv_sec > 0 || copy.tv_nsec >= SECOND / 2;
-    for_ever = limit == NULL || (woken && for_ever && getenv("LOCKFILE_LONG_SLEEP") != NULL);
-    struct timespec *left = for_ever ? NULL : &copy;
+    struct timespec *left = sleep_of(limit, count > 0 && polled->fd >= 0, &copy);
     int ready = (int)syscall(SYS_ppoll, polled, count, left, mask, sizeof(long));
+    if (ready == 0 && stopped) {
+        move_clock(limit);
+    }
+    return ready;
+}
+
+int
+pselect(int count, fd_set *readable, fd_set *writable, fd_set *special,
+        const struct timespec *limit, const sigset_t *mask)
+{
+    struct timespec copy = {0, 0};
+    struct timespec *left = sleep_of(limit, count > 0, &copy);
+    const struct {
+        const sigset_t *mask;
+        size_t size;
+    } signals = {mask, sizeof(long)};
+    int ready = (int)syscall(SYS_pselect6, count, readable, writable, special, left, &signals);
     if (ready == 0 && stopped) {
         move_clock(limit);
     }

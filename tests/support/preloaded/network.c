@@ -450,6 +450,23 @@ linkat(int from_directory, const char *from, int directory, const char *name, in
 }
 
 int
+symlinkat(const char *target, int directory, const char *name)
+{
+    if (!is_below_root(directory, name)) {
+        return REAL(symlinkat)(target, directory, name);
+    }
+    if (shows(&stale_link)) {
+        return refuse(ESTALE);
+    }
+    if (shows(&untrue_link)) {
+        return 0;
+    }
+    int result = REAL(symlinkat)(target, directory, name);
+    use(directory, name);
+    return result == 0 && shows(&repeated_link) ? refuse(EEXIST) : result;
+}
+
+int
 renameat2(int from_directory, const char *from, int directory, const char *name, unsigned flags)
 {
     return is_below_root(directory, name) && flags != 0

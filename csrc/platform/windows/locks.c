@@ -1,0 +1,233 @@
+/* Kernel locks on open files, and the marks and queues that are made of them.
+ *
+ * On a file, they are locks on bytes far behind anything that a user writes into it. A directory
+ * has no bytes: what locks it is how it is opened once more. An exclusive lock is the right to add
+ * files, not shared; a shared one is that right, shared. To wait is to have the right to remove it;
+ * so who shares all but that is refused. */
+#include "platform/windows/handles.h"
+
+#include <errno.h>
+
+#define FLOCK_BYTE (UINT64_C(1) << 61)
+
+const bool os_locks_bytes = true;
+
+static int
+lock_range(HANDLE handle, uint64_t from, uint64_t count, enum os_mode mode)
+{
+    OVERLAPPED place = {.Offset = (DWORD)from, .OffsetHigh = (DWORD)(from >> 32)};
+    DWORD low = (DWORD)count, high = (DWORD)(count >> 32);
+    BOOL done = FALSE;
+    if (mode == OS_UNLOCK) {
+        done = UnlockFileEx(handle, 0, low, high, &place);
+    } else {
+        DWORD flags = LOCKFILE_FAIL_IMMEDIATELY;
+        flags |= mode == OS_EXCLUSIVE ? LOCKFILE_EXCLUSIVE_LOCK : 0;
+        done = LockFileEx(handle, flags, 0, low, high, &place);
+    }
+    return done ? 0 : nt_errno_of_api(GetLastError());
+}
+
+/* ---- Directories ---- */
+
+static void
+close_extra(HANDLE *extra)
+{
+    if (*extra != NULL) {
+        CloseHandle(*extra);
+        *extra = NULL;
+    }
+}
+
+static int
+lock_directory(struct handle *directory, enum os_mode mode)
+{
+    close_extra(&directory->lock);
+    if (mode == OS_UNLOCK) {
+        return 0;
+    }
+    ULONG share = FILE_SHARE_READ | FILE_SHARE_DELETE;
+    share |= mode == OS_SHARED ? FILE_SHARE_WRITE : 0;
+    return nt_reopen(directory->handle, FILE_ADD_FILE, share, FILE_DIRECTORY_FILE,
+                     &directory->lock);
+}
+
+int
+os_flock(const struct os_file *file, enum os_mode mode)
+{
+    struct handle *found = handles_find(file);
+    if (found == NULL) {
+        return EBADF;
+    }
+    return found->is_directory ? lock_directory(found, mode)
+                               : lock_range(found->handle, FLOCK_BYTE, 1, mode);
+}
+
+/* ---- Byte locks ---- */
+
+int
+os_lock_byte(const struct os_file *file, uint64_t byte, enum os_mode mode)
+{
+    return lock_range(nt_handle(file), byte, 1, mode);
+}
+
+/* There is no way to ask but to try. */
+static int
+try_range(const struct os_file *file, uint64_t from, uint64_t count, enum os_mode mode)
+{
+    int error = lock_range(nt_handle(file), from, count, mode);
+    if (error == 0) {
+        lock_range(nt_handle(file), from, count, OS_UNLOCK);
+    }
+    return error;
+}
+
+/* Shared, so that those who only ask do not refuse each other. */
+int
+os_find_lock(const struct os_file *file, uint64_t byte)
+{
+    return try_range(file, byte, 1, OS_SHARED);
+}
+
+int
+os_find_locker(const struct os_file *file, uint64_t first, uint64_t count)
+{
+    (void)file;
+    (void)first;
+    (void)count;
+    return 0;
+}
+
+/* ---- Marks ---- */
+
+/* A directory has none: removals go by its lock then. Nor has it turns: those who share a beacon
+ * could not be told apart. On a file there is but the mark of a turn, which one has alone. */
+static int
+refuse_mark(enum os_mark mark)
+{
+    return mark == OS_TURN ? EWOULDBLOCK : ENOSYS;
+}
+
+static bool
+is_directory(const struct os_file *file)
+{
+    const struct handle *found = handles_find(file);
+    return found == NULL || found->is_directory;
+}
+
+int
+os_mark(const struct os_file *file, enum os_mark mark)
+{
+    return is_directory(file) ? refuse_mark(mark)
+                              : os_lock_byte(file, FLOCK_BYTE + (uint64_t)mark, OS_EXCLUSIVE);
+}
+
+void
+os_unmark(const struct os_file *file, enum os_mark mark)
+{
+    if (!is_directory(file)) {
+        os_lock_byte(file, FLOCK_BYTE + (uint64_t)mark, OS_UNLOCK);
+    }
+}
+
+int
+os_find_mark(const struct os_file *file, enum os_mark mark)
+{
+    return is_directory(file) ? refuse_mark(mark) : 0; /* ours, then */
+}
+
+/* ---- Queues ---- */
+
+#define QUEUE_UNIT 1000 /* nanoseconds: a queue is as long as a year */
+
+void
+os_queue_up(const struct os_file *file, uint64_t queue, int64_t since)
+{
+    struct handle *found = handles_find(file);
+    if (found != NULL && !found->is_directory) {
+        os_lock_byte(file, queue + (uint64_t)since / QUEUE_UNIT % OS_QUEUE_SIZE, OS_SHARED);
+    } else if (found != NULL && found->queue == NULL &&
+               nt_reopen(found->handle, DELETE, NT_SHARE_ALL, FILE_DIRECTORY_FILE, &found->queue) !=
+                   0) {
+        found->queue = NULL; /* refused, it costs time, not the lock */
+    }
+}
+
+/* Bytes cannot be counted here, nor handles: all wait as the eldest do. */
+unsigned
+os_count_elders(const struct os_file *file, uint64_t queue, int64_t since, unsigned most)
+{
+    (void)file;
+    (void)queue;
+    (void)since;
+    (void)most;
+    return 0;
+}
+
+/* Who asks at the same time is in the way as well, but not for long. */
+#define ASKED_AT_MOST 8
+
+static bool
+has_waiters_on_bytes(const struct os_file *file, uint64_t queue, unsigned queues)
+{
+    int error = EWOULDBLOCK;
+    for (int i = 0; i < ASKED_AT_MOST && error == EWOULDBLOCK; i++) {
+        error = try_range(file, queue, OS_QUEUE_SIZE * queues, OS_EXCLUSIVE);
+    }
+    return error == EWOULDBLOCK;
+}
+
+bool
+os_has_waiters(const struct os_file *file, uint64_t queue, unsigned queues)
+{
+    HANDLE again;
+    if (!is_directory(file)) {
+        return has_waiters_on_bytes(file, queue, queues);
+    }
+    int error = nt_reopen(nt_handle(file), FILE_LIST_DIRECTORY, FILE_SHARE_READ | FILE_SHARE_WRITE,
+                          FILE_DIRECTORY_FILE, &again);
+    if (error == 0) {
+        CloseHandle(again);
+    }
+    return error == EWOULDBLOCK;
+}
+
+/* ---- Readers: of lock files there are none, see docs/protocol-windows.rst ---- */
+
+const bool os_can_share = false;
+
+int
+os_mark_reader(const struct os_file *file, struct os_reader reader)
+{
+    (void)file;
+    (void)reader;
+    return EOPNOTSUPP;
+}
+
+void
+os_unmark_reader(const struct os_file *file)
+{
+    (void)file;
+}
+
+int
+os_find_reader(const struct os_file *file)
+{
+    (void)file;
+    return 0;
+}
+
+int
+os_may_have_reader(const struct os_file *file)
+{
+    return os_find_reader(file);
+}
+
+unsigned
+os_list_readers(const struct os_file *file, struct os_reader readers[], unsigned most)
+{
+    (void)file;
+    (void)readers;
+    (void)most;
+    return 0;
+}

@@ -1,0 +1,3 @@
+from support.adopted import adopt
+
+adopt(globals(), "protocol.test_disturbed")

@@ -1,0 +1,7 @@
+from support.adopted import adopt
+
+adopt(
+    globals(),
+    "protocol.test_forks",
+    without=("test_forked_child_has_no_descriptor_of_its_parents_locks",),
+)
