@@ -70,7 +70,9 @@ class Attempt:
         self.on_lost: Callable[[LockBase], object] | None = None
         self.began = time.monotonic()
         self.until = math.inf if timeout is None else self.began + timeout
+        self.has_line = False  # of tasks, which may wait behind it
         self.stood_in_line = False  # before it asked the server
+        self.known = source.noted  # the server's time was later than this when it began
         self.met: int | None = None  # since when it is waited for, in microseconds of the server's
         self.session: Session | None = None  # while it is this attempt's
         self.process = os.getpid()
@@ -253,11 +255,19 @@ class Attempt:
         return granted == "t"
 
     def _note_time(self, session: Session) -> Steps[None]:
-        """Who holds it now, is met. The time in line is measured once the answer is there: who came
-        while it was on its way, is not."""
+        """Who holds it now, is met; by who stood in line, who held it when it began.
+
+        That was not before the earliest time that the answer allows, nor before what somebody ahead
+        was told, unless the server's clock was set back since.
+        """
+        asked = time.monotonic()
         [(now,)] = yield from session.ask(statements.NOW)
-        in_line = time.monotonic() - self.began if self.stood_in_line else 0.0
-        self.met = int(now or 0) - math.ceil(in_line * 1e6)
+        answered = time.monotonic()
+        self.met = self.source.noted = int(now or 0)
+        if self.stood_in_line:
+            latest = self.met - math.floor((asked - self.began) * 1e6)
+            earliest = self.met - math.ceil((answered - self.began) * 1e6)
+            self.met = max(earliest, self.known) if self.known <= latest else earliest
 
     # ---- Waiting ----
 
@@ -266,7 +276,7 @@ class Attempt:
         if self.timeout is not None and self.timeout <= 0:
             raise (yield from self._held(session))
         yield from self._look_for_deadlock(session)
-        if self.met is None and self.until < math.inf:
+        if self.met is None and (self.has_line or self.until < math.inf):
             yield from self._note_time(session)
         with holds.bell_for((self.key, self.caller.token)) as bell:
             while True:

@@ -29,6 +29,7 @@ async def in_line(attempt: Attempt) -> None:
     line = lines.setdefault(place, deque())
     turn = loop.create_future()
     line.append(turn)
+    attempt.has_line = True
     try:
         if line[0] is not turn:
             attempt.stood_in_line = True

@@ -15,6 +15,7 @@ class Source:
         self.conninfo = conninfo
         self.connect = connect
         self.scope: Row = ()  # what the last connection has reached
+        self.noted = 0  # what time it was on the server, in microseconds: it is later now
         self._free: list[Session] = []
 
     def take(self, application: str) -> Session | None:

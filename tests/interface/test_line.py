@@ -108,13 +108,15 @@ def test_who_times_out_in_line_breaks_what_was_there_all_the_time(lock_class, pa
 
     async def main(child):
         async with asyncio.timeout(60):
-            ahead = asyncio.create_task(inside(lock_class(path)))
-            await settle()
+            waits = asyncio.Event()
+            first = lock_class(path)
+            ahead = asyncio.create_task(first.acquire_async(on_wait=lambda _: waits.set()))
+            await waits.wait()
             behind = lock_class(path)
             with pytest.raises(lockfile.LockTimeout):
                 await behind.acquire_async(timeout=0.05)
             behind.break_lock()
-            await ahead
+            (await ahead).release()
             child.say("go on")
 
     with Child(HOLD, lock_class.__name__, path) as child:

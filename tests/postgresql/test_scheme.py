@@ -444,6 +444,26 @@ def test_holder_that_came_while_another_stood_in_line_is_spared(server, monkeypa
     assert asked
 
 
+def test_slow_answer_does_not_spare_who_was_met_by_whoever_is_ahead(server, monkeypatch):
+    first, ahead, behind = (PostgreSQLLock("README") for _ in range(3))
+
+    async def main():
+        waits = asyncio.Event()
+        waiting = asyncio.create_task(ahead.acquire_async(on_wait=lambda _: waits.set()))
+        await waits.wait()
+        monkeypatch.setattr(statements, "NOW", statements.NOW + b" FROM pg_catalog.pg_sleep(0.3)")
+        with pytest.raises(LockTimeout):
+            await behind.acquire_async(timeout=0.05)
+        behind.break_lock()
+        (await waiting).release()
+
+    with OtherThread() as thread:
+        thread.run(first.acquire)
+        asyncio.run(asyncio.wait_for(main(), 60))
+        with pytest.raises(NotLocked):
+            thread.run(first.release)
+
+
 def test_break_of_a_holder_whose_statistics_are_hidden(server):
     server.sql("CREATE ROLE quiet LOGIN")
     server.sql("ALTER ROLE quiet SET track_activities = off")
@@ -674,6 +694,22 @@ def test_parent_that_is_killed_owns_no_more_though_its_child_lives(server, path)
         os.kill(child.pid, 9)
         with PostgreSQLLock(path, timeout=60):
             pass
+
+
+def test_program_that_becomes_another_one_owns_no_more_though_it_lives(server, path):
+    code = """
+        lockfile.PostgreSQLLock(sys.argv[1]).acquire()
+        say("owns")
+        hear()
+        os.execv("/bin/sh", ["sh", "-c", "echo 1; read answer"])
+        """
+    with Child(code, path) as child:
+        assert child.hear() == "owns"
+        assert PostgreSQLLock(path).is_locked()
+        child.say("go on")
+        assert child.hear() == 1
+        with PostgreSQLLock(path, timeout=60):
+            child.say("end")
 
 
 # Descriptors
