@@ -10,7 +10,7 @@ from lockfile import AlreadyLocked, FileLock, LinkFileLock, PIDLockFile
 from support import PATIENCE, Child, OtherThread, in_thread, names, refuse
 from support.families import forked_child, in_child
 from support.lock_classes import KINDS, kind_of
-from support.protocol import parsed, plant_as
+from support.protocol import SteppedChild, parsed, plant_as
 
 SHARING = [kind.lock_class for kind in KINDS if not kind.is_row]
 OF_THREADS = [each for each in SHARING if not kind_of(each).is_pid_file]
@@ -308,3 +308,74 @@ def test_child_forked_in_a_release_keeps_nothing_open(path):
         finally:
             stop.set()
             churning.result(PATIENCE)
+
+
+# Two that release
+
+BOTH_RELEASE = """
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2], threaded=False)
+    lock.acquire()
+    lock.set_inheritable(True)
+    if os.fork() == 0:
+        os.read(int(sys.argv[3]), 1)
+        try:
+            lock.release()
+            lock.acquire()
+        except lockfile.Error as error:
+            say(type(error).__name__)
+        else:
+            say("owns")
+        os.read(int(sys.argv[3]), 1)
+        says = lock.i_am_locking(), os.path.exists(lock.lock_file)
+        if says[0]:
+            lock.release()
+        say(says)
+        os._exit(0)
+    be_stopped()
+    try:
+        lock.release()
+    except (lockfile.NotLocked, lockfile.NotMyLock):
+        pass
+    say("released")
+    hear()
+    """
+
+
+def release_beside_a_release(lock_class, path, step):
+    """One is stopped before that call of its release, while the other releases, and acquires anew.
+    What was stopped there; what the other says then; and whether it owns in the end."""
+    reads, writer = os.pipe()
+    os.set_inheritable(reads, True)
+    with (
+        open(reads, "rb"),
+        open(writer, "wb", buffering=0) as go_on,
+        SteppedChild(
+            BOTH_RELEASE,
+            lock_class.__name__,
+            path,
+            str(reads),
+            kinds=["stat", "flock", "unlink", "rename", "say"],
+            keeps=[reads],
+        ) as child,
+    ):
+        for _ in range(step):
+            call = child.next_call()
+        go_on.write(b"1")
+        said = child.hear()
+        assert child.run_on() == "released"
+        go_on.write(b"2")
+        in_the_end = child.hear()
+        child.finish()
+    return call.kind, said, in_the_end
+
+
+def test_no_release_of_one_removes_what_another_has_acquired_anew(path, file_lock_class):
+    kind, steps = None, 0
+    seen = set()
+    while kind != "say":
+        steps += 1
+        kind, said, in_the_end = release_beside_a_release(file_lock_class, path, steps)
+        assert in_the_end == [said == "owns"] * 2, f"stopped before call {steps}, {kind}"
+        assert names(os.path.dirname(path)) == []
+        seen.add(said)
+    assert seen == {"owns", "UnlockError", "NotLocked"}

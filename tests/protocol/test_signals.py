@@ -31,8 +31,8 @@ def test_keyboard_interrupt_comes_at_once_and_leaves_nothing(lock_class, path, t
     lock.release()
     """
     lock = lock_class(path)
+    lock.acquire()
     with waiter(lock_class, path, code, how) as child:
-        lock.acquire()
         owned = names(tmp_path)
         assert child.hear() == "waiting"
         asleep(child, how)
@@ -55,8 +55,8 @@ def test_handler_that_returns_lets_the_wait_go_on(lock_class, path, how):
     lock.release()
     """
     lock = lock_class(path)
+    lock.acquire()
     with waiter(lock_class, path, code, how) as child:
-        lock.acquire()
         assert child.hear() == "waiting"
         for _ in range(5):
             asleep(child, how)
@@ -87,8 +87,8 @@ def test_handler_may_release_and_acquire_while_the_program_waits(lock_class, pat
     lock.release()
     """
     lock, other = lock_class(path), lock_class(path + "2")
+    lock.acquire()
     with waiter(lock_class, path, code) as child:
-        lock.acquire()
         assert child.hear() == "waiting"
         settle(child)
         assert other.is_locked()

@@ -188,8 +188,8 @@ def test_who_released_lets_a_waiting_thread_in_before_it_claims_again(clock, loc
 
 def test_stopped_contender_does_not_keep_the_owner_from_its_lock(lock_class, path):
     lock = lock_class(path)
+    lock.acquire()
     with waiter(lock_class, path, WAIT_AND_OWN) as child:
-        lock.acquire()
         assert child.hear() == "waiting"
         settle(child)
         os.kill(child.pid, signal.SIGSTOP)

@@ -360,7 +360,7 @@ def planned_pause(call):
 class SteppedChild(support.Child):
     """A child that stops before each call of `kinds`, once its code has said `be_stopped()`."""
 
-    def __init__(self, code, *arguments, kinds, **keywords):
+    def __init__(self, code, *arguments, kinds, keeps=(), **keywords):
         if not CALLS:
             skip("the numbers of this machine's system calls are not known")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -375,7 +375,10 @@ def be_stopped():
         self._socket = ours
         with theirs:
             super().__init__(
-                prelude + textwrap.dedent(code), *arguments, pass_fds=[theirs.fileno()], **keywords
+                prelude + textwrap.dedent(code),
+                *arguments,
+                pass_fds=[theirs.fileno(), *keeps],
+                **keywords,
             )
 
     def next_call(self):

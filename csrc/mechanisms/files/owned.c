@@ -42,10 +42,14 @@ owned_share(struct claim *base, bool inheritable)
         return ENOLCK;
     }
     int error = os_identify(unique_files_directory(claim), base->unique_name, &unique);
+    if (error == 0) {
+        error = unique_spend_names(&claim->directory);
+    }
     if (error != 0) {
         return error;
     }
     claim->born = unique.born;
+    claim->has_heirs = true;
     return share(claim, true);
 }
 
@@ -64,20 +68,64 @@ exclude_removals(const struct files_claim *claim)
     return error;
 }
 
-int
-owned_begin_removing(const struct files_claim *claim)
+static int
+keep_off(const struct files_claim *claim)
 {
     return claim->is_lit_by_others ? exclude_removals(claim)
                                    : removals_begin(&claim->directory, claim->local);
 }
 
+/* Said outright: a fork may have copied the descriptor. */
+static void
+end_turn(struct files_claim *claim)
+{
+    os_unmark(&claim->turn, OS_HEIR);
+    os_flock(&claim->turn, OS_UNLOCK);
+    os_close(&claim->turn);
+    claim->turn = OS_NO_FILE;
+}
+
+/* Of those who keep a lock each may release it, and claim it anew at once: then another, which has
+ * looked before, would remove the new one. So they take turns. They have the same open files, whose
+ * marks do not exclude each other: so the directory is opened anew. Without marks its flock keeps
+ * off all others, too. */
+static int
+take_turn(struct files_claim *claim)
+{
+    struct os_status status;
+    int error = os_open(&claim->directory, ".", OS_READ, &claim->turn, &status);
+    if (error != 0) {
+        return error;
+    }
+    if (claim->local && os_mark(&claim->turn, OS_HEIR) == 0) {
+        error = os_find_mark(&claim->turn, OS_HEIR);
+        error = error != 0 ? error : keep_off(claim);
+    } else {
+        error = os_flock(&claim->turn, OS_EXCLUSIVE);
+        error = os_flock_is_unsupported(error) ? 0 : error;
+    }
+    if (error != 0) {
+        end_turn(claim);
+    }
+    return error;
+}
+
+int
+owned_begin_removing(struct files_claim *claim)
+{
+    return claim->has_heirs ? take_turn(claim) : keep_off(claim);
+}
+
 void
-owned_end_removing(const struct files_claim *claim)
+owned_end_removing(struct files_claim *claim)
 {
     if (claim->is_lit_by_others) {
         removals_admit(&claim->directory, claim->local);
     } else {
         removals_end(&claim->directory, claim->local);
+    }
+    if (!os_is_none(&claim->turn)) {
+        end_turn(claim);
     }
 }
 
@@ -179,10 +227,10 @@ owned_remove_other_names(const struct files_claim *claim)
 
 /* Said outright: children have copies of the descriptor, which would keep the marks. */
 void
-owned_leave_off_removing(const struct files_claim *claim)
+owned_leave_off_removing(struct files_claim *claim)
 {
-    if (claim->claim.is_inheritable) {
-        removals_end(&claim->directory, claim->local);
+    if (claim->has_heirs) {
+        owned_end_removing(claim);
         removals_admit(&claim->directory, claim->local);
     }
 }

@@ -17,14 +17,14 @@ void owned_abandon(struct claim *claim);
 int owned_mend(struct files_claim *claim);
 int owned_check(const struct files_claim *claim); /* is it ours still? ENOENT: not */
 
-/* Keeps off whoever else may remove it meanwhile. EAGAIN: one is at work. */
-int owned_begin_removing(const struct files_claim *claim);
-void owned_end_removing(const struct files_claim *claim);
+/* Keeps off whoever else may remove it meanwhile. EAGAIN, refused: one is at work. */
+int owned_begin_removing(struct files_claim *claim);
+void owned_end_removing(struct files_claim *claim);
 
 /* ---- And after it ---- */
 
 void owned_remove_unique_name(const struct files_claim *claim); /* whoever has made it */
 void owned_remove_other_names(const struct files_claim *claim);
-void owned_leave_off_removing(const struct files_claim *claim);
+void owned_leave_off_removing(struct files_claim *claim);
 
 #endif

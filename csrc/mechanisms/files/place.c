@@ -261,6 +261,7 @@ place_new_claim(struct attempt *attempt, const struct shape *shape)
     made->shape = shape;
     made->directory = OS_NO_FILE;
     made->inside = OS_NO_FILE;
+    made->turn = OS_NO_FILE;
     return made;
 }
 

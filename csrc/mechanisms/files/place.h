@@ -46,6 +46,8 @@ struct files_claim {
     struct os_reader reader;  /* what its mark says, */
     int64_t lock_file_born;   /* and since when the lock file is there, if it has joined */
     int64_t born;             /* the unique file was, if children are to have it */
+    bool has_heirs;           /* children may have it, too: whoever removes it takes a turn, */
+    struct os_file turn;      /* by a mark on its directory, opened anew for that; else none */
     bool is_lit_by_others;    /* the beacon is, who have it, too: our copy was lost */
     bool is_emptied;          /* it is not owned any more, but the lock directory is there yet */
 };

@@ -85,9 +85,9 @@ remove_own(struct attempt *attempt, struct files_claim *claim, bool *has_waiters
 }
 
 static enum outcome
-release_alone(struct attempt *attempt, struct files_claim *claim, bool *has_waiters)
+release_alone(struct attempt *attempt, struct files_claim *claim, bool is_mended, bool *has_waiters)
 {
-    int error = owned_mend(claim);
+    int error = is_mended ? 0 : owned_mend(claim);
     if (error == 0) {
         error = owned_begin_removing(claim);
     }
@@ -116,7 +116,8 @@ static enum outcome
 leave(struct attempt *attempt, struct files_claim *claim, bool *has_waiters)
 {
     const struct os_file *beacon = &claim->claim.beacon;
-    enum readers_rest rest = os_is_open(beacon) ? readers_leave(beacon) : READERS_OTHERS;
+    bool is_open = !claim->has_left || os_is_open(beacon);
+    enum readers_rest rest = is_open ? readers_leave(beacon) : READERS_OTHERS;
     if (rest == READERS_LAST) {
         claim->is_lit_shared = false;
         attempt_renew_patience(attempt);
@@ -166,10 +167,11 @@ release_claim(struct attempt *attempt, struct claim *base, bool *has_waiters)
     if (claim->is_emptied) {
         return go_on_releasing(attempt, claim);
     }
+    bool is_mended = claim->is_lit_shared && !claim->has_left; /* once it leaves the readers */
     enum outcome outcome =
         claim->is_lit_shared ? leave_readers(attempt, claim, has_waiters) : LOCK_OWNED;
     if (outcome == LOCK_OWNED) {
-        outcome = release_alone(attempt, claim, has_waiters);
+        outcome = release_alone(attempt, claim, is_mended, has_waiters);
     }
     if (outcome == LOCK_FAILED && attempt->report.owned) {
         share_again(claim);

@@ -5,7 +5,9 @@
 #include "mechanisms/files/sweep.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* .N: small numbers first, then random ones, which nobody can have taken in advance. */
@@ -110,10 +112,45 @@ mark_chosen(const struct os_file *directory, const char *name, const struct os_f
 
 /* ---- Making ---- */
 
-static uint64_t
-suffix_number(unsigned attempt)
+/* They only become more. */
+struct spent {
+    struct os_inode directory;
+    struct spent *before;
+};
+
+static _Atomic(struct spent *) last_spent;
+
+static bool
+is_spent(const struct os_file *directory)
 {
-    return attempt <= SMALL_NUMBERS ? attempt : (os_random() >> 32) + SMALL_NUMBERS + 1;
+    const struct spent *spent = atomic_load(&last_spent);
+    while (spent != NULL && !os_same(spent->directory, directory->inode)) {
+        spent = spent->before;
+    }
+    return spent != NULL;
+}
+
+int
+unique_spend_names(const struct os_file *directory)
+{
+    if (is_spent(directory)) {
+        return 0;
+    }
+    struct spent *spent = malloc(sizeof *spent);
+    if (spent == NULL) {
+        return ENOMEM;
+    }
+    *spent = (struct spent){directory->inode, atomic_load(&last_spent)};
+    while (!atomic_compare_exchange_weak(&last_spent, &spent->before, spent)) {
+    }
+    return 0;
+}
+
+static uint64_t
+suffix_number(const struct os_file *directory, unsigned attempt)
+{
+    bool is_small = attempt <= SMALL_NUMBERS && !is_spent(directory);
+    return is_small ? attempt : (os_random() >> 32) + SMALL_NUMBERS + 1;
 }
 
 bool
@@ -125,7 +162,8 @@ unique_try_name(const struct unique_want *want, unsigned attempt, char name[NAME
         snprintf(name, NAME_SIZE, "%s", want->chosen);
         return !table_names(place, name);
     }
-    proof_write_name(name, want->host, want->owner, want->ground, suffix_number(attempt));
+    proof_write_name(name, want->host, want->owner, want->ground,
+                     suffix_number(want->directory, attempt));
     return strcmp(name, want->file) != 0 && !table_names(place, name);
 }
 

@@ -33,6 +33,11 @@ struct unique_kind {
     int (*light)(const struct unique_want *want, const char *name, void *made);
 };
 
+/* No name in that directory is used by this process again, once others may have to remove one: one
+ * of them may be stopped between its look at a name and the removal, and would remove what bears it
+ * by then. */
+int unique_spend_names(const struct os_file *directory);
+
 /* Makes it under the first name that is free, and lights its beacon. EEXIST: no name was to be
  * had. What is refused or vanishes meanwhile is left to whoever looks at it, or has swept it
  * away. */
