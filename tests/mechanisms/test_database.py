@@ -258,13 +258,13 @@ def test_database_that_was_busy_when_it_was_opened_is_used_as_all_others(lock):
     with lock:
         pass
     """
-    with Child(code, lock.path) as child:
-        with connected(lock.database) as connection:
-            connection.execute("BEGIN EXCLUSIVE")
+    with connected(lock.database) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        with Child(code, lock.path) as child:
             assert "database is locked" in child.hear()
             connection.execute("COMMIT")
-        child.say("free")
-        child.finish()
+            child.say("free")
+            child.finish()
     assert os.path.exists(lock.database + "-journal")
 
 

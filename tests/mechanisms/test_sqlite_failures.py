@@ -271,8 +271,8 @@ def test_break_in_the_moment_of_a_transaction_spares_the_lock_that_comes_with_it
     with connected(made.database) as connection:
         insert = f"INSERT INTO {TABLE} VALUES (?, ?, ?, ?)"
         connection.execute(insert, somebody(1))
+        connection.execute("BEGIN IMMEDIATE")
         with SteppedChild(BREAK, made.path, kinds=["sleep", "say"]) as child:
-            connection.execute("BEGIN IMMEDIATE")
             child.run_to("sleep")
             connection.execute(f"DELETE FROM {TABLE}")
             connection.execute(insert, somebody(2))

@@ -240,12 +240,13 @@ def test_signal_handler_forks_while_the_program_waits(lock_class, path, tmp_path
         lock.release()
         """
     lock = lock_class(path)
+    lock.acquire()
     with child_of(lock_class, code, path) as child:
-        with lock:
-            assert child.hear() == "waiting"
-            wait_until(lambda: sleeps_in(child.pid), "the child to wait")
-            os.kill(child.pid, signal.SIGUSR1)
-            assert child.hear() == "forked"
+        assert child.hear() == "waiting"
+        wait_until(lambda: sleeps_in(child.pid), "the child to wait")
+        os.kill(child.pid, signal.SIGUSR1)
+        assert child.hear() == "forked"
+        lock.release()
         owners = {}
         for _ in range(2):
             process, mine, owner = child.hear()

@@ -292,7 +292,7 @@ def test_contended_acquires_do_not_use_up_descriptors(lock_class, path):
     from support.protocol import open_files
 
     def work():
-        for _ in range(150):
+        for _ in range(40):
             with lock:
                 pass
 

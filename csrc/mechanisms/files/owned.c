@@ -97,12 +97,14 @@ take_turn(struct files_claim *claim)
     if (error != 0) {
         return error;
     }
-    if (claim->local && os_mark(&claim->turn, OS_HEIR) == 0) {
-        error = os_find_mark(&claim->turn, OS_HEIR);
-        error = error != 0 ? error : keep_off(claim);
-    } else {
-        error = os_flock(&claim->turn, OS_EXCLUSIVE);
-        error = os_flock_is_unsupported(error) ? 0 : error;
+    bool marks = claim->local && os_mark(&claim->turn, OS_HEIR) == 0;
+    error = marks ? os_find_mark(&claim->turn, OS_HEIR) : os_flock(&claim->turn, OS_EXCLUSIVE);
+    bool keeps_off_all = !marks && error == 0;
+    if (!marks && os_flock_is_unsupported(error)) {
+        error = 0;
+    }
+    if (error == 0 && !keeps_off_all) {
+        error = keep_off(claim);
     }
     if (error != 0) {
         end_turn(claim);
