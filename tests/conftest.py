@@ -2,6 +2,7 @@ import functools
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -27,6 +28,14 @@ hypothesis.settings.load_profile("calm")
 
 
 def pytest_configure(config):
+    """Under nohup, or behind a shell's &, some signals are ignored, and so by all that we start."""
+    hang_up = getattr(signal, "SIGHUP", signal.SIGTERM)
+    for number, usual in {
+        hang_up: signal.SIG_DFL,
+        signal.SIGINT: signal.default_int_handler,
+    }.items():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, usual)
     config.addinivalue_line(
         "markers", "leaves_files: this test leaves locks or unique files behind"
     )

@@ -140,11 +140,12 @@ def test_owner_in_another_process(lock, lock_class):
 
         def on_wait(owner):
             told.append(owner)
-            child.say("release")
+            if len(told) == 1:  # it may be slow to hear
+                child.say("release")
 
         with lock_class(lock.path, on_wait=on_wait):
             pass
-        assert told == [(lock.hostname, child.pid, thread, True)]
+        assert set(told) == {(lock.hostname, child.pid, thread, True)}
         child.finish()
 
 

@@ -379,3 +379,71 @@ def test_no_release_of_one_removes_what_another_has_acquired_anew(path, file_loc
         assert names(os.path.dirname(path)) == []
         seen.add(said)
     assert seen == {"owns", "UnlockError", "NotLocked"}
+
+
+FORK_IN_A_TURN = """
+    closed_later = os.open("/dev/null", os.O_RDONLY)
+    lock_class, path, reads = getattr(lockfile, sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    lock = lock_class(path, threaded=False)
+    lock.acquire()
+    lock.set_inheritable(True)
+
+    def release():
+        be_stopped()
+        lock.release()
+        say("released")
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    hear()
+    child = os.fork()
+    if child == 0:
+        os.close(closed_later)
+        other = lock_class(path + "2", threaded=False)
+        other.acquire()
+        os.write(2, b".")
+        os.read(reads, 1)
+        say(lock.i_am_locking())
+        os.read(reads, 1)
+        os._exit(0)
+    os.waitpid(child, 0)
+    thread.join()
+    """
+
+
+def test_child_forked_in_a_turn_of_its_parents_ends_nothing_of_its_own(path, file_lock_class):
+    """What has the number of the directory that the turn was taken by, is another lock's beacon."""
+    reads, writer = os.pipe()
+    told, tells = os.pipe()
+    os.set_inheritable(reads, True)
+    keywords = {"kinds": ["unlink", "rename", "say"], "keeps": [reads], "stderr": tells}
+    with (
+        open(reads, "rb"),
+        open(writer, "wb", buffering=0) as go_on,
+        open(told, "rb") as told,
+        SteppedChild(
+            FORK_IN_A_TURN, file_lock_class.__name__, path, str(reads), **keywords
+        ) as child,
+    ):
+        os.close(tells)
+        child.next_call()
+        child.say("fork")
+        assert told.read(1) == b"."
+        assert child.run_on() == "released"
+        go_on.write(b"1")
+        assert child.hear() is False
+        with pytest.raises(AlreadyLocked):
+            file_lock_class(path + "2").acquire(timeout=0)
+        go_on.write(b"2")
+        child.finish()
+    with file_lock_class(path + "2"):
+        pass
+
+
+def test_owner_whose_child_calls_owns_though_later_children_are_to_have_nothing(lock):
+    with forked_child(lock) as ask:
+        lock.set_inheritable(False)
+        assert ask("i_am_locking")
+    assert lock.i_am_locking()
+    lock.release()
+    assert names(os.path.dirname(lock.path)) == []

@@ -8,7 +8,7 @@ from support.leftovers import descriptors
 pytest.importorskip("psycopg", reason='pip install "psycopg[binary]"')
 
 from lockfile.postgresql import PostgreSQLLock, holds
-from support import children, postgresql
+from support import children, postgresql, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -29,12 +29,27 @@ def own_server():
         yield server
 
 
+def ends_for(server, end):
+    """The other classes' tests look at once for what a process has left, of which a server hears a
+    moment later."""
+
+    def ends(child):
+        code = end(child)
+        wait_until(lambda: server.has_seen_the_end_of(child.pid), "the server to see it")
+        return code
+
+    return ends
+
+
 @pytest.fixture(autouse=True)
 def environment(request, monkeypatch):
     """Locks that say nothing else are on the tests' server, in children, too."""
     which = "own_server" if "own_server" in request.fixturenames else "server"
-    for name, value in request.getfixturevalue(which).environment().items():
+    server = request.getfixturevalue(which)
+    for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
+    if "suite" in request.path.parts:
+        monkeypatch.setattr(children.Child, "_end", ends_for(server, children.Child._end))
     prelude = "import support.postgresql_in_children\n" + children.PRELUDE
     monkeypatch.setattr(children, "PRELUDE", prelude)
     monkeypatch.setattr(lockfile, "PostgreSQLLock", PostgreSQLLock, raising=False)

@@ -679,13 +679,23 @@ def test_forked_child_leaves_its_parents_session_alone(server, path):
         child.finish()
 
 
-def test_parent_that_is_killed_owns_no_more_though_its_child_lives(server, path):
-    code = """
-        lock = lockfile.PostgreSQLLock(sys.argv[1])
-        lock.acquire()
+FORKS = """
         if os.fork() == 0:
             hear()
             os._exit(0)
+        """
+STARTS = """
+        import subprocess
+        subprocess.Popen(["/bin/sh", "-c", "read answer"], close_fds=False)
+        """
+
+
+@pytest.mark.parametrize("starts", [FORKS, STARTS], ids=["forked", "another program"])
+def test_parent_that_is_killed_owns_no_more_though_its_child_lives(server, path, starts):
+    code = f"""
+        lock = lockfile.PostgreSQLLock(sys.argv[1])
+        lock.acquire()
+        {starts}
         say("owns")
         hear()
         """

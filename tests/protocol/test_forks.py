@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from lockfile import AlreadyLocked, LinkFileLock
-from support import child_of, holder, names, wait_until
+from support import child_of, holder, names, time_to_see_an_end, wait_until
 from support.protocol import SteppedChild, is_proven_dead, sleeps_in, swept_clean
 
 # Fork
@@ -210,7 +210,7 @@ def test_fork_while_other_threads_claim_and_wait(lock_class, path, tmp_path):
         try:
             assert not any(is_proven_dead(child) for child in children)
             for lock in locks:
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=time_to_see_an_end(lock_class))
             for lock in locks:
                 lock.release()
         finally:

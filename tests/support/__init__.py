@@ -67,6 +67,11 @@ def wait_until(condition, what="the condition"):
         time.sleep(0.001)
 
 
+def time_to_see_an_end(lock_class):
+    """Seconds. A kernel knows of the end of a process at once; a server hears of it."""
+    return PATIENCE if lock_class.__name__ == "PostgreSQLLock" else 0
+
+
 def is_databases(name):
     """Does a file belong to the database of SQLiteFileLock, which stays where it is?"""
     return ".lockfile.sqlite3" in name

@@ -160,6 +160,11 @@ class Server(Program):
             " WHERE application_name LIKE 'lockfile %%'"
         )
 
+    def has_seen_the_end_of(self, process):
+        """Of one that had connections of locks, perhaps."""
+        name = f"lockfile %-{process}"
+        return not self.sql("SELECT FROM pg_stat_activity WHERE application_name LIKE %s", name)
+
     def waiting(self):
         """How many wait in the queue of a lock."""
         [(number,)] = self.sql(

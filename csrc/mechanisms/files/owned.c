@@ -58,37 +58,50 @@ owned_share(struct claim *base, bool inheritable)
 /* Keeps off break_lock(); and, without a beacon that is ours, whoever may prove us dead. EAGAIN:
  * one is at work. */
 static int
-exclude_removals(const struct files_claim *claim)
+exclude_removals(const struct files_claim *claim, const struct os_file *directory)
 {
     bool marked;
-    int error = removals_exclude(&claim->directory, claim->local, &marked);
-    if (error == 0 && marked && (error = removals_find(&claim->directory)) != 0) {
-        removals_admit(&claim->directory, claim->local);
+    int error = removals_exclude(directory, claim->local, &marked);
+    if (error == 0 && marked && (error = removals_find(directory)) != 0) {
+        removals_admit(directory, claim->local);
     }
     return error;
 }
 
 static int
-keep_off(const struct files_claim *claim)
+keep_off(const struct files_claim *claim, const struct os_file *directory)
 {
-    return claim->is_lit_by_others ? exclude_removals(claim)
-                                   : removals_begin(&claim->directory, claim->local);
+    return claim->is_lit_by_others ? exclude_removals(claim, directory)
+                                   : removals_begin(directory, claim->local);
 }
 
-/* Said outright: a fork may have copied the descriptor. */
+static void
+admit(const struct files_claim *claim, const struct os_file *directory)
+{
+    if (claim->is_lit_by_others) {
+        removals_admit(directory, claim->local);
+    } else {
+        removals_end(directory, claim->local);
+    }
+}
+
+/* Said outright: a fork may have copied the descriptor. Closed, it was a parent's, whose other
+ * thread was at it during the fork. */
 static void
 end_turn(struct files_claim *claim)
 {
-    os_unmark(&claim->turn, OS_HEIR);
-    os_flock(&claim->turn, OS_UNLOCK);
-    os_close(&claim->turn);
+    if (os_is_open(&claim->turn)) {
+        admit(claim, &claim->turn);
+        os_unmark(&claim->turn, OS_HEIR);
+        os_close(&claim->turn);
+    }
     claim->turn = OS_NO_FILE;
 }
 
 /* Of those who keep a lock each may release it, and claim it anew at once: then another, which has
  * looked before, would remove the new one. So they take turns. They have the same open files, whose
- * marks do not exclude each other: so the directory is opened anew. Without marks its flock keeps
- * off all others, too. */
+ * marks do not exclude each other, and are taken back by any of them: so the directory is opened
+ * anew. Without marks its flock keeps off all others, too. */
 static int
 take_turn(struct files_claim *claim)
 {
@@ -104,7 +117,7 @@ take_turn(struct files_claim *claim)
         error = 0;
     }
     if (error == 0 && !keeps_off_all) {
-        error = keep_off(claim);
+        error = keep_off(claim, &claim->turn);
     }
     if (error != 0) {
         end_turn(claim);
@@ -115,19 +128,16 @@ take_turn(struct files_claim *claim)
 int
 owned_begin_removing(struct files_claim *claim)
 {
-    return claim->has_heirs ? take_turn(claim) : keep_off(claim);
+    return claim->has_heirs ? take_turn(claim) : keep_off(claim, &claim->directory);
 }
 
 void
 owned_end_removing(struct files_claim *claim)
 {
-    if (claim->is_lit_by_others) {
-        removals_admit(&claim->directory, claim->local);
-    } else {
-        removals_end(&claim->directory, claim->local);
-    }
-    if (!os_is_none(&claim->turn)) {
+    if (claim->has_heirs) {
         end_turn(claim);
+    } else {
+        admit(claim, &claim->directory);
     }
 }
 
@@ -178,7 +188,7 @@ name_owner(struct files_claim *claim)
     char name[NAME_SIZE];
     struct claim *base = &claim->claim;
     const struct os_file *directory = unique_files_directory(claim);
-    if (!base->is_inheritable || claim->shape->adopt == NULL) {
+    if (!claim->has_heirs || claim->shape->adopt == NULL) {
         return;
     }
     bool is_there = entry_check(directory, base->unique_name, base->beacon.inode) == 0;
@@ -222,7 +232,7 @@ void
 owned_remove_other_names(const struct files_claim *claim)
 {
     const struct claim *base = &claim->claim;
-    if (base->is_inheritable && os_is_open(&base->beacon)) {
+    if (claim->has_heirs && os_is_open(&base->beacon)) {
         family_remove_names(&claim->directory, base->file, base->beacon.inode, NULL, entry_remove);
     }
 }
@@ -232,8 +242,7 @@ void
 owned_leave_off_removing(struct files_claim *claim)
 {
     if (claim->has_heirs) {
-        owned_end_removing(claim);
-        removals_admit(&claim->directory, claim->local);
+        end_turn(claim);
     }
 }
 
@@ -273,8 +282,19 @@ leave_readers(struct files_claim *claim)
     }
 }
 
+/* A chosen name may bear another file by the time at which it is removed, if others may remove it:
+ * whoever chooses it next finds it dark, and removes it. */
+static bool
+removes_unique_name(const struct files_claim *claim)
+{
+    if (claim->has_heirs && unique_is_chosen(&claim->claim.beacon)) {
+        return false;
+    }
+    return !claim->is_lit_shared || !claim->claim.has_joined;
+}
+
 /* The lock file is not ours any more: nor shall the unique file be. Of those who have joined, the
- * last one removes it, if the first reader has not done so. */
+ * last one removes it, if the first reader has not done so; it may be about to. */
 void
 owned_discard(struct claim *base)
 {
@@ -283,11 +303,14 @@ owned_discard(struct claim *base)
     if (!claim->is_lit_shared) {
         owned_mend(claim);
     }
-    if (!claim->is_lit_shared || !base->has_joined) {
+    if (base->is_shared) {
+        unique_spend_names(&claim->directory);
+    }
+    if (removes_unique_name(claim)) {
         owned_remove_unique_name(claim);
     }
-    owned_remove_other_names(claim);
     owned_leave_off_removing(claim);
+    owned_remove_other_names(claim);
     place_drop(claim);
 }
 

@@ -142,7 +142,7 @@ pid_mend(struct files_claim *claim)
         return error;
     }
     claim->claim.is_misnamed = true;
-    return claim->claim.is_inheritable ? check_inherited(claim, process) : ENOENT;
+    return claim->has_heirs ? check_inherited(claim, process) : ENOENT;
 }
 
 /* Both names are there while what it holds changes, so it always holds what one of them says. And

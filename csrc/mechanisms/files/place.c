@@ -387,12 +387,15 @@ place_find_unique(const struct files_claim *claim, const struct os_file *directo
 {
     const struct claim *base = &claim->claim;
     int error = entry_check(directory, base->unique_name, base->beacon.inode);
-    if (error == ENOENT && base->is_inheritable) {
+    if (error == ENOENT && claim->has_heirs) {
         return find_renamed(claim, directory, name);
     }
     memcpy(name, base->unique_name, NAME_SIZE);
     return error;
 }
+
+/* So often it is looked for anew: another of those who keep it may rename it meanwhile. */
+#define FIND_ATTEMPTS 5
 
 int
 place_open_beacon(const struct files_claim *claim, const struct os_file *directory,
@@ -400,9 +403,14 @@ place_open_beacon(const struct files_claim *claim, const struct os_file *directo
 {
     char name[NAME_SIZE];
     unique_opener *open = os_is_none(&claim->inside) ? os_open : os_open_inside;
-    int error = place_find_unique(claim, directory, name);
-    return error == 0 ? unique_open_beacon(directory, name, claim->claim.beacon.inode, open, file)
-                      : error;
+    int error = ENOENT;
+    for (int i = 0; error == ENOENT && i < (claim->has_heirs ? FIND_ATTEMPTS : 1); i++) {
+        error = place_find_unique(claim, directory, name);
+        if (error == 0) {
+            error = unique_open_beacon(directory, name, claim->claim.beacon.inode, open, file);
+        }
+    }
+    return error;
 }
 
 static int
@@ -415,7 +423,7 @@ relight(struct files_claim *claim, const struct os_file *directory)
         return error;
     }
     error = unique_take_beacon(&file);
-    claim->is_lit_by_others = os_is_refused(error) && base->is_inheritable;
+    claim->is_lit_by_others = os_is_refused(error) && claim->has_heirs;
     if (error != 0 && !claim->is_lit_by_others &&
         (claim->local || !os_flock_is_unsupported(error))) {
         os_close(&file);

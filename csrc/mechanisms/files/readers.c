@@ -115,8 +115,8 @@ enum outcome
 readers_downgrade(struct attempt *attempt, struct claim *claim)
 {
     int error = EOPNOTSUPP;
-    if (claim->is_inheritable) {
-        attempt->report.reason = "child processes keep it: set_inheritable(False) comes first";
+    if (files_claim_of(claim)->has_heirs) {
+        attempt->report.reason = "child processes may keep it since set_inheritable(True)";
     } else {
         error = downgrade(attempt, files_claim_of(claim));
     }

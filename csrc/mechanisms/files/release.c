@@ -36,8 +36,8 @@ finish_release(struct attempt *attempt, struct files_claim *claim, int error)
     if (claim->is_emptied) {
         return LOCK_WAITING;
     }
-    owned_remove_other_names(claim);
     owned_leave_off_removing(claim);
+    owned_remove_other_names(claim);
     place_drop(claim);
     error = error == EAGAIN ? ENOTEMPTY : error;
     return error == 0 ? LOCK_RELEASED
@@ -84,15 +84,24 @@ remove_own(struct attempt *attempt, struct files_claim *claim, bool *has_waiters
     return still_owned(&attempt->report, error, "remove the lock file");
 }
 
+/* Whoever is at work, may have removed it already. */
+static int
+begin_removing(struct files_claim *claim)
+{
+    int refused = owned_begin_removing(claim);
+    int error = owned_check(claim);
+    if (refused == 0 && error != 0) {
+        owned_end_removing(claim);
+    }
+    return error != 0 ? error : refused;
+}
+
 static enum outcome
 release_alone(struct attempt *attempt, struct files_claim *claim, bool is_mended, bool *has_waiters)
 {
     int error = is_mended ? 0 : owned_mend(claim);
     if (error == 0) {
-        error = owned_begin_removing(claim);
-    }
-    if (error == 0 && (error = owned_check(claim)) != 0) {
-        owned_end_removing(claim);
+        error = begin_removing(claim);
     }
     if (place_is_patient(attempt, error)) {
         return LOCK_WAITING;
