@@ -19,7 +19,7 @@ SECONDS ?= 600
 RESULTS ?= results.json
 EXAMPLES ?= 2000
 
-.PHONY: help build demo test free-threaded windows lint lint-python lint-types lint-c lint-pages format faults torture fuzz core sanitize references model bench report docs docs-look docs-links command-pages portable cross wheels emulate dist check-dist dependents clean
+.PHONY: help build demo test paused free-threaded windows lint lint-python lint-types lint-c lint-pages format faults torture fuzz core sanitize references model bench report docs docs-look docs-links command-pages portable cross wheels emulate dist check-dist dependents clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -32,6 +32,10 @@ demo: $(compiled)  ## see the lock at work
 test: $(compiled) $(environment)/.group-test  ## run the tests and the examples of the documentation (ARGS="-k fork" for some)
 	tools/prerequisites postgresql
 	$(python) -m pytest -n 4 --dist worksteal $(ARGS)  # half of the time they wait
+
+paused: $(compiled) $(environment)/.group-test  ## the same, while each test is slower than the processes that it starts
+	tools/prerequisites postgresql
+	$(python) -m pytest -n 10 --dist worksteal --paused tests $(ARGS)  # nearly all of the time they wait
 
 free-threaded:  ## the same, by a Python without a GIL (FREE_THREADED=python3.14t), if there is one
 ifneq ($(FREE_THREADED),)

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 import support
-from support import portable, windows
+from support import paused, portable, windows
 from support.leftovers import descriptors, left_behind
 from support.lock_classes import (
     BEACONS_ARE_SHARED,
@@ -27,6 +27,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("calm")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--paused", action="store_true", help="pause after each start, word and answer of a child"
+    )
+
+
 def pytest_configure(config):
     """Under nohup, or behind a shell's &, some signals are ignored, and so by all that we start."""
     hang_up = getattr(signal, "SIGHUP", signal.SIGTERM)
@@ -36,6 +42,8 @@ def pytest_configure(config):
     }.items():
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, usual)
+    if config.getoption("--paused"):
+        paused.begin()
     config.addinivalue_line(
         "markers", "leaves_files: this test leaves locks or unique files behind"
     )
