@@ -48,9 +48,14 @@ owned_share(struct claim *base, bool inheritable)
     if (error != 0) {
         return error;
     }
+    bool had_heirs = claim->has_heirs;
     claim->born = unique.born;
-    claim->has_heirs = true;
-    return share(claim, true);
+    claim->has_heirs = true; /* before any child may have it */
+    error = share(claim, true);
+    if (error != 0) {
+        claim->has_heirs = had_heirs;
+    }
+    return error;
 }
 
 /* ---- Removals ---- */

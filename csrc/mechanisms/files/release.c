@@ -84,7 +84,7 @@ remove_own(struct attempt *attempt, struct files_claim *claim, bool *has_waiters
     return still_owned(&attempt->report, error, "remove the lock file");
 }
 
-/* Whoever is at work, may have removed it already. */
+/* Whoever is at work, may have removed it already. Only the check tells that it is gone. */
 static int
 begin_removing(struct files_claim *claim)
 {
@@ -93,7 +93,7 @@ begin_removing(struct files_claim *claim)
     if (refused == 0 && error != 0) {
         owned_end_removing(claim);
     }
-    return error != 0 ? error : refused;
+    return error != 0 ? error : refused == ENOENT ? EIO : refused;
 }
 
 static enum outcome
