@@ -82,6 +82,7 @@ endif
 
 torture: $(compiled) $(environment)/.group-test  ## stop, kill, interrupt and fork who locks (SECONDS=600 for each class)
 	$(python) tests/campaigns/torture.py --seconds $(SECONDS) $(ARGS)
+	$(python) tests/campaigns/heirs.py --seconds $(SECONDS)
 	$(python) tests/campaigns/postgresql.py --seconds $(SECONDS)
 
 fuzz: $(compiled) $(environment)/.group-test  ## any sequence of operations, any path (EXAMPLES=2000 for each class)
