@@ -80,23 +80,14 @@ keep_off(const struct files_claim *claim, const struct os_file *directory)
                                    : removals_begin(directory, claim->local);
 }
 
-static void
-admit(const struct files_claim *claim, const struct os_file *directory)
-{
-    if (claim->is_lit_by_others) {
-        removals_admit(directory, claim->local);
-    } else {
-        removals_end(directory, claim->local);
-    }
-}
-
 /* Said outright: a fork may have copied the descriptor. Closed, it was a parent's, whose other
  * thread was at it during the fork. */
-static void
-end_turn(struct files_claim *claim)
+void
+owned_end_turn(struct files_claim *claim)
 {
     if (os_is_open(&claim->turn)) {
-        admit(claim, &claim->turn);
+        removals_end(&claim->turn, claim->local);
+        removals_admit(&claim->turn, claim->local);
         os_unmark(&claim->turn, OS_HEIR);
         os_close(&claim->turn);
     }
@@ -125,7 +116,7 @@ take_turn(struct files_claim *claim)
         error = keep_off(claim, &claim->turn);
     }
     if (error != 0) {
-        end_turn(claim);
+        owned_end_turn(claim);
     }
     return error;
 }
@@ -140,9 +131,11 @@ void
 owned_end_removing(struct files_claim *claim)
 {
     if (claim->has_heirs) {
-        end_turn(claim);
+        owned_end_turn(claim);
+    } else if (claim->is_lit_by_others) {
+        removals_admit(&claim->directory, claim->local);
     } else {
-        admit(claim, &claim->directory);
+        removals_end(&claim->directory, claim->local);
     }
 }
 
@@ -242,15 +235,6 @@ owned_remove_other_names(const struct files_claim *claim)
     }
 }
 
-/* Said outright: children have copies of the descriptor, which would keep the marks. */
-void
-owned_leave_off_removing(struct files_claim *claim)
-{
-    if (claim->has_heirs) {
-        end_turn(claim);
-    }
-}
-
 /* Its name, if another than who owns now has made it. ENOENT: it is not there. */
 static int
 find_unique_name(const struct files_claim *claim, char name[NAME_SIZE])
@@ -314,7 +298,7 @@ owned_discard(struct claim *base)
     if (removes_unique_name(claim)) {
         owned_remove_unique_name(claim);
     }
-    owned_leave_off_removing(claim);
+    owned_end_turn(claim);
     owned_remove_other_names(claim);
     place_drop(claim);
 }

@@ -25,6 +25,6 @@ void owned_end_removing(struct files_claim *claim);
 
 void owned_remove_unique_name(const struct files_claim *claim); /* whoever has made it */
 void owned_remove_other_names(const struct files_claim *claim);
-void owned_leave_off_removing(struct files_claim *claim);
+void owned_end_turn(struct files_claim *claim); /* if it has one; all else goes with its files */
 
 #endif

@@ -36,7 +36,7 @@ finish_release(struct attempt *attempt, struct files_claim *claim, int error)
     if (claim->is_emptied) {
         return LOCK_WAITING;
     }
-    owned_leave_off_removing(claim);
+    owned_end_turn(claim);
     owned_remove_other_names(claim);
     place_drop(claim);
     error = error == EAGAIN ? ENOTEMPTY : error;
