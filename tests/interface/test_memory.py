@@ -87,7 +87,7 @@ every_use = pytest.mark.parametrize(
 def growth(function, counters):
     """The bytes that a call leaves, of any kind: a leak (16 at least) shows in every round,
     whatever else is allocated in some of them."""
-    rounds, times = 20, 200
+    rounds, times = 20, 100
     least, before = [math.inf] * len(counters), None
     while rounds > 0 and max(least) >= LEAK:
         for _ in range(times):

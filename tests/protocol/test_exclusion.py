@@ -7,7 +7,7 @@ from support.killed_anywhere import KILLED_ANYWHERE
 from support.protocol import swept_clean
 
 # A short run each time; set this for a long one.
-SECONDS = float(os.environ.get("LOCKFILE_STRESS_SECONDS", "8"))
+SECONDS = float(os.environ.get("LOCKFILE_STRESS_SECONDS", "4"))
 
 # It goes on until so many were killed, and each of the five workers has held so often.
 WANTED = round(5 * SECONDS)

@@ -37,7 +37,7 @@ from support.lock_classes import FILE_LOCK_CLASSES, LOCK_CLASSES
 from support.protocol import DEAD, HOST, open_files, plant
 
 SETTINGS = settings(
-    max_examples=int(os.environ.get("LOCKFILE_FUZZ_EXAMPLES", "25")),
+    max_examples=int(os.environ.get("LOCKFILE_FUZZ_EXAMPLES", "15")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
