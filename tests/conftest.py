@@ -13,11 +13,10 @@ import support
 from support import paused, portable, windows
 from support.leftovers import descriptors, left_behind
 from support.lock_classes import (
-    BEACONS_ARE_SHARED,
     FILE_LOCK_CLASSES,
     LOCK_CLASSES,
     SHARED_CLASSES,
-    SHARED_FILE_CLASSES,
+    can_be_shared,
 )
 
 # An example may take long, and so may making one: the machine has other things to do.
@@ -84,7 +83,7 @@ def file_lock_class(request):
 @pytest.fixture(params=SHARED_CLASSES, ids=lambda lock_class: lock_class.__name__)
 def shared_class(request):
     """The classes whose locks many readers may share."""
-    if request.param in SHARED_FILE_CLASSES and not BEACONS_ARE_SHARED:
+    if not can_be_shared(request.param):
         pytest.skip("no beacon can be shared on this system")
     return request.param
 

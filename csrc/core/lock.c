@@ -318,12 +318,18 @@ const char *
 lock_cannot_share(const struct mechanism *mechanism)
 {
     const char *reason = lock_never_shares(mechanism);
-    if (reason == NULL && mechanism->shares_beacon && !os_can_share) {
-        reason =
-            "on this system a lock file cannot be shared, since its kernel cannot tell whether "
-            "the last one who shares it lives; a SQLiteFileLock can";
+    if (reason != NULL || !mechanism->shares_beacon) {
+        return reason;
     }
-    return reason;
+    if (!os_can_share) {
+        return "on this system a lock file cannot be shared, since its kernel cannot tell whether "
+               "the last one who shares it lives; a SQLiteFileLock can";
+    }
+    if (mechanism->unique_file_is_inside && !os_can_share_directories) {
+        return "on this system a lock directory cannot be shared, since its kernel cannot tell "
+               "whether the last one who shares it lives; a LinkFileLock or SQLiteFileLock can";
+    }
+    return NULL;
 }
 
 /* ---- Inheritance ---- */

@@ -262,9 +262,14 @@ bool os_has_waiters(const struct os_file *file, uint64_t queue, unsigned queues)
 /* A queue for those who wait to share what is in the way, behind the one of those who do not. */
 #define OS_QUEUE_TO_SHARE(queue) ((queue) + OS_QUEUE_SIZE)
 
-/* Can a lock on an open file become a shared one, and back, without a moment in which another gets
- * it? */
+/* Can a lock on an open file become a shared one, without a moment in which another gets it, and
+ * bear the marks of those who share it? And one on a directory? */
 extern const bool os_can_share;
+extern const bool os_can_share_directories;
+
+/* Shared, it becomes exclusive in two steps: another may have it in between, and have given it
+ * back. */
+extern const bool os_unshares_in_two_steps;
 
 /* Who shares a lock says so by a mark, too, which tells who it is. An open file does not see its
  * own. */

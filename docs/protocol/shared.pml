@@ -27,7 +27,7 @@ mtype = {
     LOOK, LOOK_SHARED, LOOK_SEE, LOOK_UNLOCK, FIND_NAME,
     TAKE, BESIDE_MARK, BESIDE_TURN, BESIDE_SEE, BREAK_CHECK, BREAK_UNLINK, BREAK_NAME,
     READS, WRITES, DOWN_MARK, DOWN_SHARE, DOWN_SHARE_2,
-    LEAVE, UNMARK, SEE, CHECK, UNLINK, NAME,
+    LEAVE, LEAVE_ALONE, UNMARK, SEE, CHECK, UNLINK, NAME,
     LOST, RELIGHT, RELIGHT_SEE, RELIGHT_MARK, RELIGHT_TURN, RELIGHT_SHARE, RELIGHT_PATH,
     CONDEMN, CONDEMN_UNLINK
 }
@@ -302,9 +302,18 @@ inline step(p) {
         :: SEES(p, mark) -> rest(p)
         :: else -> at[p] = CHECK
 #else
+#ifdef LEAVE_IN_STEPS /* the kernel first takes away what was shared, and gives then */
+        :: beacon[p] = 0; at[p] = LEAVE_ALONE
+#else
         :: MAY_EXCLUDE(p) -> beacon[p] = ALONE; at[p] = CHECK
         :: else -> beacon[p] = 0; at[p] = UNMARK
 #endif
+#endif
+        fi
+    :: at[p] == LEAVE_ALONE ->
+        if
+        :: MAY_EXCLUDE(p) -> beacon[p] = ALONE; at[p] = CHECK
+        :: else -> REACHED(11); at[p] = UNMARK
         fi
     :: at[p] == UNMARK -> mark[p] = 0; at[p] = SEE
     :: at[p] == SEE ->

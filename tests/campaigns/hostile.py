@@ -90,9 +90,9 @@ RIVAL_CODE = """
     hostile.be_victim()
     locks = {}
     while told := hear():
-        what, class_name, path, timeout = told
+        what, class_name, path, keywords = told
         if what != "release":
-            lock = getattr(lockfile, class_name)(path, timeout=timeout)
+            lock = getattr(lockfile, class_name)(path, **keywords)
         if what == "die":
             if (child := os.fork()) == 0:
                 lock.acquire()
@@ -128,8 +128,8 @@ def owns(lock):
         return None
 
 
-# What is done, and what is there before: nothing, a lock of the victim's, held or stale, or a
-# lock of the attacker's that looks stale.
+# What is done, and what is there before: nothing, a lock of the victim's, held, shared or stale, or
+# a lock of the attacker's that looks stale.
 
 
 class Operation(faults.Operation):
@@ -149,12 +149,40 @@ OPERATIONS = {
     "look": Operation("is_locked", held=True, looks=True),
     "look at what is stale": Operation("owner", stale=True, looks=True),
     "look at what cannot be broken": Operation("owner", attacked=True, looks=True),
+    "read": Operation("acquire", 0.01, reads=True),
+    "read what is stale": Operation("acquire", 0.01, stale=True, reads=True),
+    "read what cannot be broken": Operation("acquire", 0.005, attacked=True, reads=True),
+    "join a reader": Operation("acquire", 0.01, beside_reader=True, reads=True),
+    "acquire what is read": Operation("acquire", 0.005, beside_reader=True),
+    "leave": Operation("release", before=operator.methodcaller("acquire"), reads=True),
+    "leave a reader": Operation(
+        "release", before=operator.methodcaller("acquire"), beside_reader=True, reads=True
+    ),
+    "downgrade": Operation("downgrade", before=operator.methodcaller("acquire")),
+    "break what is read": Operation("break_lock", beside_reader=True),
+    "look at what is read": Operation("owners", beside_reader=True, looks=True),
 }
+
+
+def operations(class_name):
+    """What can be done with that class."""
+    kind = kind_of(class_name)
+    return {
+        name: operation
+        for name, operation in OPERATIONS.items()
+        if (kind.can_share or not operation.shares) and not (kind.is_row and operation.attacked)
+    }
+
+
+def mode(shared):
+    """Classes that cannot share do not know the word."""
+    return {"shared": True} if shared else {}
 
 
 def prepare(class_name, path, name):
     """In the victim: the lock, and what is to be done with it."""
-    lock, operation = getattr(lockfile, class_name)(path), OPERATIONS[name]
+    operation = OPERATIONS[name]
+    lock = getattr(lockfile, class_name)(path, **mode(operation.reads))
     if operation.before:
         operation.before(lock)
     return lock, operation
@@ -367,13 +395,14 @@ class Campaign:
         self.rival.kill()
         self.home.remove()
 
-    def ask_rival(self, what, path, timeout=0):
-        self.rival.say([what, self.class_name, path, timeout])
+    def ask_rival(self, what, path, timeout=0, shared=False):
+        self.rival.say([what, self.class_name, path, {"timeout": timeout} | mode(shared)])
         return self.rival.hear()
 
     def prepare(self, operation, path):
         if operation.held:
-            demand(self.ask_rival("acquire", path, 1) is None, "no lock to begin with")
+            refused = self.ask_rival("acquire", path, 1, operation.beside_reader)
+            demand(refused is None, f"no lock to begin with: {refused}")
         if operation.stale:
             self.ask_rival("die", path, 1)
         if operation.attacked:
@@ -450,14 +479,14 @@ class Campaign:
         demand(error is None or report["documented"], f"{error}: {text}")
         demand(not text.endswith((path, "already locked")), f"no reason: {text}")
         self.messages.add(f"{error}: {text.replace(path, 'README')}")
-        if operation.held:
+        if operation.held and not operation.owns:
             demand(report["mine"] is not True, "two own")
         if operation.owns:
             mine = report["mine"]
             cannot_tell = mine is None and not on_files  # the attacker keeps it from the database
             demand(cannot_tell or mine is (error is None), f"{error}, but owned: {mine}")
             demand(error != "LockFailed" or not on_files, f"{error}: {text}")
-        elif operation is OPERATIONS["release"]:
+        elif operation.method == "release":
             demand(error is None or not on_files, f"{error}: {text}")
         else:
             demand(not (on_files and operation.looks and error), f"{error}: {text}")
@@ -465,7 +494,7 @@ class Campaign:
     def check_that_all_is_well(self, operation, path):
         if operation.held:
             error = self.ask_rival("release", path)
-            broken = operation is OPERATIONS["break_lock"]
+            broken = operation.method == "break_lock"
             demand(error is None or (broken and error == "NotLocked"), f"the holder: {error}")
         demand(self.ask_rival("acquire", path, 5) is None, "nobody can own any more")
         demand(self.ask_rival("release", path) is None, "it cannot be released any more")
@@ -474,9 +503,7 @@ class Campaign:
 
     def attacks(self):
         """All that can be tried."""
-        for name, operation in OPERATIONS.items():
-            if operation.attacked and kind_of(self.class_name).is_row:
-                continue
+        for name in operations(self.class_name):
             for number, target in self.survey(name):
                 for what in PLANTS:
                     yield name, number, target, what

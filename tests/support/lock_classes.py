@@ -61,7 +61,17 @@ FILE_LOCK_CLASSES = [kind.lock_class for kind in KINDS if not kind.is_row and no
 # Those that many readers may share, if the system lets them share a beacon. Rows need none of that.
 SHARED_CLASSES = [kind.lock_class for kind in KINDS if kind.can_share]
 SHARED_FILE_CLASSES = [kind.lock_class for kind in KINDS if kind.can_share and not kind.is_row]
-BEACONS_ARE_SHARED = not (support.PORTABLE or support.IS_WINDOWS or sys.platform == "darwin")
+BEACONS_ARE_SHARED = not (support.PORTABLE or sys.platform == "darwin")
+DIRECTORIES_ARE_SHARED = BEACONS_ARE_SHARED and not support.IS_WINDOWS
+
+
+def can_be_shared(lock_class):
+    """On this system."""
+    kind = kind_of(lock_class)
+    here = DIRECTORIES_ARE_SHARED if kind.is_directory else BEACONS_ARE_SHARED
+    return kind.can_share and (kind.is_row or here)
+
+
 NAMES = tuple(kind.name for kind in KINDS)
 
 

@@ -114,7 +114,14 @@ TESTS = {
     "test_who_is_in_line_takes_no_step_of_its_own_*": POLLED,
     "test_path_that_is_too_long_for_sqlite": "SQLite takes longer paths there",
     "test_lock_file_whose_path_is_too_long_but_*": "Wine takes no path of that length",
-    # readers, of rows
+    # readers
+    "test_unique_name_and_descriptor*": DESCRIPTORS,
+    "test_what_children_keep_is_not_downgraded*": FORKS,
+    "test_reader_that_gave_way_*": STOPPED,
+    "test_reader_killed_at_any_step_*": STOPPED,
+    "test_first_reader_that_has_left_*": STOPPED,
+    "test_lock_of_bytes_of_another_program_*": "locks bytes by fcntl()",
+    "test_a_look_that_does_not_end_*": "looks by flock()",
     "test_upgrade_by_another_path_*": LINKS,
     "test_reader_does_not_wait_for_a_writer_that_is_stopped_*": SIGNALS,
     "test_reader_that_gives_way_*": PROCESSES,

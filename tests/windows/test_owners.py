@@ -51,6 +51,18 @@ def test_exclusion_while_workers_are_killed_at_random(lock_class, tmp_path):
     result = run_workers(lock_class, tmp_path, workers=6, seconds=8, kills=True)
     assert result.breaches == 0
     assert result.stalls == 0
+    assert result.failures == 0
+    assert result.turns > 0
+    assert result.kills > 5
+
+
+@pytest.mark.leaves_files
+def test_readers_and_writers_exclude_each_other_while_some_are_killed(shared_class, tmp_path):
+    """Some writers read on."""
+    result = run_workers(shared_class, tmp_path, workers=6, seconds=8, kills=True, reads=0.7)
+    assert result.breaches == 0
+    assert result.stalls == 0
+    assert result.failures == 0
     assert result.turns > 0
     assert result.kills > 5
 

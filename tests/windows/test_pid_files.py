@@ -34,6 +34,7 @@ def test_exclusion_by_pid_files_while_workers_are_killed_at_random(tmp_path):
     result = run_workers(PIDLockFile, tmp_path, workers=6, seconds=8, kills=True)
     assert result.breaches == 0
     assert result.stalls == 0
+    assert result.failures == 0
     assert result.turns > 0
     assert result.kills > 5
 

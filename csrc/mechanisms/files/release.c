@@ -129,6 +129,7 @@ leave(struct attempt *attempt, struct files_claim *claim, bool *has_waiters)
     enum readers_rest rest = is_open ? readers_leave(beacon) : READERS_OTHERS;
     if (rest == READERS_LAST) {
         claim->is_lit_shared = false;
+        claim->has_left |= os_unshares_in_two_steps; /* in between another may have removed it */
         attempt_renew_patience(attempt);
         return LOCK_OWNED;
     }
@@ -163,6 +164,7 @@ share_again(struct files_claim *claim)
 {
     if (claim->claim.is_shared && claim->local && !claim->is_lit_shared) {
         readers_share(claim, claim->reader);
+        claim->has_left = false;
     }
 }
 

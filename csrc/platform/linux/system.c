@@ -159,6 +159,8 @@ system_is_stamped(const struct stat *found)
 
 /* The kernel takes the former lock away and gives the new one, or refuses it, at one go. */
 const bool os_can_share = true;
+const bool os_can_share_directories = true;
+const bool os_unshares_in_two_steps = false;
 const bool os_locks_bytes = true;
 const bool system_locks_are_apart = true;
 

@@ -5,6 +5,8 @@
 #include <errno.h>
 
 const bool os_can_share = false;
+const bool os_can_share_directories = false;
+const bool os_unshares_in_two_steps = false;
 
 int
 system_lock_range(int descriptor, uint64_t from, uint64_t to, enum os_mode mode)

@@ -13,8 +13,10 @@ struct handle {
     HANDLE handle;
     uint64_t serial;
     bool is_directory;
-    HANDLE lock;  /* a directory's, opened once more: what os_flock() has got; or NULL */
-    HANDLE queue; /* the same, for who waits */
+    enum os_mode mode;    /* of a file: what os_flock() has got; */
+    uint64_t reader_byte; /* and the mark of a reader; or 0 */
+    HANDLE lock;          /* a directory's, opened once more: what os_flock() has got; or NULL */
+    HANDLE queue;         /* the same, for who waits */
     struct watch *watch;
     char inside[HANDLES_INSIDE_SIZE]; /* it stands for the file of that name in it; or "" */
 };

@@ -52,6 +52,30 @@ lock_directory(struct handle *directory, enum os_mode mode)
                      &directory->lock);
 }
 
+/* ---- Files ---- */
+
+/* A handle may lock shared what it has locked alone; to unlock once takes away the latter. So there
+ * is no moment in between. The other way there is: what was shared is unlocked first, and stays so
+ * where the rest is refused. */
+static int
+lock_file(struct handle *file, enum os_mode mode)
+{
+    bool is_downgrade = file->mode == OS_EXCLUSIVE && mode == OS_SHARED;
+    if (file->mode != OS_UNLOCK && !is_downgrade) {
+        lock_range(file->handle, FLOCK_BYTE, 1, OS_UNLOCK);
+        file->mode = OS_UNLOCK;
+    }
+    int error = mode == OS_UNLOCK ? 0 : lock_range(file->handle, FLOCK_BYTE, 1, mode);
+    if (error != 0) {
+        return error;
+    }
+    if (is_downgrade) {
+        lock_range(file->handle, FLOCK_BYTE, 1, OS_UNLOCK);
+    }
+    file->mode = mode;
+    return 0;
+}
+
 int
 os_flock(const struct os_file *file, enum os_mode mode)
 {
@@ -59,8 +83,7 @@ os_flock(const struct os_file *file, enum os_mode mode)
     if (found == NULL) {
         return EBADF;
     }
-    return found->is_directory ? lock_directory(found, mode)
-                               : lock_range(found->handle, FLOCK_BYTE, 1, mode);
+    return found->is_directory ? lock_directory(found, mode) : lock_file(found, mode);
 }
 
 /* ---- Byte locks ---- */
@@ -133,7 +156,7 @@ os_unmark(const struct os_file *file, enum os_mark mark)
 int
 os_find_mark(const struct os_file *file, enum os_mark mark)
 {
-    return is_directory(file) ? refuse_mark(mark) : 0; /* ours, then */
+    return is_directory(file) ? refuse_mark(mark) : os_find_lock(file, FLOCK_BYTE + (uint64_t)mark);
 }
 
 /* ---- Queues ---- */
@@ -192,29 +215,77 @@ os_has_waiters(const struct os_file *file, uint64_t queue, unsigned queues)
     return error == EWOULDBLOCK;
 }
 
-/* ---- Readers: of lock files there are none, see docs/protocol-windows.rst ---- */
+/* ---- Readers ----
+ *
+ * Each locks a byte, alone, whose place says who it is: its host, process and thread, whose numbers
+ * are multiples of 4, and a number for more of the same. Who asks whether there is one locks all
+ * of these bytes for a moment, shared, and so is not in the way of others who ask, but of those who
+ * come: these try again, by other numbers. */
 
-const bool os_can_share = false;
+const bool os_can_share = true;
+const bool os_can_share_directories = false;
+const bool os_unshares_in_two_steps = true;
+
+#define READERS (UINT64_C(1) << 62)
+#define READERS_COUNT (UINT64_C(1) << 62)
+#define NUMBER_BITS 4
+#define THREAD_BITS 22
+#define PROCESS_BITS 22
+#define UNIT 4 /* of their numbers */
+#define MARK_ATTEMPTS 1000
+
+#define LOW_BITS(value, bits) ((uint64_t)(value) & ((UINT64_C(1) << (bits)) - 1))
+
+static uint64_t
+byte_of(struct os_reader reader, unsigned number)
+{
+    uint64_t said = LOW_BITS(reader.host, OS_HOST_DIGEST);
+    said = said << PROCESS_BITS | LOW_BITS(reader.process / UNIT, PROCESS_BITS);
+    said = said << THREAD_BITS | LOW_BITS(reader.thread / UNIT, THREAD_BITS);
+    return READERS + (said << NUMBER_BITS | LOW_BITS(number, NUMBER_BITS));
+}
+
+static struct os_reader
+reader_of(uint64_t byte)
+{
+    uint64_t said = (byte - READERS) >> NUMBER_BITS;
+    return (struct os_reader){
+        .thread = LOW_BITS(said, THREAD_BITS) * UNIT,
+        .process = (int)(LOW_BITS(said >> THREAD_BITS, PROCESS_BITS) * UNIT),
+        .host = (unsigned)(said >> (THREAD_BITS + PROCESS_BITS)),
+    };
+}
 
 int
 os_mark_reader(const struct os_file *file, struct os_reader reader)
 {
-    (void)file;
-    (void)reader;
-    return EOPNOTSUPP;
+    struct handle *found = handles_find(file);
+    if (found == NULL || found->is_directory) {
+        return EOPNOTSUPP;
+    }
+    int error = EWOULDBLOCK;
+    for (unsigned i = 0; i < MARK_ATTEMPTS && error == EWOULDBLOCK; i++) {
+        uint64_t byte = byte_of(reader, i);
+        error = os_lock_byte(file, byte, OS_EXCLUSIVE);
+        found->reader_byte = error == 0 ? byte : 0;
+    }
+    return error;
 }
 
 void
 os_unmark_reader(const struct os_file *file)
 {
-    (void)file;
+    struct handle *found = handles_find(file);
+    if (found != NULL && found->reader_byte != 0) {
+        os_lock_byte(file, found->reader_byte, OS_UNLOCK);
+        found->reader_byte = 0;
+    }
 }
 
 int
 os_find_reader(const struct os_file *file)
 {
-    (void)file;
-    return 0;
+    return is_directory(file) ? 0 : try_range(file, READERS, READERS_COUNT, OS_SHARED);
 }
 
 int
@@ -223,11 +294,25 @@ os_may_have_reader(const struct os_file *file)
     return os_find_reader(file);
 }
 
+/* In halves, and halves of these. */
+static unsigned
+list_between(const struct os_file *file, uint64_t from, uint64_t count, struct os_reader readers[],
+             unsigned most)
+{
+    if (most == 0 || try_range(file, from, count, OS_SHARED) != EWOULDBLOCK) {
+        return 0;
+    }
+    if (count == 1) {
+        readers[0] = reader_of(from);
+        return 1;
+    }
+    uint64_t half = count / 2;
+    unsigned listed = list_between(file, from, half, readers, most);
+    return listed + list_between(file, from + half, half, readers + listed, most - listed);
+}
+
 unsigned
 os_list_readers(const struct os_file *file, struct os_reader readers[], unsigned most)
 {
-    (void)file;
-    (void)readers;
-    (void)most;
-    return 0;
+    return is_directory(file) ? 0 : list_between(file, READERS, READERS_COUNT, readers, most);
 }
