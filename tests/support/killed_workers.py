@@ -1,4 +1,4 @@
-"""Workers that take turns, or read together, and are killed at random; each looks who else is in."""
+"""Workers that take turns, or read together, some killed at random; each looks who else is in."""
 
 import json
 import random

@@ -6,7 +6,6 @@ from lockfile import LinkFileLock, MkdirFileLock, PIDLockFile
 from support import holder, names
 from support.injected import CALLS, killed_at
 
-
 ALONE = "lock_class(path).acquire().release()"
 SHARED = "lock_class(path, shared=True).acquire().release()"
 
