@@ -191,6 +191,13 @@ int os_read(const struct os_file *file, void *buffer, size_t size, size_t *lengt
 int os_stamp(const struct os_file *file, const struct os_status *status);
 bool os_may_write(const struct os_file *directory); /* by its mode, this user makes names in it */
 int os_touch(const struct os_file *file);           /* to whoever watches it, a change */
+
+/* The same, to those who watch it by that name, if it still bears it. */
+int os_touch_named(const struct os_file *directory, const char *name, const struct os_file *file);
+
+/* False: a file of that name could not be removed, as is told by asking, and neither by users nor
+ * by modes. */
+bool os_may_unlink(const struct os_file *directory, const char *name);
 int os_identify(const struct os_file *directory, const char *name, struct os_identity *identity);
 int os_link(const struct os_file *directory, const char *existing, const char *name);
 int os_rename(const struct os_file *directory, const char *from, const char *to); /* if free */

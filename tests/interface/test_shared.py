@@ -198,6 +198,19 @@ def test_threads_of_one_owner_share_as_one(shared_class, path, other):
     assert not lock.is_locked()
 
 
+def test_hundreds_of_one_thread_share(shared_class, path):
+    """More than can be listed."""
+    locks = [shared_class(path, shared=True, owner="object") for _ in range(300)]
+    for lock in locks:
+        lock.acquire(timeout=0)
+    assert len(locks[0].owners()) > 200
+    assert not in_thread(shared_class(path).try_acquire)
+    for lock in locks:
+        assert lock.i_am_locking()
+        lock.release()
+    assert not locks[0].is_locked()
+
+
 def test_many_threads_of_one_owner_join_at_once(shared_class, path, other):
     """Each finds the lock of another reader there: they are one owner all the same."""
     outer = shared_class(path, shared=True)

@@ -54,12 +54,17 @@ def each_call(begin, act):
 """
 
 
-def run(code, path, lock_class, status, many=1, ends=0):
-    """In a process of its own, by the build with which this can be done: what it prints."""
-    injected = os.environ.get("LOCKFILE_INJECTED", "")
-    if not Path(injected, "lockfile").exists():
+def directory():
+    """Of the build with which this can be done."""
+    found = os.environ.get("LOCKFILE_INJECTED", "")
+    if not Path(found, "lockfile").exists():
         pytest.skip("tools/windows/build.py has not made the build for it")
-    paths = [injected, *IMPORT_PATH, os.environ.get("PYTHONPATH", "")]
+    return found
+
+
+def run(code, path, lock_class, status, many=1, ends=0):
+    """In a process of its own, by that build: what it prints."""
+    paths = [directory(), *IMPORT_PATH, os.environ.get("PYTHONPATH", "")]
     process = start(
         [
             *(sys.executable, "-P", "-c", PRELUDE + textwrap.dedent(code)),

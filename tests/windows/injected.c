@@ -3,7 +3,7 @@
  * LOCKFILE_INJECT=CALL STATUS SKIP COUNT, as the environment has it at the moment: of the calls of
  * that kind, after so many, so many get this status, in hexadecimal, and are not made. What is left
  * to be answered so, the variable says afterwards. One thread may do this. Or, by the status KILL,
- * the process is killed there. */
+ * the process is killed there; by STOP, the thread stops there. */
 #include "platform/windows/nt.h"
 
 #include <stdio.h>
@@ -13,6 +13,18 @@
 #define VARIABLE L"LOCKFILE_INJECT"
 #define KILL 0xDEAD
 #define KILLED 9
+#define STOP 0x5709
+
+/* Another thread of the program sets the variable, to say that it goes on. */
+static void
+stop(void)
+{
+    wchar_t text[64];
+    SetEnvironmentVariableW(VARIABLE, L"stopped");
+    do {
+        Sleep(1);
+    } while (GetEnvironmentVariableW(VARIABLE, text, 64) != 0 && wcscmp(text, L"stopped") == 0);
+}
 
 /* Is this one of the calls? */
 static bool
@@ -31,6 +43,10 @@ is_wanted(const wchar_t *call, ULONG *status)
     SetEnvironmentVariableW(VARIABLE, text);
     if (!skipped && *status == KILL) {
         TerminateProcess(GetCurrentProcess(), KILLED);
+    }
+    if (!skipped && *status == STOP) {
+        stop();
+        return false;
     }
     return !skipped;
 }

@@ -70,9 +70,12 @@ join_list_readers(struct attempt *attempt, struct os_reader readers[], unsigned 
 
 /* The last one to leave removes the lock file, whoever has made it, and what is in it. */
 static bool
-may_remove(const struct os_file *directory, const struct opened *opened)
+may_remove(const struct os_file *directory, const char *file, const struct opened *opened)
 {
     struct os_status status;
+    if (!os_may_unlink(directory, file)) {
+        return false;
+    }
     if (opened->status.user == os_user()) {
         return true;
     }
@@ -222,7 +225,7 @@ meet_one_alone(struct attempt *attempt, const struct os_file *beacon)
 static enum outcome
 judge(struct attempt *attempt, const struct opened *opened)
 {
-    if (!may_remove(&place_of(attempt)->directory, opened)) {
+    if (!may_remove(&place_of(attempt)->directory, attempt->lock->file, opened)) {
         attempt->cannot_join = true;
         return judge_held(attempt, LIFE_ALIVE,
                           "it is another user's, and this one could not remove it in the end");

@@ -107,7 +107,7 @@ tell_downgrade(const struct files_claim *claim)
 {
     const struct os_file *marked = place_marked(claim);
     if (claim->is_lit_shared && os_has_waiters(marked, OS_QUEUE_TO_SHARE(OS_FILE_QUEUE), 1)) {
-        os_touch(marked);
+        os_touch_named(&claim->directory, claim->claim.file, marked);
     }
 }
 

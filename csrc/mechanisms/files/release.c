@@ -93,6 +93,9 @@ begin_removing(struct files_claim *claim)
     if (refused == 0 && error != 0) {
         owned_end_removing(claim);
     }
+    if (error == 0) {
+        claim->has_left = false; /* it is there, and stays until this removes it, or is broken */
+    }
     return error != 0 ? error : refused == ENOENT ? EIO : refused;
 }
 
@@ -164,7 +167,6 @@ share_again(struct files_claim *claim)
 {
     if (claim->claim.is_shared && claim->local && !claim->is_lit_shared) {
         readers_share(claim, claim->reader);
-        claim->has_left = false;
     }
 }
 

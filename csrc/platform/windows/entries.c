@@ -165,9 +165,8 @@ dispose(HANDLE handle, const struct os_file *directory, bool is_file)
 }
 
 static int
-remove_entry(const struct os_file *directory, const char *name, ULONG kind)
+open_to_remove(const struct os_file *directory, const char *name, ULONG kind, HANDLE *handle)
 {
-    HANDLE handle;
     struct nt_path path;
     int error = nt_name(name, &path);
     struct nt_open wanted = {
@@ -178,14 +177,30 @@ remove_entry(const struct os_file *directory, const char *name, ULONG kind)
         .disposition = FILE_OPEN,
         .options = FILE_OPEN_REPARSE_POINT | kind,
     };
-    if (error == 0) {
-        error = nt_open(&wanted, &handle);
-    }
+    return error != 0 ? error : nt_open(&wanted, handle);
+}
+
+static int
+remove_entry(const struct os_file *directory, const char *name, ULONG kind)
+{
+    HANDLE handle;
+    int error = open_to_remove(directory, name, kind, &handle);
     if (error == 0) {
         error = dispose(handle, directory, kind == FILE_NON_DIRECTORY_FILE);
         CloseHandle(handle);
     }
     return error;
+}
+
+bool
+os_may_unlink(const struct os_file *directory, const char *name)
+{
+    HANDLE handle;
+    int error = open_to_remove(directory, name, FILE_NON_DIRECTORY_FILE, &handle);
+    if (error == 0) {
+        CloseHandle(handle);
+    }
+    return !os_is_forbidden(error);
 }
 
 int

@@ -483,6 +483,20 @@ os_touch(const struct os_file *file)
     return set_basic(file, basic);
 }
 
+/* A change bears the name by which the handle was opened that made it. */
+int
+os_touch_named(const struct os_file *directory, const char *name, const struct os_file *file)
+{
+    struct os_file named;
+    struct os_status status;
+    int error = os_open(directory, name, OS_WRITE, &named, &status);
+    if (error == 0) {
+        error = os_same(named.inode, file->inode) ? os_touch(&named) : ENOENT;
+        os_close(&named);
+    }
+    return error;
+}
+
 int
 os_read_at(const struct os_file *file, uint64_t offset, void *buffer, size_t size)
 {

@@ -14,6 +14,7 @@ struct handle {
     uint64_t serial;
     bool is_directory;
     enum os_mode mode;    /* of a file: what os_flock() has got; */
+    unsigned marks;       /* each a bit; */
     uint64_t reader_byte; /* and the mark of a reader; or 0 */
     HANDLE lock;          /* a directory's, opened once more: what os_flock() has got; or NULL */
     HANDLE queue;         /* the same, for who waits */

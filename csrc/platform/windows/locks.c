@@ -141,22 +141,41 @@ is_directory(const struct os_file *file)
 int
 os_mark(const struct os_file *file, enum os_mark mark)
 {
-    return is_directory(file) ? refuse_mark(mark)
-                              : os_lock_byte(file, FLOCK_BYTE + (uint64_t)mark, OS_EXCLUSIVE);
+    struct handle *found = handles_find(file);
+    if (found == NULL || found->is_directory) {
+        return refuse_mark(mark);
+    }
+    int error = os_lock_byte(file, FLOCK_BYTE + (uint64_t)mark, OS_EXCLUSIVE);
+    found->marks |= error == 0 ? 1U << mark : 0;
+    return error;
+}
+
+static bool
+has_mark(const struct handle *handle, enum os_mark mark)
+{
+    return (handle->marks & 1U << mark) != 0;
 }
 
 void
 os_unmark(const struct os_file *file, enum os_mark mark)
 {
-    if (!is_directory(file)) {
+    struct handle *found = handles_find(file);
+    if (found != NULL && has_mark(found, mark)) {
         os_lock_byte(file, FLOCK_BYTE + (uint64_t)mark, OS_UNLOCK);
+        found->marks &= ~(1U << mark);
     }
 }
 
+/* Who has one has it alone. And must not ask: what the question locks shared beside it, and unlocks
+ * again, would take away the exclusive one, and leave a shared one that nobody sees. */
 int
 os_find_mark(const struct os_file *file, enum os_mark mark)
 {
-    return is_directory(file) ? refuse_mark(mark) : os_find_lock(file, FLOCK_BYTE + (uint64_t)mark);
+    struct handle *found = handles_find(file);
+    if (found == NULL || found->is_directory) {
+        return refuse_mark(mark);
+    }
+    return has_mark(found, mark) ? 0 : os_find_lock(file, FLOCK_BYTE + (uint64_t)mark);
 }
 
 /* ---- Queues ---- */
@@ -218,39 +237,49 @@ os_has_waiters(const struct os_file *file, uint64_t queue, unsigned queues)
 /* ---- Readers ----
  *
  * Each locks a byte, alone, whose place says who it is: its host, process and thread, whose numbers
- * are multiples of 4, and a number for more of the same. Who asks whether there is one locks all
- * of these bytes for a moment, shared, and so is not in the way of others who ask, but of those who
- * come: these try again, by other numbers. */
+ * are multiples of 4, and a number for more of the same; or, when none of these is left, its
+ * process alone.
+ *
+ * Who asks whether there is one locks all of these bytes for a moment, shared, and so is not in the
+ * way of others who ask, but of those who come. So there are two halves, of which each reader takes
+ * either; who asks locks one after the other. One that is stopped in between is in nobody's way. */
 
 const bool os_can_share = true;
 const bool os_can_share_directories = false;
 const bool os_unshares_in_two_steps = true;
 
 #define READERS (UINT64_C(1) << 62)
-#define READERS_COUNT (UINT64_C(1) << 62)
-#define NUMBER_BITS 4
-#define THREAD_BITS 22
-#define PROCESS_BITS 22
+#define HALF_BITS 61
+#define HALF (UINT64_C(1) << HALF_BITS)
+#define HALVES 2
+#define NUMBER_BITS 7
+#define NUMBERS (1U << NUMBER_BITS)
+#define THREADLESS (NUMBERS - 1) /* then the thread is a number, too */
+#define THREAD_BITS 20
+#define PROCESS_BITS 20
 #define UNIT 4 /* of their numbers */
-#define MARK_ATTEMPTS 1000
+#define MARK_ATTEMPTS (NUMBERS + 1000)
 
 #define LOW_BITS(value, bits) ((uint64_t)(value) & ((UINT64_C(1) << (bits)) - 1))
 
 static uint64_t
-byte_of(struct os_reader reader, unsigned number)
+place_of_reader(struct os_reader reader, unsigned attempt)
 {
+    bool has_thread = attempt < THREADLESS;
+    uint64_t thread = has_thread ? reader.thread / UNIT : attempt - THREADLESS;
     uint64_t said = LOW_BITS(reader.host, OS_HOST_DIGEST);
     said = said << PROCESS_BITS | LOW_BITS(reader.process / UNIT, PROCESS_BITS);
-    said = said << THREAD_BITS | LOW_BITS(reader.thread / UNIT, THREAD_BITS);
-    return READERS + (said << NUMBER_BITS | LOW_BITS(number, NUMBER_BITS));
+    said = said << THREAD_BITS | LOW_BITS(thread, THREAD_BITS);
+    return said << NUMBER_BITS | (has_thread ? attempt : THREADLESS);
 }
 
 static struct os_reader
 reader_of(uint64_t byte)
 {
-    uint64_t said = (byte - READERS) >> NUMBER_BITS;
+    bool has_thread = LOW_BITS(byte, NUMBER_BITS) != THREADLESS;
+    uint64_t said = LOW_BITS(byte, HALF_BITS) >> NUMBER_BITS;
     return (struct os_reader){
-        .thread = LOW_BITS(said, THREAD_BITS) * UNIT,
+        .thread = has_thread ? LOW_BITS(said, THREAD_BITS) * UNIT : 0,
         .process = (int)(LOW_BITS(said >> THREAD_BITS, PROCESS_BITS) * UNIT),
         .host = (unsigned)(said >> (THREAD_BITS + PROCESS_BITS)),
     };
@@ -263,9 +292,9 @@ os_mark_reader(const struct os_file *file, struct os_reader reader)
     if (found == NULL || found->is_directory) {
         return EOPNOTSUPP;
     }
-    int error = EWOULDBLOCK;
-    for (unsigned i = 0; i < MARK_ATTEMPTS && error == EWOULDBLOCK; i++) {
-        uint64_t byte = byte_of(reader, i);
+    int error = found->reader_byte == 0 ? EWOULDBLOCK : 0;
+    for (unsigned i = 0; i < HALVES * MARK_ATTEMPTS && error == EWOULDBLOCK; i++) {
+        uint64_t byte = READERS + i % HALVES * HALF + place_of_reader(reader, i / HALVES);
         error = os_lock_byte(file, byte, OS_EXCLUSIVE);
         found->reader_byte = error == 0 ? byte : 0;
     }
@@ -285,7 +314,11 @@ os_unmark_reader(const struct os_file *file)
 int
 os_find_reader(const struct os_file *file)
 {
-    return is_directory(file) ? 0 : try_range(file, READERS, READERS_COUNT, OS_SHARED);
+    int error = 0;
+    for (unsigned i = 0; i < HALVES && error == 0 && !is_directory(file); i++) {
+        error = try_range(file, READERS + i * HALF, HALF, OS_SHARED);
+    }
+    return error;
 }
 
 int
@@ -294,7 +327,7 @@ os_may_have_reader(const struct os_file *file)
     return os_find_reader(file);
 }
 
-/* In halves, and halves of these. */
+/* In two parts, and parts of these. */
 static unsigned
 list_between(const struct os_file *file, uint64_t from, uint64_t count, struct os_reader readers[],
              unsigned most)
@@ -306,13 +339,17 @@ list_between(const struct os_file *file, uint64_t from, uint64_t count, struct o
         readers[0] = reader_of(from);
         return 1;
     }
-    uint64_t half = count / 2;
-    unsigned listed = list_between(file, from, half, readers, most);
-    return listed + list_between(file, from + half, half, readers + listed, most - listed);
+    uint64_t part = count / 2;
+    unsigned listed = list_between(file, from, part, readers, most);
+    return listed + list_between(file, from + part, part, readers + listed, most - listed);
 }
 
 unsigned
 os_list_readers(const struct os_file *file, struct os_reader readers[], unsigned most)
 {
-    return is_directory(file) ? 0 : list_between(file, READERS, READERS_COUNT, readers, most);
+    unsigned listed = 0;
+    for (unsigned i = 0; i < HALVES && !is_directory(file); i++) {
+        listed += list_between(file, READERS + i * HALF, HALF, readers + listed, most - listed);
+    }
+    return listed;
 }

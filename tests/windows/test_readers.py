@@ -1,0 +1,104 @@
+"""Readers of a LinkFileLock, where asking for a mark is to lock it."""
+
+import os
+
+import pytest
+
+from lockfile import LinkFileLock, UnlockError
+from support import Child, children, handles, injected
+from support.handles import READ, WRITE
+
+READ_ON = """
+    lock = lockfile.LinkFileLock(sys.argv[1], shared=True)
+    lock.acquire()
+    say("reads")
+    hear()
+    """
+
+# Says "stopped" before that call, and goes on when it hears; then whether it owns.
+ACQUIRE = """
+    import ctypes, threading, time
+    assert "injected" in lockfile.__file__
+    path, shared, seconds, call, skip = sys.argv[1:]
+    lock = lockfile.LinkFileLock(path, shared=shared == "shared")
+    ended = threading.Event()
+
+    def tell():
+        text = ctypes.create_unicode_buffer(64)
+        while text.value != "stopped" and not ended.is_set():
+            ctypes.windll.kernel32.GetEnvironmentVariableW("LOCKFILE_INJECT", text, 64)
+            time.sleep(0.001)
+        if text.value == "stopped":
+            say("stopped")
+            hear()
+            os.environ["LOCKFILE_INJECT"] = ""
+
+    hear()
+    os.environ["LOCKFILE_INJECT"] = f"{call} 5709 {skip} 1"
+    thread = threading.Thread(target=tell)
+    thread.start()
+    owned = lock.try_acquire(float(seconds))
+    ended.set()
+    thread.join()
+    say(owned)
+    hear()
+    """
+
+
+def begin(child):
+    """Until it is stopped, or knows whether it owns."""
+    child.say("go")
+    return child.hear()
+
+
+def go_on(child, word):
+    """Whether it owns."""
+    if word != "stopped":
+        return word
+    child.say("go on")
+    return child.hear()
+
+
+@pytest.mark.leaves_files
+@pytest.mark.parametrize("removal", range(3))
+@pytest.mark.parametrize("call", ["open", "change"])
+def test_who_joins_the_dead_and_who_recovers_from_them_see_each_other(
+    path, call, removal, monkeypatch
+):
+    """The one is stopped before any of its calls, its reader dies, and the other at a removal."""
+    monkeypatch.setattr(children, "IMPORT_PATH", [injected.directory(), *children.IMPORT_PATH])
+    monkeypatch.chdir(os.path.dirname(path))  # not where the tree's own package is
+    joins, skip = "stopped", 0
+    while joins == "stopped":
+        with (
+            Child(READ_ON, path) as reader,
+            Child(ACQUIRE, path, "shared", "0", call, str(skip)) as joining,
+            # Long enough to take who is stopped in a look for that.
+            Child(ACQUIRE, path, "alone", "1", "dispose", str(removal)) as writing,
+        ):
+            assert reader.hear() == "reads"
+            joins = begin(joining)
+            reader.kill()
+            writes = begin(writing)
+            joined = go_on(joining, joins)
+            assert not (joined and go_on(writing, writes)), f"{call} {skip}"
+        with LinkFileLock(path):
+            skip += 1
+
+
+def test_release_that_fails_leaves_one_mark(path):
+    """Another program has the lock file open, so that it cannot be removed."""
+    lock = LinkFileLock(path, shared=True)
+    lock.acquire()
+    with handles.opened(lock.lock_file, share=READ | WRITE):
+        for _ in range(3):
+            with pytest.raises(UnlockError, match="still locked by me"):
+                lock.release()
+            assert len(lock.owners()) == 1
+    with Child(READ_ON, path) as reader:
+        assert reader.hear() == "reads"
+        lock.release()
+        assert [owner.pid for owner in lock.owners()] == [reader.pid]
+    with LinkFileLock(path):
+        pass
+    assert os.listdir(os.path.dirname(path)) == []
