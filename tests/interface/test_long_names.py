@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from lockfile import LinkFileLock, LockFailed, MkdirFileLock, NotLocked, SQLiteFileLock, UnlockError
-from support import Child, names
+from support import Child, also_preloaded, names
 
 TOO_LONG = os.strerror(errno.ENAMETOOLONG)
 LONG_NAME = "x" * 251  # with ".lock" it is one too long
@@ -87,7 +87,7 @@ def test_longest_name_of_a_database(path, tmp_path):
 
 @pytest.mark.parametrize("lock_class", [LinkFileLock, MkdirFileLock])
 def test_host_name_that_is_too_long(lock_class, path, tmp_path, preloadable, monkeypatch):
-    monkeypatch.setenv("LD_PRELOAD", preloadable("long_host.c"))
+    monkeypatch.setenv("LD_PRELOAD", also_preloaded(preloadable("long_host.c")))
     with Child(
         """
         lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
@@ -111,7 +111,7 @@ def test_host_name_that_is_too_long(lock_class, path, tmp_path, preloadable, mon
 
 
 def test_host_name_that_is_too_long_is_none_for_a_row(path, preloadable, monkeypatch):
-    monkeypatch.setenv("LD_PRELOAD", preloadable("long_host.c"))
+    monkeypatch.setenv("LD_PRELOAD", also_preloaded(preloadable("long_host.c")))
     with Child(
         "with lockfile.SQLiteFileLock(sys.argv[1]) as lock: say(lock.is_locked())", path
     ) as (child):
