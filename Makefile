@@ -33,9 +33,9 @@ test: $(compiled) $(environment)/.group-test  ## run the tests and the examples 
 	tools/prerequisites postgresql
 	$(python) -m pytest -n 4 --dist worksteal $(ARGS)  # half of the time they wait
 
-paused: $(compiled) $(environment)/.group-test  ## the same, while each test is slower than the processes that it starts
+paused: $(compiled) $(environment)/.group-test  ## the same, while each test is slower than the processes that it starts (ARGS=tests/command for some)
 	tools/prerequisites postgresql
-	$(python) -m pytest -n 10 --dist worksteal --paused tests $(ARGS)  # nearly all of the time they wait
+	$(python) -m pytest -n 10 --dist worksteal --paused $(or $(ARGS),tests)  # nearly all of the time they wait
 
 free-threaded:  ## the same, by a Python without a GIL (FREE_THREADED=python3.14t), if there is one
 ifneq ($(FREE_THREADED),)

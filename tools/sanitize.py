@@ -5,8 +5,9 @@
 
 Python itself is not built for them, so they are loaded before it, and leaks, of which Python has
 many at its end, are not looked for here: the tests and `make references` do that. Left out are the
-campaigns, the core (`make core` has sanitizers of its own), and what preloads functions that the
-sanitizers preload, too.
+campaigns, the core (`make core` has sanitizers of its own), what is Python alone and starts
+programs with an environment of their own, and what preloads functions that the sanitizers preload,
+too.
 """
 
 import os
@@ -40,7 +41,8 @@ def main() -> int:
     build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--force"]
     subprocess.run(build, check=True, cwd=ROOT, env=os.environ | COMPILATION)
     preloaded = " ".join(map(library, ("libasan.so", "libubsan.so")))
-    left_out = ["--ignore=tests/campaigns", "--ignore=tests/core"]
+    folders = ("campaigns", "core", "command", "postgresql")
+    left_out = [f"--ignore=tests/{folder}" for folder in folders]
     left_out += [f"--deselect={COSTS}::{test}" for test in PRELOADING]
     tests = [sys.executable, "-m", "pytest", *left_out, *sys.argv[1:]]
     environment = os.environ | OPTIONS | {"LD_PRELOAD": preloaded}

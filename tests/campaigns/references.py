@@ -125,7 +125,7 @@ def failing_allocations(lock_class, directory):
         holder = lock_class(path, threaded=False, **sharing(operation.beside_reader))
         number = 1
         while True:
-            if operation.held:
+            if operation.held and not holder.i_am_locking():
                 holder.acquire()
             call = functools.partial(starved, lock_class, operation, path, allocator, number)
             more, left = in_child(lock_class, call)

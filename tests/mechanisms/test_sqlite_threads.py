@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 from lockfile import SQLiteFileLock
-from support import Child, OtherThread
+from support import Child, OtherThread, also_preloaded
 
 # So many connections an interpreter keeps.
 KEPT = 8
@@ -67,7 +67,7 @@ def test_connection_whose_database_was_replaced_is_closed_at_once(paths):
 
 def test_fork_waits_until_a_connection_is_closed(paths, preloadable, monkeypatch):
     library = preloadable("slow_close.c")
-    monkeypatch.setenv("LD_PRELOAD", library)
+    monkeypatch.setenv("LD_PRELOAD", also_preloaded(library))
     code = """
         library, paths = sys.argv[1], sys.argv[2:]
 
