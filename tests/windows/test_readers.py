@@ -13,6 +13,7 @@ READ_ON = """
     lock.acquire()
     say("reads")
     hear()
+    lock.release()
     """
 
 # Says "stopped" before that call, and goes on when it hears; then whether it owns.
@@ -68,7 +69,7 @@ def test_who_joins_the_dead_and_who_recovers_from_them_see_each_other(
     """The one is stopped before any of its calls, its reader dies, and the other at a removal."""
     monkeypatch.setattr(children, "IMPORT_PATH", [injected.directory(), *children.IMPORT_PATH])
     monkeypatch.chdir(os.path.dirname(path))  # not where the tree's own package is
-    joins, skip = "stopped", 0
+    joins, skip, met = "stopped", 0, set()
     while joins == "stopped":
         with (
             Child(READ_ON, path) as reader,
@@ -80,10 +81,63 @@ def test_who_joins_the_dead_and_who_recovers_from_them_see_each_other(
             joins = begin(joining)
             reader.kill()
             writes = begin(writing)
+            met.add((joins, writes))
             joined = go_on(joining, joins)
             assert not (joined and go_on(writing, writes)), f"{call} {skip}"
         with LinkFileLock(path):
             skip += 1
+    assert ("stopped", "stopped") in met
+
+
+DENIED = "c0000022"
+
+
+@pytest.mark.leaves_files
+@pytest.mark.parametrize("skip", range(2))
+def test_reader_that_could_not_release_is_told_that_its_lock_was_broken(path, skip):
+    """A check of its release fails, so it owns still; then another breaks the lock."""
+    told = injected.run(
+        """
+        import subprocess
+        lock = lock_class(path, shared=True).acquire()
+        inject("open", SKIP)
+        try:
+            lock.release()
+        except lockfile.UnlockError:
+            assert end() and lock.i_am_locking()
+            code = "import lockfile, sys; lockfile.LinkFileLock(sys.argv[1]).break_lock()"
+            subprocess.run([sys.executable, "-P", "-c", code, path], check=True)
+            try:
+                lock.release()
+            except lockfile.UnlockError as error:
+                print(type(error).__name__)
+        """.replace("SKIP", str(skip)),
+        path,
+        LinkFileLock,
+        DENIED,
+    )
+    assert told == ["NotLocked"]
+
+
+def test_who_may_not_remove_the_lock_file_does_not_share_it(path):
+    with Child(READ_ON, path) as reader:
+        assert reader.hear() == "reads"
+        told = injected.run(
+            """
+            inject("change", 0)
+            try:
+                lock_class(path, shared=True).acquire(timeout=0)
+            except lockfile.AlreadyLocked as error:
+                print(end(), "could not remove it" in str(error))
+            """,
+            path,
+            LinkFileLock,
+            DENIED,
+            many=50,
+        )
+        assert told == ["True True"]
+        reader.say("leave")
+        reader.finish()
 
 
 def test_release_that_fails_leaves_one_mark(path):

@@ -39,7 +39,7 @@ open_lock(const struct os_file *directory, const char *file, struct opened *open
 {
     *opened = (struct opened){.inside = OS_NO_FILE, .beacon = OS_NO_FILE};
     int error = os_open(directory, file, OS_READ, &opened->beacon, &opened->status);
-    if (error == 0 && opened->status.kind == OS_DIRECTORY) {
+    if (error == 0 && opened->status.kind == OS_DIRECTORY && os_can_share_directories) {
         opened->inside = opened->beacon;
         opened->beacon = OS_NO_FILE;
         error = open_inside(opened);
@@ -70,12 +70,9 @@ join_list_readers(struct attempt *attempt, struct os_reader readers[], unsigned 
 
 /* The last one to leave removes the lock file, whoever has made it, and what is in it. */
 static bool
-may_remove(const struct os_file *directory, const char *file, const struct opened *opened)
+may_remove(const struct os_file *directory, const struct opened *opened)
 {
     struct os_status status;
-    if (!os_may_unlink(directory, file)) {
-        return false;
-    }
     if (opened->status.user == os_user()) {
         return true;
     }
@@ -221,20 +218,32 @@ meet_one_alone(struct attempt *attempt, const struct os_file *beacon)
     return LOCK_HELD;
 }
 
+static enum outcome
+refuse_to_join(struct attempt *attempt)
+{
+    attempt->cannot_join = true;
+    return judge_held(attempt, LIFE_ALIVE,
+                      "it is another user's, and this one could not remove it in the end");
+}
+
 /* FOUND: its beacon is ours as well; HELD, WAITING. */
 static enum outcome
 judge(struct attempt *attempt, const struct opened *opened)
 {
-    if (!may_remove(&place_of(attempt)->directory, attempt->lock->file, opened)) {
-        attempt->cannot_join = true;
-        return judge_held(attempt, LIFE_ALIVE,
-                          "it is another user's, and this one could not remove it in the end");
+    const struct os_file *directory = &place_of(attempt)->directory;
+    attempt->cannot_join = false;
+    if (!may_remove(directory, opened)) {
+        return refuse_to_join(attempt);
     }
     if (gives_way(attempt, opened)) {
         return judge_held(attempt, LIFE_ALIVE, "others wait to have it alone, and come first");
     }
     if (readers_look(&opened->beacon) != 0) {
         return meet_one_alone(attempt, &opened->beacon);
+    }
+    if (!os_may_unlink(directory, attempt->lock->file)) { /* at last, since asking is to open it */
+        os_flock(&opened->beacon, OS_UNLOCK);
+        return refuse_to_join(attempt);
     }
     return LOCK_FOUND;
 }

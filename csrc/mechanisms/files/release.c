@@ -161,12 +161,14 @@ leave_readers(struct attempt *attempt, struct files_claim *claim, bool *has_wait
                              : still_owned(&attempt->report, error, "make sure of the lock file");
 }
 
-/* Who had left as the last one, and could not release it, is a reader as before. */
+/* Who had left as the last one, and could not release it, is a reader as before; and told, if it
+ * has lost the lock meanwhile. */
 static void
 share_again(struct files_claim *claim)
 {
     if (claim->claim.is_shared && claim->local && !claim->is_lit_shared) {
         readers_share(claim, claim->reader);
+        claim->has_left = false;
     }
 }
 

@@ -473,27 +473,40 @@ os_may_write(const struct os_file *directory)
     return true;
 }
 
-int
-os_touch(const struct os_file *file)
+static FILE_BASIC_INFO
+written_now(void)
 {
     FILETIME now;
     GetSystemTimePreciseAsFileTime(&now);
-    FILE_BASIC_INFO basic = {.LastWriteTime.LowPart = now.dwLowDateTime,
+    return (FILE_BASIC_INFO){.LastWriteTime.LowPart = now.dwLowDateTime,
                              .LastWriteTime.HighPart = (LONG)now.dwHighDateTime};
-    return set_basic(file, basic);
+}
+
+int
+os_touch(const struct os_file *file)
+{
+    return set_basic(file, written_now());
 }
 
 /* A change bears the name by which the handle was opened that made it. */
 int
 os_touch_named(const struct os_file *directory, const char *name, const struct os_file *file)
 {
-    struct os_file named;
+    HANDLE named;
+    int64_t born;
     struct os_status status;
-    int error = os_open(directory, name, OS_WRITE, &named, &status);
-    if (error == 0) {
-        error = os_same(named.inode, file->inode) ? os_touch(&named) : ENOENT;
-        os_close(&named);
+    FILE_BASIC_INFO written = written_now();
+    int error = open_named(directory, name, FILE_WRITE_ATTRIBUTES, 0, &named);
+    if (error != 0) {
+        return error;
     }
+    error = find_status(named, &status, &born);
+    if (error == 0) {
+        error = os_same(status.inode, file->inode)
+                    ? nt_set(named, NT_BASIC, &written, sizeof written)
+                    : ENOENT;
+    }
+    CloseHandle(named);
     return error;
 }
 

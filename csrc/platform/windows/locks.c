@@ -311,12 +311,14 @@ os_unmark_reader(const struct os_file *file)
     }
 }
 
+/* The first half once more: between the two questions one may have come into it, and another have
+ * left the second. The answer is of no single moment; so nobody is proven dead by it. */
 int
 os_find_reader(const struct os_file *file)
 {
     int error = 0;
-    for (unsigned i = 0; i < HALVES && error == 0 && !is_directory(file); i++) {
-        error = try_range(file, READERS + i * HALF, HALF, OS_SHARED);
+    for (unsigned i = 0; i <= HALVES && error == 0 && !is_directory(file); i++) {
+        error = try_range(file, READERS + i % HALVES * HALF, HALF, OS_SHARED);
     }
     return error;
 }
