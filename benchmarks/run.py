@@ -16,7 +16,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -110,9 +110,8 @@ def machine(settings: Settings) -> dict[str, Any]:
     }
 
 
-def measure(settings: Settings, names: Iterable[str]) -> list[Sample]:
+def measure(settings: Settings, names: Iterable[str]) -> Iterator[list[Sample]]:
     """Measure one after the other, and print each when it is done."""
-    samples: list[Sample] = []
     for name in names:
         measurement, show = MEASUREMENTS[name]
         started = time.monotonic()
@@ -121,8 +120,14 @@ def measure(settings: Settings, names: Iterable[str]) -> list[Sample]:
         for row in show(Results(found)):
             print(f"  {row}")
         print(f"  ({time.monotonic() - started:.0f} s)\n", flush=True)
-        samples += found
-    return samples
+        yield found
+
+
+def keep(file: Path, about: dict[str, Any], calls: Any, samples: list[Sample]) -> None:
+    """After each measurement: what has taken half an hour is not lost by an interruption."""
+    about = about | {"load": [*about["load"], round(os.getloadavg()[0], 1)]}
+    kept = [dataclasses.asdict(sample) for sample in samples]
+    file.write_text(json.dumps({"machine": about, "calls": calls, "samples": kept}))
 
 
 def main() -> None:
@@ -136,15 +141,11 @@ def main() -> None:
         calls = traced(settings) if "cycle" in names else {}
         if "cycle" in names:
             show_system_calls(calls)
-        samples = measure(settings, names)
-        about["load"].append(round(os.getloadavg()[0], 1))
-    if arguments.json:
-        results = {
-            "machine": about,
-            "calls": calls,
-            "samples": [dataclasses.asdict(sample) for sample in samples],
-        }
-        arguments.json.write_text(json.dumps(results))
+        samples: list[Sample] = []
+        for found in measure(settings, names):
+            samples += found
+            if arguments.json:
+                keep(arguments.json, about, calls, samples)
     if any(s.contestant in OURS and s.failure.startswith("overlapped") for s in samples):
         sys.exit("A lock of this project let two in at once.")
 
