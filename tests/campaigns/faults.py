@@ -88,6 +88,8 @@ def demand(condition, what):
 
 
 class Operation:
+    attacked = looks = False  # hostile.py has such
+
     def __init__(
         self,
         method,

@@ -24,7 +24,6 @@ import argparse
 import contextlib
 import ctypes
 import itertools
-import operator
 import os
 import shutil
 import socket
@@ -143,8 +142,6 @@ OPERATIONS = {
     "acquire what is held": Operation("acquire", 0.005, held=True),
     "acquire what is stale": Operation("acquire", 0.01, stale=True),
     "acquire what cannot be broken": Operation("acquire", 0.005, attacked=True),
-    "release": Operation("release", before=operator.methodcaller("acquire")),
-    "break_lock": Operation("break_lock", held=True),
     "break_lock of what cannot be broken": Operation("break_lock", attacked=True),
     "look": Operation("is_locked", held=True, looks=True),
     "look at what is stale": Operation("owner", stale=True, looks=True),
@@ -154,14 +151,10 @@ OPERATIONS = {
     "read what cannot be broken": Operation("acquire", 0.005, attacked=True, reads=True),
     "join a reader": Operation("acquire", 0.01, beside_reader=True, reads=True),
     "acquire what is read": Operation("acquire", 0.005, beside_reader=True),
-    "leave": Operation("release", before=operator.methodcaller("acquire"), reads=True),
-    "leave a reader": Operation(
-        "release", before=operator.methodcaller("acquire"), beside_reader=True, reads=True
-    ),
-    "downgrade": Operation("downgrade", before=operator.methodcaller("acquire")),
-    "break what is read": Operation("break_lock", beside_reader=True),
     "look at what is read": Operation("owners", beside_reader=True, looks=True),
 }
+for same in ("release", "break_lock", "leave", "leave a reader", "downgrade", "break what is read"):
+    OPERATIONS[same] = faults.OPERATIONS[same]
 
 
 def operations(class_name):

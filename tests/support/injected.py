@@ -17,6 +17,7 @@ from support.children import start
 CALLS = ("create", "open", "reopen", "change", "rename", "link", "dispose")
 KILL = "dead"  # no answer: the process ends before that call
 KILLED = 9
+STOP = "5709"  # nor an answer: it stops there until another of its threads sets the variable
 
 # Gives each call of one kind in turn the answer; `times` tells how many calls there were.
 PRELUDE = f"""

@@ -7,6 +7,7 @@ import pytest
 from lockfile import LinkFileLock, UnlockError
 from support import Child, children, handles, injected
 from support.handles import READ, WRITE
+from support.injected import STOP
 
 READ_ON = """
     lock = lockfile.LinkFileLock(sys.argv[1], shared=True)
@@ -20,7 +21,7 @@ READ_ON = """
 ACQUIRE = """
     import ctypes, threading, time
     assert "injected" in lockfile.__file__
-    path, shared, seconds, call, skip = sys.argv[1:]
+    path, shared, seconds, stop = sys.argv[1:]
     lock = lockfile.LinkFileLock(path, shared=shared == "shared")
     ended = threading.Event()
 
@@ -35,7 +36,7 @@ ACQUIRE = """
             os.environ["LOCKFILE_INJECT"] = ""
 
     hear()
-    os.environ["LOCKFILE_INJECT"] = f"{call} 5709 {skip} 1"
+    os.environ["LOCKFILE_INJECT"] = stop
     thread = threading.Thread(target=tell)
     thread.start()
     owned = lock.try_acquire(float(seconds))
@@ -73,9 +74,9 @@ def test_who_joins_the_dead_and_who_recovers_from_them_see_each_other(
     while joins == "stopped":
         with (
             Child(READ_ON, path) as reader,
-            Child(ACQUIRE, path, "shared", "0", call, str(skip)) as joining,
+            Child(ACQUIRE, path, "shared", "0", f"{call} {STOP} {skip} 1") as joining,
             # Long enough to take who is stopped in a look for that.
-            Child(ACQUIRE, path, "alone", "1", "dispose", str(removal)) as writing,
+            Child(ACQUIRE, path, "alone", "1", f"dispose {STOP} {removal} 1") as writing,
         ):
             assert reader.hear() == "reads"
             joins = begin(joining)

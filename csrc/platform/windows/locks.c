@@ -317,7 +317,8 @@ int
 os_find_reader(const struct os_file *file)
 {
     int error = 0;
-    for (unsigned i = 0; i <= HALVES && error == 0 && !is_directory(file); i++) {
+    unsigned questions = is_directory(file) ? 0 : HALVES + 1;
+    for (unsigned i = 0; i < questions && error == 0; i++) {
         error = try_range(file, READERS + i % HALVES * HALF, HALF, OS_SHARED);
     }
     return error;
@@ -350,7 +351,8 @@ unsigned
 os_list_readers(const struct os_file *file, struct os_reader readers[], unsigned most)
 {
     unsigned listed = 0;
-    for (unsigned i = 0; i < HALVES && !is_directory(file); i++) {
+    unsigned halves = is_directory(file) ? 0 : HALVES;
+    for (unsigned i = 0; i < halves; i++) {
         listed += list_between(file, READERS + i * HALF, HALF, readers + listed, most - listed);
     }
     return listed;
