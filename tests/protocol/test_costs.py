@@ -4,6 +4,7 @@ How often a waiter wakes up is counted in test_waiting.py. A change that needs o
 these numbers: it says here that it does.
 """
 
+import json
 import os
 import signal
 
@@ -20,7 +21,7 @@ STEPS = (
     "say",
 )
 ONE_CYCLE = """
-    lock = getattr(lockfile, sys.argv[1])(sys.argv[2])
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2], **json.loads(sys.argv[3]))
     for _ in range(3):
         lock.acquire()
         lock.release()
@@ -60,9 +61,10 @@ CYCLES = {
 }
 
 
-def calls_of_one_cycle(lock_class, path):
+def calls_of_one_cycle(lock_class, path, **keywords):
     """The kinds of system calls of acquire(), and of release()."""
-    with SteppedChild(ONE_CYCLE, lock_class.__name__, path, kinds=STEPS) as child:
+    arguments = [lock_class.__name__, path, json.dumps(keywords)]
+    with SteppedChild(ONE_CYCLE, *arguments, kinds=STEPS) as child:
         child.say("go")
         child.run_to("say")
         parts = []
@@ -79,6 +81,20 @@ def calls_of_one_cycle(lock_class, path):
 @pytest.mark.parametrize("lock_class", CYCLES, ids=lambda lock_class: lock_class.__name__)
 def test_system_calls_of_a_cycle(lock_class, path):
     assert calls_of_one_cycle(lock_class, path) == CYCLES[lock_class]
+
+
+@pytest.mark.parametrize("lock_class", [LinkFileLock, MkdirFileLock])
+def test_system_calls_of_a_first_reader(lock_class, path):
+    """It looks whom it might join, and marks what it lights shared at once; it makes sure that it
+    has not lost the lock, and asks whether it is the last one, who releases it as its only owner.
+    """
+    acquire, release = CYCLES[lock_class]
+    looks, lights = acquire.index("statfs") + 1, acquire.index("flock")
+    checks = release.index("stat") - CHECK.index("stat")
+    assert calls_of_one_cycle(lock_class, path, shared=True) == (
+        [*acquire[:looks], "open", *acquire[looks:lights], "fcntl", *acquire[lights:]],
+        [*release[:checks], "stat", "flock", *release[checks:]],
+    )
 
 
 WAIT = """

@@ -82,6 +82,7 @@ SINGLE = {
     CALLS: (
         *("test_system_calls_of_a_cycle", "test_fork_does_not_copy_a_beacon_in_the_making"),
         *("test_system_calls_of_a_cycle_in_a_database", "test_allocations_of_a_cycle"),
+        "test_system_calls_of_a_first_reader",
         "test_lock_that_cannot_be_removed_makes_nobody_spin",
     ),
     RENAMES: (

@@ -112,12 +112,33 @@ want_file(struct attempt *attempt, const struct beside *beside)
     };
 }
 
+static int
+make_readers_file(const struct unique_want *want, const char *name, void *made)
+{
+    struct files_claim *claim = made;
+    return unique_file.make(want, name, &claim->claim.beacon);
+}
+
+static int
+light_readers_file(const struct unique_want *want, const char *name, void *made)
+{
+    return readers_light(made, want->directory, want->ground, name, os_open);
+}
+
+/* A first reader's; made is its claim. */
+static const struct unique_kind readers_file = {
+    .make = make_readers_file,
+    .light = light_readers_file,
+};
+
 static enum outcome
 make_claim(struct attempt *attempt, const struct beside *beside, struct files_claim *claim)
 {
     struct claim *base = &claim->claim;
     struct unique_want want = want_file(attempt, beside);
-    int error = unique_make(want, beside->unique, &base->beacon, base->unique_name);
+    int error = base->is_shared
+                    ? unique_make(want, &readers_file, claim, base->unique_name)
+                    : unique_make(want, beside->unique, &base->beacon, base->unique_name);
     if (error != 0) {
         end_publishing(attempt);
         place_drop(claim);
@@ -127,9 +148,6 @@ make_claim(struct attempt *attempt, const struct beside *beside, struct files_cl
         attempt->report.reason = unique_explain(error);
         judge_failed(&attempt->report, error, "create the unique file");
         return error == ENOENT ? LOCK_FREE : LOCK_FAILED;
-    }
-    if (attempt_may_join(attempt)) {
-        readers_share_new(attempt, claim);
     }
     bool entered = place_enter(attempt, claim, base->beacon.inode);
     error = entered ? publish(attempt, beside, claim) : ECANCELED;

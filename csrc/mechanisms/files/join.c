@@ -185,12 +185,10 @@ claim_opened(struct attempt *attempt, struct opened *opened)
     }
     struct claim *base = &claim->claim;
     base->beacon = opened->beacon;
-    base->is_shared = true;
     base->has_joined = true;
     memcpy(base->unique_name, opened->name, NAME_SIZE);
     claim->inside = opened->inside;
     claim->inode = has_inside ? opened->inside.inode : opened->beacon.inode;
-    claim->reader = lock_reader(attempt->lock->host, attempt->owner);
     return claim;
 }
 

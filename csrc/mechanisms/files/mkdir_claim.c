@@ -40,7 +40,7 @@ light_inside(const struct unique_want *want, const char *name, void *made)
     const struct os_file *inside = &claim->inside;
     int error = os_create_inside(inside, name, &claim->claim.beacon);
     if (error == 0) {
-        error = unique_light(inside, want->ground, &claim->claim.beacon, name, os_open_inside);
+        error = readers_light(claim, inside, want->ground, name, os_open_inside);
     }
     if (error == 0) {
         error = entry_check(want->directory, name, inside->inode);
@@ -184,8 +184,8 @@ claim_in_place(struct attempt *attempt, struct files_claim *claim)
         error = ECANCELED;
     }
     bool ours = error == 0 && is_all_ours(directory, claim, &error);
-    if (ours && attempt_may_join(attempt)) {
-        readers_share_new(attempt, claim); /* not earlier: it might have to go again */
+    if (ours && base->is_shared && attempt->ground.local) {
+        readers_share(claim, claim->reader); /* not earlier: it might have to go again */
     }
     return ours ? place_own(attempt, claim) : back_off(attempt, claim, error);
 }
@@ -210,9 +210,6 @@ mkdir_claim(struct attempt *attempt)
         attempt->report.reason = unique_explain(error);
         judge_failed(&attempt->report, error, "make the lock directory");
         return error == ENOENT ? LOCK_FREE : LOCK_FAILED;
-    }
-    if (attempt_may_join(attempt)) {
-        readers_share_new(attempt, claim);
     }
     error = place_enter(attempt, claim, claim->inside.inode) ? publish(attempt, claim) : ECANCELED;
     if (error == 0) {

@@ -257,7 +257,11 @@ place_new_claim(struct attempt *attempt, const struct shape *shape)
         judge_failed(&attempt->report, ENOMEM, "allocate");
         return NULL;
     }
+    claim->is_shared = attempt_may_join(attempt);
     struct files_claim *made = files_claim_of(claim);
+    if (claim->is_shared) {
+        made->reader = lock_reader(lock->host, attempt->owner);
+    }
     made->shape = shape;
     made->directory = OS_NO_FILE;
     made->inside = OS_NO_FILE;

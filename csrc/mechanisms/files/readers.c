@@ -22,13 +22,16 @@ readers_share(struct files_claim *claim, struct os_reader reader)
     return error;
 }
 
-void
-readers_share_new(struct attempt *attempt, struct files_claim *claim)
+int
+readers_light(struct files_claim *claim, const struct os_file *directory, struct ground ground,
+              const char *name, unique_opener *open)
 {
-    claim->claim.is_shared = true;
-    if (attempt->ground.local) {
-        readers_share(claim, lock_reader(attempt->lock->host, attempt->owner));
-    }
+    struct os_file *beacon = &claim->claim.beacon;
+    bool shares = claim->claim.is_shared && ground.local && share(beacon, claim->reader) == 0;
+    int error = shares ? unique_check_lit(directory, beacon, name, 0)
+                       : unique_light(directory, ground, beacon, name, open);
+    claim->is_lit_shared = shares && error == 0;
+    return error;
 }
 
 int

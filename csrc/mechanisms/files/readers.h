@@ -9,6 +9,7 @@
 #define LOCKFILE_READERS_H
 
 #include "mechanisms/files/place.h"
+#include "mechanisms/files/unique.h"
 
 /* More are not counted. */
 #define READERS_COUNTED 256
@@ -17,10 +18,11 @@
  */
 int readers_share(struct files_claim *claim, struct os_reader reader);
 
-/* The same for a first reader's, before it is published: so nobody waits for one who only passes
- * through. Where others than this kernel use the file system, or it has no marks, the lock stays
- * exclusive, though its owner does not mind. */
-void readers_share_new(struct attempt *attempt, struct files_claim *claim);
+/* As unique_light(), of a claim that is to be published. A first reader's beacon is shared from
+ * then on: so nobody waits for one who only passes through. Where others than this kernel use the
+ * file system, or it has no marks, the lock is exclusive, though its owner does not mind. */
+int readers_light(struct files_claim *claim, const struct os_file *directory, struct ground ground,
+                  const char *name, unique_opener *open);
 
 /* Opens what has been a beacon's file. ENOENT: it is not; another lock may be there by now. */
 int readers_open(const struct os_file *directory, const char *name, enum os_access access,

@@ -70,7 +70,17 @@ unique_light(const struct os_file *directory, struct ground ground, struct os_fi
     if (error == 0 && !ground.local && !ground.dumb) {
         error = check_beacon_excludes(directory, name, open);
     }
-    if (error == 0 || (os_flock_is_unsupported(error) && ground.dumb)) {
+    if (os_flock_is_unsupported(error) && ground.dumb) {
+        error = 0;
+    }
+    return unique_check_lit(directory, beacon, name, error);
+}
+
+int
+unique_check_lit(const struct os_file *directory, struct os_file *beacon, const char *name,
+                 int error)
+{
+    if (error == 0) {
         error = entry_check(directory, name, beacon->inode);
     }
     if (error != 0 && !os_is_refused(error) && error != ENOENT) {

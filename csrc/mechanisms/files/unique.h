@@ -66,6 +66,10 @@ typedef int unique_opener(const struct os_file *directory, const char *name, enu
 int unique_light(const struct os_file *directory, struct ground ground, struct os_file *beacon,
                  const char *name, unique_opener *open);
 
+/* The same once it has been lit, or could not be: what came of that is the last argument. */
+int unique_check_lit(const struct os_file *directory, struct os_file *beacon, const char *name,
+                     int error);
+
 /* Takes the beacon of a dead owner, so that breakers take turns. Also succeeds
  * only if nobody looks at it; EWOULDBLOCK: its owner lives. */
 int unique_take_beacon(const struct os_file *file);
