@@ -118,6 +118,12 @@ class Crew:
         except BlockingIOError:
             pass
 
+    def wait_for_first_turns(self) -> None:
+        """One of each, which opens what the next ones use: databases, for instance."""
+        while not all(self.note(number, TURNS) for number in range(self.count)):
+            time.sleep(0.002)
+            self.look_for_trouble()
+
     def watch(self, turns: int, seconds: float) -> dict[str, Any]:
         """Wait for so many turns, but not longer than this, and say all that was written down.
 

@@ -34,7 +34,7 @@ def measure_readers(settings: Settings) -> Iterator[Sample]:
     everybody = [c for c in SHARED_CONTESTANTS if settings.peers_python or not c.peer]
     sizes = {
         "cycle": settings.choose(1000, 200),
-        "overlap": settings.choose(1000, 300),
+        "overlap": settings.choose(4000, 1000),
         "writer": settings.choose(10, 5),
         "killed": settings.choose(10, 5),
     }
@@ -170,8 +170,10 @@ def overlap(contestant: Contestant, path: str, turns: int) -> dict[str, Any]:
     for count in (1, READERS):
         with crew_of_readers(contestant, path, count) as crew:
             crew.go()
-            found = crew.watch(turns * count // READERS, 10)
-        rates[count] = len(found["turns"]) / (found["ended"] - found["started"])
+            crew.wait_for_first_turns()
+            found = crew.watch(crew.turns_taken() + turns * count // READERS, 10)
+        later = [turn for turn in found["turns"] if turn[3] > found["started"]]
+        rates[count] = len(later) / (found["ended"] - found["started"])
     return {"times": rates[READERS] / rates[1]}
 
 
