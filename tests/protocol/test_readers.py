@@ -377,6 +377,29 @@ def test_reader_leaves_at_any_step_of_another(shared_class, path):
 
 
 @only_files
+def test_first_reader_whose_file_is_locked_for_a_moment_is_joined_all_the_same(shared_class, path):
+    """By another program, or by who means to remove it: the reader takes another name."""
+    arguments = [shared_class.__name__, path]
+    with SteppedChild(READ_IN_STEPS, *arguments, kinds=STEPS) as first:
+        first.run_to("flock")
+        [unique_file] = [
+            os.path.join(place, file)
+            for place, _, files in os.walk(os.path.dirname(path))
+            for file in files
+        ]
+        with open(unique_file) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            first.next_call()
+        assert first.run_on() == "reads"
+        assert shared_class(path, shared=True).try_acquire()
+        assert shared_class(path, shared=True).owners()[0].shared
+        shared_class(path, shared=True).release()
+        first.say("leave")
+        assert first.run_on() == "left"
+    assert swept_clean(shared_class, path)
+
+
+@only_files
 @pytest.mark.parametrize("other_class", [LinkFileLock, MkdirFileLock, SymlinkLockFile])
 def test_lock_of_another_kind_comes_at_any_step_of_a_reader_that_joins(
     shared_class, path, other_class

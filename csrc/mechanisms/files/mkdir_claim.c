@@ -26,6 +26,7 @@ static void
 unmake(const struct unique_want *want, const char *name, struct files_claim *claim, int error)
 {
     os_close(&claim->claim.beacon);
+    claim->is_lit_shared = false;
     if (!os_is_refused(error) && error != ENOENT && error != EEXIST) {
         os_unlink(&claim->inside, name);
         os_remove_directory(want->directory, name);

@@ -27,9 +27,11 @@ readers_light(struct files_claim *claim, const struct os_file *directory, struct
               const char *name, unique_opener *open)
 {
     struct os_file *beacon = &claim->claim.beacon;
-    bool shares = claim->claim.is_shared && ground.local && share(beacon, claim->reader) == 0;
-    int error = shares ? unique_check_lit(directory, beacon, name, 0)
-                       : unique_light(directory, ground, beacon, name, open);
+    bool shares = claim->claim.is_shared && ground.local;
+    int error = shares ? share(beacon, claim->reader) : 0;
+    shares = shares && (error == 0 || os_is_refused(error)); /* refused: under another name */
+    error = shares ? unique_check_lit(directory, beacon, name, error)
+                   : unique_light(directory, ground, beacon, name, open);
     claim->is_lit_shared = shares && error == 0;
     return error;
 }
