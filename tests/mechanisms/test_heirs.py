@@ -326,7 +326,7 @@ BOTH_RELEASE = """
         else:
             say("owns")
         os.read(int(sys.argv[3]), 1)
-        says = lock.i_am_locking(), os.path.exists(lock.lock_file)
+        says = [lock.i_am_locking(), os.path.exists(lock.lock_file)]
         if says[0]:
             lock.release()
         say(says)

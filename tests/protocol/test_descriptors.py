@@ -25,7 +25,7 @@ def test_daemon_locks_the_path_as_it_was_when_the_lock_was_made(lock_class, tmp_
         for number in range(3):
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
         lock.acquire()
-        words = json.dumps([lock.lock_file, lock.i_am_locking(), os.getpid()])
+        words = ascii([lock.lock_file, lock.i_am_locking(), os.getpid()])
         os.write(report, words.encode() + b"\\n")
         while True:
             time.sleep(1)

@@ -18,7 +18,6 @@ preloaded/        such libraries, in C
 """
 
 import importlib
-import json
 import os
 import sys
 import threading
@@ -137,13 +136,13 @@ def in_thread(function, *arguments, refused=None, **keywords):
 
 
 def say(value):
-    print(json.dumps(value), flush=True)
+    print(ascii(value), flush=True)
 
 
 def hear():
     """The next value from the parent, `None` when it says no more."""
     line = sys.stdin.readline()
-    return json.loads(line) if line else None
+    return eval(line) if line else None  # to import what parses it takes half of a child's time
 
 
 def clock():

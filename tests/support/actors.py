@@ -96,7 +96,7 @@ class Shelf:
 
 
 def answer_of(lock, name, *arguments):
-    """What a method returns or raises, or an attribute is, as JSON can say it."""
+    """What a method returns or raises, or an attribute is, as it can be said."""
     try:
         answer = getattr(lock, name)
         if callable(answer):
@@ -106,6 +106,8 @@ def answer_of(lock, name, *arguments):
         return f"{name}: {error}" if name in ("UnlockError", "LockFailed") else name
     if answer is lock:
         return None
+    if isinstance(answer, list):
+        return [list(owner) for owner in answer]
     return list(answer) if isinstance(answer, tuple) else answer
 
 

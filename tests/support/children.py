@@ -1,6 +1,6 @@
 """Processes that a test starts."""
 
-import json
+import ast
 import os
 import queue
 import subprocess
@@ -24,7 +24,8 @@ PRELUDE = "from support import *\n"
 
 def imports(code):
     """Of modules that few children need, and that take long: those that the code names."""
-    return "".join(f"import {name}\n" for name in ("ctypes", "sqlite3") if f"{name}." in code)
+    names = ("ctypes", "json", "sqlite3")
+    return "".join(f"import {name}\n" for name in names if f"{name}." in code)
 
 
 WINE_INTERNAL_ERROR = 1359
@@ -42,7 +43,7 @@ def start(command, **keywords):
 
 
 class Child:
-    """A Python process that runs `code`, which may `say(value)` and `hear()`; values are JSON.
+    """A Python process that runs `code`, which may `say(value)` and `hear()`, as literals.
 
     `sys.argv[1:]` are the arguments; `before` is code that runs before. `with` kills it at the end
     if it still runs.
@@ -81,14 +82,14 @@ class Child:
         self._lines.put(b"")
 
     def say(self, value):
-        self.process.stdin.write(json.dumps(value).encode() + b"\n")
+        self.process.stdin.write(ascii(value).encode() + b"\n")
         self.process.stdin.flush()
 
     def hear(self):
         """The next value that the child says; fails when it ends or keeps silent."""
         line = self._lines.get(timeout=support.PATIENCE)
         assert line, "the child ended without a word"
-        return json.loads(line)
+        return ast.literal_eval(line.decode())
 
     def kill(self):
         """SIGKILL (unless it has ended), and return once it is gone."""
