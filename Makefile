@@ -6,6 +6,9 @@ environment := .venv$(if $(filter-out python3,$(PYTHON)),-$(subst /,-,$(PYTHON))
 programs := $(environment)/bin
 python := $(programs)/python
 
+# What tests import is compiled once, not by each of the thousands of processes that they start.
+export PYTHONDONTWRITEBYTECODE =
+
 compiled := $(environment)/.compiled
 c_files := $(sort $(shell find csrc tests benchmarks -name "*.[ch]"))
 
@@ -31,7 +34,7 @@ demo: $(compiled)  ## see the lock at work
 
 test: $(compiled) $(environment)/.group-test  ## run the tests and the examples of the documentation (ARGS="-k fork" for some)
 	tools/prerequisites postgresql
-	$(python) -m pytest -n 4 --dist worksteal $(ARGS)  # half of the time they wait
+	$(python) -m pytest -n 7 --dist worksteal $(ARGS)  # most of the time they wait
 
 paused: $(compiled) $(environment)/.group-test  ## the same, while each test is slower than the processes that it starts (ARGS=tests/command for some)
 	tools/prerequisites postgresql
@@ -176,7 +179,7 @@ $(environment)/.group-test: | $(environment)/.installed
 
 # Puts the tree on the environment's path, with its metadata.
 $(environment)/.installed: setup.py pyproject.toml $(environment)/.group-build
-	$(python) -m pip install -qq --no-build-isolation --no-deps --editable .
+	$(python) -m pip install -qq --no-build-isolation --no-deps --config-settings editable_mode=compat --editable .  # a path alone: what else finds it takes half of a Python's start
 	@touch $@
 
 $(compiled): $(filter csrc/%,$(c_files)) $(environment)/.installed

@@ -1,6 +1,8 @@
 """A PostgreSQL server of the tests' own, with a pooler if one is wanted."""
 
+import atexit
 import contextlib
+import functools
 import glob
 import os
 import shutil
@@ -56,9 +58,6 @@ class Program:
         self._keeper = None
         self.runs_in = ()  # what comes before its command: a network namespace, say
 
-    def _run(self, *command):
-        subprocess.run(command, check=True, capture_output=True, cwd="/", **as_user())
-
     def _start(self, *command):
         user = str(support.ORDINARY_USER)
         become = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
@@ -83,10 +82,32 @@ class Program:
         return (self.directory / "log").read_text(errors="replace")
 
 
+def run(*command):
+    subprocess.run(command, check=True, capture_output=True, cwd="/", **as_user())
+
+
 def as_user():
     if os.geteuid() != 0:
         return {}
     return {"user": support.ORDINARY_USER, "group": support.ORDINARY_USER, "extra_groups": []}
+
+
+@functools.cache
+def unused_cluster():
+    """What a server needs that has never run: each gets a copy."""
+    directory = Path(tempfile.mkdtemp(prefix="lockfile-"))
+    atexit.register(remove_of, os.getpid(), directory)
+    if os.geteuid() == 0:
+        os.chown(directory, support.ORDINARY_USER, support.ORDINARY_USER)
+    options = ("-A", "trust", "-U", USER, "-N", "--encoding=UTF8", "--locale=C")
+    run(program("initdb"), "-D", str(directory / "data"), *options)
+    return directory / "data"
+
+
+def remove_of(process, directory):
+    """But not at the end of its forked children."""
+    if os.getpid() == process:
+        shutil.rmtree(directory)
 
 
 class Server(Program):
@@ -97,12 +118,10 @@ class Server(Program):
         self.port = free_port()
         self._data = self.directory / "data"
         self._settings = SETTINGS | settings
+        self._connection = None
         self.conninfo = self._conninfo(self.directory)
         self.conninfo_tcp = self._conninfo("127.0.0.1")
-        encoding = ("--encoding=UTF8", "--locale=C")
-        self._run(
-            program("initdb"), "-D", str(self._data), "-A", "trust", "-U", USER, "-N", *encoding
-        )
+        run("cp", "--archive", str(unused_cluster()), str(self._data))
 
     def _conninfo(self, host):
         return f"host={host} port={self.port} user={USER} dbname={DATABASE}"
@@ -149,9 +168,27 @@ class Server(Program):
 
     def sql(self, text, *parameters):
         """The rows, if there are any."""
-        with psycopg.connect(self.conninfo, autocommit=True) as connection:
-            cursor = connection.execute(text, parameters)
-            return cursor.fetchall() if cursor.description else None
+        cursor = self._connected().execute(text, parameters)
+        return cursor.fetchall() if cursor.description else None
+
+    def _connected(self):
+        """To ask many things over one connection: the server starts a process for each."""
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.OperationalError):
+                self._connection.execute("")  # the server may have been restarted
+                return self._connection
+            self._disconnect()
+        self._connection = psycopg.connect(self.conninfo, autocommit=True)
+        return self._connection
+
+    def _disconnect(self):
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def stop(self):
+        self._disconnect()
+        super().stop()
 
     def sessions(self):
         """Process, name and state of all connections of locks."""
