@@ -177,9 +177,10 @@ $(environment)/.group-%: pyproject.toml | $(environment)/.made
 # What depends on a package of this name finds this one.
 $(environment)/.group-test: | $(environment)/.installed
 
-# Puts the tree on the environment's path, with its metadata.
+# Puts the tree on the environment's path, with its metadata. A path alone: what else finds a package
+# there takes half of a Python's start.
 $(environment)/.installed: setup.py pyproject.toml $(environment)/.group-build
-	$(python) -m pip install -qq --no-build-isolation --no-deps --config-settings editable_mode=compat --editable .  # a path alone: what else finds it takes half of a Python's start
+	$(python) -m pip install -qq --no-build-isolation --no-deps --config-settings editable_mode=compat --editable .
 	@touch $@
 
 $(compiled): $(filter csrc/%,$(c_files)) $(environment)/.installed

@@ -4,7 +4,6 @@ How often a waiter wakes up is counted in test_waiting.py. A change that needs o
 these numbers: it says here that it does.
 """
 
-import json
 import os
 import signal
 
@@ -21,7 +20,7 @@ STEPS = (
     "say",
 )
 ONE_CYCLE = """
-    lock = getattr(lockfile, sys.argv[1])(sys.argv[2], **json.loads(sys.argv[3]))
+    lock = getattr(lockfile, sys.argv[1])(sys.argv[2], **eval(sys.argv[3]))
     for _ in range(3):
         lock.acquire()
         lock.release()
@@ -63,7 +62,7 @@ CYCLES = {
 
 def calls_of_one_cycle(lock_class, path, **keywords):
     """The kinds of system calls of acquire(), and of release()."""
-    arguments = [lock_class.__name__, path, json.dumps(keywords)]
+    arguments = [lock_class.__name__, path, ascii(keywords)]
     with SteppedChild(ONE_CYCLE, *arguments, kinds=STEPS) as child:
         child.say("go")
         child.run_to("say")

@@ -391,9 +391,8 @@ def test_first_reader_whose_file_is_locked_for_a_moment_is_joined_all_the_same(s
             fcntl.flock(file, fcntl.LOCK_EX)
             first.next_call()
         assert first.run_on() == "reads"
-        assert shared_class(path, shared=True).try_acquire()
-        assert shared_class(path, shared=True).owners()[0].shared
-        shared_class(path, shared=True).release()
+        with shared_class(path, shared=True, timeout=0) as second:
+            assert [owner.shared for owner in second.owners()] == [True, True]
         first.say("leave")
         assert first.run_on() == "left"
     assert swept_clean(shared_class, path)

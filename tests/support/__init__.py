@@ -142,7 +142,7 @@ def say(value):
 def hear():
     """The next value from the parent, `None` when it says no more."""
     line = sys.stdin.readline()
-    return eval(line) if line else None  # to import what parses it takes half of a child's time
+    return eval(line) if line else None  # to import what parses it takes a third of a child's start
 
 
 def clock():

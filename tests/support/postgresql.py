@@ -95,10 +95,8 @@ def as_user():
 @functools.cache
 def unused_cluster():
     """What a server needs that has never run: each gets a copy."""
-    directory = Path(tempfile.mkdtemp(prefix="lockfile-"))
+    directory = make_scratch()
     atexit.register(remove_of, os.getpid(), directory)
-    if os.geteuid() == 0:
-        os.chown(directory, support.ORDINARY_USER, support.ORDINARY_USER)
     options = ("-A", "trust", "-U", USER, "-N", "--encoding=UTF8", "--locale=C")
     run(program("initdb"), "-D", str(directory / "data"), *options)
     return directory / "data"
@@ -261,12 +259,17 @@ unix_socket_dir =
         support.wait_until(answers, f"the pooler: {self.log()}")
 
 
-@contextlib.contextmanager
-def scratch():
+def make_scratch():
     """A directory that others may enter; its path is short, since it is to hold sockets."""
     directory = Path(tempfile.mkdtemp(prefix="lockfile-"))
     if os.geteuid() == 0:
         os.chown(directory, support.ORDINARY_USER, support.ORDINARY_USER)
+    return directory
+
+
+@contextlib.contextmanager
+def scratch():
+    directory = make_scratch()
     try:
         yield directory
     finally:

@@ -28,11 +28,12 @@ readers_light(struct files_claim *claim, const struct os_file *directory, struct
 {
     struct os_file *beacon = &claim->claim.beacon;
     bool shares = claim->claim.is_shared && ground.local;
-    int error = shares ? share(beacon, claim->reader) : 0;
-    shares = shares && (error == 0 || os_is_refused(error)); /* refused: under another name */
-    error = shares ? unique_check_lit(directory, beacon, name, error)
-                   : unique_light(directory, ground, beacon, name, open);
-    claim->is_lit_shared = shares && error == 0;
+    int error = shares ? share(beacon, claim->reader) : EOPNOTSUPP;
+    if (error != 0 && !os_is_refused(error)) { /* refused, it is shared under another name */
+        return unique_light(directory, ground, beacon, name, open);
+    }
+    error = unique_check_lit(directory, beacon, name, error);
+    claim->is_lit_shared = error == 0;
     return error;
 }
 
