@@ -75,7 +75,8 @@ static struct {
 
 static const struct mechanism *const mechanisms[] = {&link_mechanism, &mkdir_mechanism};
 static const char *const path_names[] = {"one", "two"};
-/* Where no rename can promise to replace nothing, a lock directory may be stranded by a kill. */
+/* Where no rename can promise to replace nothing, a lock directory may be stranded by a kill,
+ * until break_lock(). */
 static unsigned mechanisms_used = 2;
 
 static struct lock *locks[PATHS][2][2]; /* by path, mechanism, threaded */
@@ -460,7 +461,8 @@ static _Noreturn void
 end_owning(struct worker *worker)
 {
     unsigned path = below(worker, PATHS);
-    if (call(lock_acquire, locks[path][below(worker, 2)][1], OS_NEVER, NULL) == LOCK_OWNED) {
+    struct lock *lock = locks[path][below(worker, mechanisms_used)][1];
+    if (call(lock_acquire, lock, OS_NEVER, NULL) == LOCK_OWNED) {
         mark(worker, path, true);
         note(ENDED_OWNING);
     }
@@ -646,10 +648,20 @@ check_that_nothing_is_left(const char *directory)
 }
 
 static void
+break_stranded(void)
+{
+    bool ignored;
+    if (mechanisms_used == 1) {
+        call_breakable(lock_break, breakable[0], 0, &ignored);
+    }
+}
+
+static void
 finish(void)
 {
     recover(locks[0][0][1]);
     recover(locks[1][1][0]);
+    break_stranded();
     recover(breakable[0]);
     check_that_nothing_is_left(held_directory);
     check_that_nothing_is_left(broken_directory);

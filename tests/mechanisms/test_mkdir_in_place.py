@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lockfile import (
+    LinkFileLock,
     MkdirFileLock,
     UnlockError,
 )
@@ -168,6 +169,50 @@ def test_breaker_of_a_directory_that_is_in_use_again(in_place, path):
         assert end(claimer) is True
         claimer.finish()
     assert names(os.path.dirname(path)) == []
+
+
+def stopped_in_another_owners_directory(path, owner):
+    """Between making its lock directory and opening it by its name, that was broken, and another
+    one made by `owner`."""
+    child = Stepped(CLAIM, path, "MkdirFileLock", "in place")
+    begin(child)
+    child.run_to("mkdir", "README.lock")
+    child.next_call()
+    os.rmdir(path + ".lock")
+    owner()
+    child.run_to("flock")
+    assert len(names(path + ".lock")) == 2
+    return child
+
+
+def test_release_in_place_leaves_its_directory_to_who_took_it_for_its_own(in_place, lock, tmp_path):
+    def acquire():
+        in_place.run(lock.acquire)
+
+    with stopped_in_another_owners_directory(lock.path, acquire) as child:
+        in_place.run(lock.release)
+        assert child.run_on() is True
+        assert not in_place.run(acquires, lock)
+        assert end(child) is True
+        child.finish()
+    assert names(tmp_path) == []
+
+
+def test_release_in_place_whose_directory_is_a_file_by_now(in_place, path, tmp_path):
+    lock = LinkFileLock(path)
+    with Stepped(RELEASE, path, "MkdirFileLock", "in place") as owner:
+        with stopped_in_another_owners_directory(path, lambda: begin(owner)) as child:
+            owner.run_to("unlink", "README.lock")
+            assert child.run_on() is True
+            assert end(child) is True
+            child.finish()
+        lock.acquire()
+        assert owner.run_on() is False
+        assert lock.i_am_locking()
+        assert end(owner) is False
+        owner.finish()
+    lock.release()
+    assert names(tmp_path) == []
 
 
 def test_release_in_place_leaves_the_file_of_a_user_and_says_who_owns(in_place, lock, tmp_path):

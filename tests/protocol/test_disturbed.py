@@ -16,6 +16,7 @@ from lockfile import (
     AlreadyLocked,
     FileLock,
     LinkFileLock,
+    LockTimeout,
     MkdirFileLock,
     UnlockError,
 )
@@ -378,6 +379,25 @@ def test_process_stopped_in_a_look_keeps_nobody_from_recovering(
         looker.finish()
         assert lock.i_am_locking()
         lock.release()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOSYS, errno.ENOLCK])
+def test_process_stopped_in_a_look_is_in_the_way_where_there_are_no_marks(
+    file_lock_class, path, tmp_path, refusals, error
+):
+    """There those who would pass it could not take turns."""
+    with stopped_in_a_look(LinkFileLock, path) as looker:
+
+        def wait_in_vain(lock):
+            with pytest.raises(LockTimeout):
+                lock.acquire(timeout=0.5)
+
+        in_thread(wait_in_vain, file_lock_class(path), refused={"marks": error})
+        assert looker.run_on() is False
+        looker.finish()
+    with file_lock_class(path):
+        pass
     assert names(tmp_path) == []
 
 

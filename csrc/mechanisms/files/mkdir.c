@@ -10,16 +10,28 @@
 #include <errno.h>
 #include <string.h>
 
+/* EAGAIN: nothing is, for all that one can see. ENOENT: another is at home there, which between
+ * making a directory and opening it by its name had that broken, and opened ours. */
+static int
+see_what_is_left(const struct os_file *inside)
+{
+    char name[NAME_SIZE];
+    return search_inside(inside, name) == ENOENT ? EAGAIN
+           : search_has_claims_only(inside)      ? ENOENT
+                                                 : ENOTEMPTY;
+}
+
 int
 mkdir_remove_emptied(const struct os_file *directory, const char *file,
                      const struct os_file *inside)
 {
-    char name[NAME_SIZE];
     int error = entry_check(directory, file, inside->inode);
     if (error == 0) {
         error = os_remove_directory(directory, file);
     }
-    return error == ENOTEMPTY && search_inside(inside, name) == ENOENT ? EAGAIN : error;
+    return error == ENOTEMPTY ? see_what_is_left(inside)
+           : error == ENOTDIR ? ENOENT /* another has removed it since, and a third one claimed */
+                              : error;
 }
 
 /* ---- Judge ---- */

@@ -122,7 +122,7 @@ is_refused_for_long(const struct attempt *attempt)
 /* Past a look that does not end. Shared, the beacon proves as well that the owner is dead, and
  * keeps it from lighting it again, and keeps off who has it alone. Those who share it take turns
  * by a mark on the lock file: who sees another's goes back; and so does who sees a reader, who
- * looks for that mark after it has made its own. */
+ * looks for that mark after it has made its own. Where there are no marks, nobody passes. */
 static int
 take_beacon_beside_a_look(const struct files_place *place, const struct os_file *beacon)
 {
@@ -133,7 +133,10 @@ take_beacon_beside_a_look(const struct files_place *place, const struct os_file 
     if (error == 0) {
         error = os_find_mark(&place->found, OS_TURN);
     }
-    return error != 0 ? error : os_may_have_reader(beacon); /* is it a look that is in the way? */
+    if (error == 0) {
+        error = os_may_have_reader(beacon); /* is it a look that is in the way? */
+    }
+    return os_flock_is_unsupported(error) ? EWOULDBLOCK : error;
 }
 
 enum outcome
