@@ -616,7 +616,7 @@ prepare(const char *directory)
     snprintf(held_directory, OS_PATH_SIZE, "%s/held", directory);
     snprintf(broken_directory, OS_PATH_SIZE, "%s/broken", directory);
     need(mkdir(held_directory, 0755) == 0 && mkdir(broken_directory, 0755) == 0, "mkdir");
-    if (os_rename(&os_anywhere, held_directory, broken_directory) == ENOSYS) {
+    if (os_rename_is_unsupported(os_rename(&os_anywhere, held_directory, broken_directory))) {
         mechanisms_used = 1;
     }
     snprintf(beacon_file, OS_PATH_SIZE, "%s/database-beacons", directory);

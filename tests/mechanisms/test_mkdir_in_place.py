@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -31,9 +32,11 @@ from support.lock_directories import (
     is_intact,
 )
 from support.protocol import (
+    DEAD,
     begin,
     contents,
     inode,
+    stamp,
     unique_base,
 )
 
@@ -212,6 +215,36 @@ def test_release_in_place_whose_directory_is_a_file_by_now(in_place, path, tmp_p
         assert end(owner) is False
         owner.finish()
     lock.release()
+    assert names(tmp_path) == []
+
+
+def leave_two_claims(name):
+    for unique in (name, name + ".1"):
+        Path(unique).touch()
+        stamp(unique)
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        pytest.param(lambda name: Path(name).write_text("precious"), id="a user's file"),
+        pytest.param(lambda name: Path(name).touch(), id="a user's empty file"),
+        pytest.param(os.mkdir, id="a user's directory"),
+        pytest.param(leave_two_claims, id="two dead claims"),
+    ],
+)
+def test_release_in_place_tells_what_is_left_though_its_name_is_a_claims(
+    in_place, lock, tmp_path, put
+):
+    """Nobody would make way for it: one who owns, or dies alone, leaves an empty, stamped file."""
+    in_place.run(lock.acquire)
+    [unique_name] = names(lock.lock_file)
+    put(os.path.join(lock.lock_file, DEAD))
+    before = [name for name in names(lock.lock_file) if name != unique_name]
+    with pytest.raises(UnlockError, match="not locked by me any more, but something is left"):
+        in_place.run(lock.release)
+    assert names(lock.lock_file) == before
+    shutil.rmtree(lock.lock_file)
     assert names(tmp_path) == []
 
 

@@ -10,15 +10,33 @@
 #include <errno.h>
 #include <string.h>
 
+/* Is it a claim's unique file? A user may have called his own so. */
+static int
+check_claim(const struct os_file *inside, const char *text)
+{
+    struct name name;
+    struct os_status status;
+    int error = os_status_at(inside, text, &status);
+    if (error != 0) {
+        return error;
+    }
+    bool is_empty_file = status.kind == OS_REGULAR && status.size == 0;
+    return is_empty_file && status.stamped && proof_read_name(text, &name) ? 0 : ENOTEMPTY;
+}
+
 /* EAGAIN: nothing is, for all that one can see. ENOENT: another is at home there, which between
- * making a directory and opening it by its name had that broken, and opened ours. */
+ * making a directory and opening it by its name had that broken, and opened ours. More than one
+ * such, if they die, are nobody's: that is told. */
 static int
 see_what_is_left(const struct os_file *inside)
 {
     char name[NAME_SIZE];
-    return search_inside(inside, name) == ENOENT ? EAGAIN
-           : search_has_claims_only(inside)      ? ENOENT
-                                                 : ENOTEMPTY;
+    int error = search_inside(inside, name);
+    if (error == 0) {
+        error = check_claim(inside, name);
+        return error == 0 ? ENOENT : os_is_absent(error) ? EAGAIN : ENOTEMPTY;
+    }
+    return error == ENOENT ? EAGAIN : ENOTEMPTY;
 }
 
 int

@@ -29,16 +29,10 @@ is_removed(const char *text)
 }
 
 static bool
-is_content(const char *text)
-{
-    return strcmp(text, ".") != 0 && strcmp(text, "..") != 0 && !is_removed(text);
-}
-
-static bool
 visit_contents(void *context, const char *text)
 {
     struct contents *contents = context;
-    if (is_content(text)) {
+    if (strcmp(text, ".") != 0 && strcmp(text, "..") != 0 && !is_removed(text)) {
         contents->count++;
         snprintf(contents->name, NAME_SIZE, "%s", text);
     }
@@ -57,22 +51,6 @@ search_inside(const struct os_file *directory, char name[NAME_SIZE])
         memcpy(name, contents.name, NAME_SIZE);
     }
     return error;
-}
-
-static bool
-visit_claims(void *context, const char *text)
-{
-    bool *others = context;
-    struct name name;
-    *others = is_content(text) && !proof_read_name(text, &name);
-    return !*others;
-}
-
-bool
-search_has_claims_only(const struct os_file *directory)
-{
-    bool others = false;
-    return os_list(directory, visit_claims, &others) == 0 && !others;
 }
 
 /* ---- In the directory of a lock file ---- */

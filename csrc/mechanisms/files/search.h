@@ -18,7 +18,4 @@ int search_other_name(const struct os_file *directory, const char *lock_file, st
 /* The one name in a lock directory; ENOENT: it is empty; ENOTEMPTY: there are more. */
 int search_inside(const struct os_file *directory, char name[NAME_SIZE]);
 
-/* Has nothing in a lock directory another name than a claim's? */
-bool search_has_claims_only(const struct os_file *directory);
-
 #endif
