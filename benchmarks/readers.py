@@ -68,11 +68,16 @@ def show_readers(results: Results) -> Iterator[Row]:
                 yield other_row(results, case, name)
 
 
-def ratio_row(results: Results, name: str, kind: str, limit: float) -> Row:
+def ratios(results: Results, name: str, kind: str) -> list[float]:
     """Of a reader and an exclusive owner in the same moments."""
     reader = results.values("readers", "cycle", name, kind)
     alone = results.values("readers", "cycle", name, "exclusive")
-    over = [one / other for one, other in zip(reader, alone, strict=True)]
+    return [one / other for one, other in zip(reader, alone, strict=True)]
+
+
+def ratio_row(results: Results, name: str, kind: str, limit: float) -> Row:
+    reader = results.values("readers", "cycle", name, kind)
+    over = ratios(results, name, kind)
     text = f"{figure(median(reader))} µs = {median_and_spread(over)} x exclusive"
     return Row(f"a reader, {kind}: {name}", text, f"<= {limit} x", median(over) <= limit)
 

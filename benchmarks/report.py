@@ -22,7 +22,7 @@ from handoff import COUNTS
 from harness import Results, Sample, figure, median_and_spread, percentile
 from importing import added
 from matplotlib import pyplot
-from readers import MIXES, mix_name, mix_text
+from readers import MIXES, mix_name, mix_text, ratios
 
 PAGE = Path(__file__).with_name("page.rst.in")
 DOCS = Path(__file__).parent.parent / "docs"
@@ -202,7 +202,7 @@ def readers_table(results: Results) -> str:
 
     def row(name: str) -> list[str]:
         def ratio(kind: str) -> str:
-            return f"{value('cycle', name, kind) / value('cycle', name, 'exclusive'):.2f} ×"
+            return f"{median(ratios(results, name, kind)):.2f} ×"
 
         def found(case: str) -> str:
             return figure(median(results.pooled("readers", case, name, "found")))
