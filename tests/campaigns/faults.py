@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import lockfile
 import support
 from support import protocol
-from support.lock_classes import NAMES, kind_of
+from support.lock_classes import NAMES, can_be_shared, kind_of
 
 KINDS = [kind for kind in protocol.CALLS if kind not in ("hear", "say", "close")]
 
@@ -147,7 +147,7 @@ OPERATIONS = {
 def operations(class_name):
     """The names of what can be done with that class."""
     rows = kind_of(class_name).is_row
-    can_share = kind_of(class_name).can_share
+    can_share = can_be_shared(kind_of(class_name).lock_class)
     return [
         name
         for name, operation in OPERATIONS.items()

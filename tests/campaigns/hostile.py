@@ -40,7 +40,7 @@ import support
 from campaigns import faults
 from campaigns.faults import Defect, demand
 from support import protocol
-from support.lock_classes import NAMES, kind_of
+from support.lock_classes import NAMES, can_be_shared, kind_of
 
 VICTIM, ATTACKER = support.ORDINARY_USER, support.ORDINARY_USER - 1
 
@@ -160,10 +160,11 @@ for same in ("release", "break_lock", "leave", "leave a reader", "downgrade", "b
 def operations(class_name):
     """What can be done with that class."""
     kind = kind_of(class_name)
+    can_share = can_be_shared(kind.lock_class)
     return {
         name: operation
         for name, operation in OPERATIONS.items()
-        if (kind.can_share or not operation.shares) and not (kind.is_row and operation.attacked)
+        if (can_share or not operation.shares) and not (kind.is_row and operation.attacked)
     }
 
 

@@ -299,8 +299,10 @@ def test_contended_acquires_do_not_use_up_descriptors(lock_class, path):
     before = open_files()
     for _ in range(3):
         threads = [threading.Thread(target=work) for _ in range(5)]
-        for thread in threads:
-            thread.start()
+        with lock:
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: "anon_inode:inotify" in open_files(), "one of them to watch")
         for thread in threads:
             thread.join()
     wait_until(lambda: len(open_files()) == len(before) + 1, "one watch to be left")

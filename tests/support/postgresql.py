@@ -213,10 +213,14 @@ class Server(Program):
         )
         return number
 
+    def is_busy(self):
+        return self.held() > 0 or self.waiting() > 0 or self.sessions() != []
+
     def comes_to_rest(self):
-        """Whether soon nobody holds or waits; else they are thrown out, for the next test."""
+        """Whether soon nobody holds, waits or is connected; else they are thrown out, for the next
+        test. The server hears of an end a moment later."""
         deadline = time.monotonic() + REST
-        while (busy := self.held() + self.waiting()) and time.monotonic() < deadline:
+        while (busy := self.is_busy()) and time.monotonic() < deadline:
             pause()
         if busy:
             self.sql(
