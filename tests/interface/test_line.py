@@ -133,16 +133,16 @@ def test_who_times_out_in_line_breaks_nothing_that_came_meanwhile(lock_class, pa
             await behind.acquire_async(timeout=0.2)
         behind.break_lock()
 
-    async def hold(end):
-        async with lock_class(path) as lock:
+    async def hold(waits, end):
+        async with lock_class(path, on_wait=lambda _: waits.set()) as lock:
             await end.wait()
             return lock.i_am_locking()
 
     async def main():
-        end = asyncio.Event()
+        waits, end = asyncio.Event(), asyncio.Event()
         await first.acquire_async()
-        ahead = asyncio.create_task(hold(end))
-        await settle()
+        ahead = asyncio.create_task(hold(waits, end))
+        await waits.wait()  # it is the next one
         task = asyncio.create_task(time_out())
         await settle()
         first.release()
