@@ -6,7 +6,7 @@
 
 /* Removes a lock directory with nothing of ours in it, if the name still stands for it. A network
  * client keeps what is open under another name, in the directory: for as long as others on this
- * machine look at it, that is, which is not long: EAGAIN. */
+ * machine look at it, that is, which is not long: EAGAIN. ENOENT: it is another's, or gone. */
 int mkdir_remove_emptied(const struct os_file *directory, const char *file,
                          const struct os_file *inside);
 
