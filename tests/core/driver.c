@@ -701,6 +701,7 @@ main(int argc, char **argv)
     run_threads(&first, THREADS);
     reap_orphans();
     finish();
+    forks_end();
     tell();
     return shared->defects != 0;
 }

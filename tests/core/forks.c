@@ -3,16 +3,71 @@
  * That of gcc 12, for one, does not care for forks: the child of a process one of whose
  * threads was allocating just then inherits the allocator's locks, and waits for ever
  * when it allocates. So all that allocates is wrapped here (by the linker's --wrap), and
- * kept apart from forks; so are the beginning and the end of a thread, where the
- * sanitizer allocates unasked. glibc's own allocator does so by itself. */
+ * kept apart from forks; so are the beginning and the end of a thread, also of one that
+ * the core begins, where the sanitizer allocates unasked. glibc's own allocator does so by
+ * itself. */
 #define _GNU_SOURCE
 #include "forks.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stddef.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+
+/* ---- What the core does aside ---- */
+
+/* Its one thread ends when the next one begins, since nobody else waits for it. */
+static struct {
+    pthread_mutex_t mutex; /* never taken by who forks */
+    struct forks_thread thread;
+    bool begun;
+    void (*work)(void);
+} aside = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+/* The child has no such thread. */
+static void
+forget_aside(void)
+{
+    aside.mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    aside.begun = false;
+}
+
+static void
+end_aside(void)
+{
+    if (aside.begun) {
+        forks_thread_join(&aside.thread);
+        aside.begun = false;
+    }
+}
+
+static void *
+work_aside(void *work)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    (*(void (**)(void))work)();
+    return NULL;
+}
+
+bool __wrap_os_do_aside(void (*work)(void));
+
+bool
+__wrap_os_do_aside(void (*work)(void))
+{
+    pthread_mutex_lock(&aside.mutex);
+    end_aside();
+    aside.work = work;
+    aside.begun = forks_thread_create(&aside.thread, work_aside, &aside.work);
+    bool begun = aside.begun;
+    pthread_mutex_unlock(&aside.mutex);
+    return begun;
+}
+
+/* ---- Forks ---- */
 
 /* Taken after all locks of the core, so registered before its handlers. */
 static pthread_rwlock_t allocating = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
@@ -44,6 +99,7 @@ after_fork_in_parent(void)
 static void
 after_fork_in_child(void)
 {
+    forget_aside();
     allocating = (pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 }
 
@@ -52,6 +108,16 @@ forks_begin(void)
 {
     return pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
 }
+
+void
+forks_end(void)
+{
+    pthread_mutex_lock(&aside.mutex);
+    end_aside();
+    pthread_mutex_unlock(&aside.mutex);
+}
+
+/* ---- What allocates ---- */
 
 /* The type, the name, the parameters as declared and as passed on. */
 #define APART_FROM_FORKS(type, name, declared, passed) \
@@ -99,6 +165,11 @@ bool
 forks_begin(void)
 {
     return true;
+}
+
+void
+forks_end(void)
+{
 }
 
 #endif

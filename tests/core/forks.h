@@ -15,6 +15,7 @@ struct forks_thread {
 
 /* Before os_begin(). */
 bool forks_begin(void);
+void forks_end(void);
 
 /* Not moved until it is joined. */
 bool forks_thread_create(struct forks_thread *thread, void *(*start)(void *), void *context);

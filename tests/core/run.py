@@ -54,6 +54,7 @@ EMULATOR = ("unshare", "--pid", "--fork", "--mount-proc", "qemu-aarch64-static")
 APART_FROM_FORKS = (
     *("malloc", "calloc", "realloc", "free"),
     *("opendir", "fdopendir", "closedir"),
+    "os_do_aside",
 )
 SLEEPS = ("os_pause", "os_wait", "os_mutex_wait_until", "os_signals_hold")
 NETWORK = ("os_rename", "os_unlink")
