@@ -23,6 +23,7 @@ from harness import Results, Sample, figure, median_and_spread, percentile
 from importing import added
 from matplotlib import pyplot
 from readers import MIXES, mix_name, mix_text, ratios
+from tasks import LIMITS, over_threads
 
 PAGE = Path(__file__).with_name("page.rst.in")
 DOCS = Path(__file__).parent.parent / "docs"
@@ -233,6 +234,45 @@ def mixes_table(results: Results) -> str:
     return rst_table(["writers; readers", *cases], rows)
 
 
+def in_tasks(results: Results, case: str, name: str) -> str:
+    """What it takes, and the multiple of the same in threads."""
+    failure = results.failure("tasks", case, name)
+    if failure:
+        return failure
+    over = over_threads(results, case, name)
+    more = f" = {median(over):.2f} × in threads" if over else ""
+    return f"{figure(median(results.values('tasks', case, name, 'tasks')))} µs{more}"
+
+
+def tasks_table(results: Results) -> str:
+    rows = [
+        [name, *(in_tasks(results, case, name) for case in LIMITS)]
+        for name in results.contestants("tasks", "cycle")
+    ]
+    return rst_table(["async with", *LIMITS], rows)
+
+
+def loop_table(results: Results) -> str:
+    def late(case: str, name: str, when: str) -> str:
+        times = results.pooled("tasks", case, name, when)
+        return " / ".join(map(figure, (median(times), percentile(times, 99), max(times))))
+
+    def cell(case: str, name: str) -> str:
+        failure = results.failure("tasks", case, name)
+        if failure:
+            return failure
+        took = figure(median(results.values("tasks", case, name, "ms")))
+        released = late(case, name, "late after ms")
+        return f"{late(case, name, 'late ms')}; {released}; after {took} ms"
+
+    cases = [case for case in results.cases("tasks") if case not in LIMITS]
+    rows = [
+        [name, *(cell(case, name) for case in cases)]
+        for name in results.contestants("tasks", "cycle")
+    ]
+    return rst_table(["late, ms: p50 / p99 / max", *cases], rows)
+
+
 # ---- Plots ----
 
 
@@ -351,6 +391,8 @@ def page(results: Results, machine: dict[str, Any], calls: dict[str, list[str]])
         crowd=crowd_table(results),
         readers=readers_table(results),
         mixes=mixes_table(results),
+        tasks=tasks_table(results),
+        loop=loop_table(results),
     )
 
 

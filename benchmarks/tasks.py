@@ -66,15 +66,20 @@ def show_tasks(results: Results) -> Iterator[Row]:
                 )
 
 
+def over_threads(results: Results, case: str, name: str) -> list[float]:
+    """What it takes in tasks, over the same in threads; of a peer nothing, which has no threads."""
+    tasks = results.values("tasks", case, name, "tasks")
+    threads = results.values("tasks", case, name, "threads")
+    return [one / other for one, other in zip(tasks, threads, strict=True)] if threads else []
+
+
 def ratio_row(results: Results, case: str, name: str) -> Row:
     """Of tasks and threads of one process, in the same moments."""
     what = f"{case}: {name}"
-    tasks = results.values("tasks", case, name, "tasks")
-    threads = results.values("tasks", case, name, "threads")
-    text = f"{figure(median(tasks))} µs"
-    if not threads:
+    text = f"{figure(median(results.values('tasks', case, name, 'tasks')))} µs"
+    over = over_threads(results, case, name)
+    if not over:
         return Row(what, text)
-    over = [one / other for one, other in zip(tasks, threads, strict=True)]
     text += f" = {median_and_spread(over)} x in threads"
     return Row(what, text, f"<= {LIMITS[case]} x", median(over) <= LIMITS[case])
 
