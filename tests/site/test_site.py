@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 MISSING = "not here: `make docs-look` brings it"
+for program in ("dot", "chromium", "chromedriver"):
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is {MISSING}", allow_module_level=True)
 for module in ("sphinx", "furo", "myst_parser"):
     pytest.importorskip(module, reason=f"{module} is {MISSING}")
 webdriver = pytest.importorskip("selenium.webdriver", reason=f"selenium is {MISSING}")
 waiting = pytest.importorskip("selenium.webdriver.support.ui", reason=f"selenium is {MISSING}")
-for program in ("dot", "chromium", "chromedriver"):
-    if shutil.which(program) is None:
-        pytest.skip(f"{program} is {MISSING}", allow_module_level=True)
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 WINDOWS = {"wide": (1400, 1000), "narrow": (400, 800)}
