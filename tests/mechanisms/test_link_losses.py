@@ -244,22 +244,31 @@ def test_break_lock_spares_a_lock_that_came_during_the_wait(clock, lock, tmp_pat
 
 
 def test_break_lock_does_not_take_a_new_file_with_an_old_number_for_the_old_one(lock, tmp_path):
-    Path(lock.lock_file).touch()
-    number = os.lstat(lock.lock_file).st_ino
-    with pytest.raises(LockTimeout):
-        lock.acquire(timeout=0.1)
-    os.unlink(lock.lock_file)
-    for attempt in range(1000):
+    for turn in range(10):  # another program may be given the number first
         Path(lock.lock_file).touch()
-        if os.lstat(lock.lock_file).st_ino == number:
+        number = os.lstat(lock.lock_file).st_ino
+        with pytest.raises(LockTimeout):
+            lock.acquire(timeout=0.1)
+        os.unlink(lock.lock_file)
+        if makes_file_of_number(lock.lock_file, number, tmp_path / f"unused{turn}"):
             break
-        os.rename(lock.lock_file, tmp_path / f"unused{attempt}")
     else:
         pytest.skip("this file system does not reuse numbers")
     lock.break_lock()
     assert os.path.exists(lock.lock_file)
     LinkFileLock(lock.path).break_lock()
     assert not os.path.exists(lock.lock_file)
+
+
+def makes_file_of_number(path, number, unused):
+    """Otherwise there is none."""
+    unused.mkdir()
+    for attempt in range(1000):
+        Path(path).touch()
+        if os.lstat(path).st_ino == number:
+            return True
+        os.rename(path, unused / str(attempt))
+    return False
 
 
 def test_break_lock_of_an_object_that_never_waited_condemns_what_is_there(lock):
