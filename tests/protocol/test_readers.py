@@ -563,7 +563,7 @@ def test_reader_whose_descriptors_were_closed_reads_on(shared_class, path):
 
 
 READ_AND_WAIT = """
-    from support.protocol import open_files
+    from support.protocol import all_open_but_watches
 
     lock = getattr(lockfile, sys.argv[1])(sys.argv[2], shared=True)
     for _ in range(2):
@@ -573,8 +573,7 @@ READ_AND_WAIT = """
         try:
             lock.acquire(0.01, shared=False)
         except lockfile.LockTimeout:
-            # One watch stays, if there was time to open any.
-            say(sorted(name for name in open_files() if name != "anon_inode:inotify"))
+            say(all_open_but_watches())
     """
 
 

@@ -156,17 +156,29 @@ def has_settled(pid, thread=None):
 
 
 def open_files(pid="self"):
-    """The names of what a process has open."""
+    """The names of what a process has open, without databases, which it keeps."""
+    return [name for name in all_that_is_open(pid) if not support.is_databases(name)]
+
+
+def all_that_is_open(pid="self"):
     found = []
     for number in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):  # what listed them
             found.append(os.readlink(f"/proc/{pid}/fd/{number}"))
-    return [name for name in found if not support.is_databases(name)]
+    return found
+
+
+WATCH = "anon_inode:inotify"
 
 
 def inotify_descriptors(pid):
     """How many inotify descriptors the process has open."""
-    return open_files(pid).count("anon_inode:inotify")
+    return open_files(pid).count(WATCH)
+
+
+def all_open_but_watches():
+    """By this process: when a watch is opened and closed depends on how long somebody waits."""
+    return sorted(name for name in all_that_is_open() if name != WATCH)
 
 
 @contextlib.contextmanager
