@@ -15,8 +15,12 @@
 const char *
 outcome_name(enum outcome outcome)
 {
-    static const char *const names[] = {"OWNED", "RELEASED", "FREE",    "FOUND",       "STALE",
-                                        "HELD",  "BROKEN",   "WAITING", "INTERRUPTED", "FAILED"};
+    static const char *const names[] = {
+        [LOCK_OWNED] = "OWNED",   [LOCK_RELEASED] = "RELEASED",       [LOCK_FREE] = "FREE",
+        [LOCK_FOUND] = "FOUND",   [LOCK_SHARED] = "SHARED",           [LOCK_STALE] = "STALE",
+        [LOCK_HELD] = "HELD",     [LOCK_BROKEN] = "BROKEN",           [LOCK_WAITING] = "WAITING",
+        [LOCK_FAILED] = "FAILED", [LOCK_INTERRUPTED] = "INTERRUPTED",
+    };
     return names[outcome];
 }
 
