@@ -41,7 +41,7 @@ def rst_table(head: list[str], rows: Iterable[list[str]]) -> str:
 def names(results: Results, measurement: str, cases: Iterable[str]) -> list[str]:
     """Who took part in any of these cases, in the order of the contestants."""
     found = {name for case in cases for name in results.contestants(measurement, case)}
-    return [contestant.name for contestant in CONTESTANTS if contestant.name in found]
+    return [name for name in NAMED if name in found]
 
 
 def grid(
@@ -222,34 +222,22 @@ def readers_table(results: Results) -> str:
 
 
 def mixes_table(results: Results) -> str:
+    def text(case: str, name: str) -> str:
+        return mix_text(results, case, name)
+
     cases = [mix_name(*mix) for mix in MIXES]
-
-    def cell(case: str, name: str) -> str:
-        return results.failure("readers", case, name) or mix_text(results, case, name)
-
-    rows = [
-        [name, *(cell(case, name) for case in cases)]
-        for name in results.contestants("readers", cases[0])
-    ]
-    return rst_table(["writers; readers", *cases], rows)
-
-
-def in_tasks(results: Results, case: str, name: str) -> str:
-    """What it takes, and the multiple of the same in threads."""
-    failure = results.failure("tasks", case, name)
-    if failure:
-        return failure
-    over = over_threads(results, case, name)
-    more = f" = {median(over):.2f} × in threads" if over else ""
-    return f"{figure(median(results.values('tasks', case, name, 'tasks')))} µs{more}"
+    return grid(results, "readers", cases, "writers; readers", text)
 
 
 def tasks_table(results: Results) -> str:
-    rows = [
-        [name, *(in_tasks(results, case, name) for case in LIMITS)]
-        for name in results.contestants("tasks", "cycle")
-    ]
-    return rst_table(["async with", *LIMITS], rows)
+    """What it takes, and the multiple of the same in threads."""
+
+    def text(case: str, name: str) -> str:
+        over = over_threads(results, case, name)
+        more = f" = {median(over):.2f} × in threads" if over else ""
+        return f"{figure(median(results.values('tasks', case, name, 'tasks')))} µs{more}"
+
+    return grid(results, "tasks", list(LIMITS), "async with", text)
 
 
 def loop_table(results: Results) -> str:
@@ -257,20 +245,13 @@ def loop_table(results: Results) -> str:
         times = results.pooled("tasks", case, name, when)
         return " / ".join(map(figure, (median(times), percentile(times, 99), max(times))))
 
-    def cell(case: str, name: str) -> str:
-        failure = results.failure("tasks", case, name)
-        if failure:
-            return failure
+    def text(case: str, name: str) -> str:
         took = figure(median(results.values("tasks", case, name, "ms")))
         released = late(case, name, "late after ms")
         return f"{late(case, name, 'late ms')}; {released}; after {took} ms"
 
     cases = [case for case in results.cases("tasks") if case not in LIMITS]
-    rows = [
-        [name, *(cell(case, name) for case in cases)]
-        for name in results.contestants("tasks", "cycle")
-    ]
-    return rst_table(["late, ms: p50 / p99 / max", *cases], rows)
+    return grid(results, "tasks", cases, "late, ms: p50 / p99 / max", text)
 
 
 # ---- Plots ----

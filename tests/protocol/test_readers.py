@@ -17,7 +17,13 @@ from lockfile import (
 )
 from support import PATIENCE, Child, names
 from support.lock_classes import SHARED_FILE_CLASSES
-from support.protocol import SteppedChild, begin, planned_pause, swept_clean
+from support.protocol import (
+    SteppedChild,
+    begin,
+    inotify_descriptors,
+    planned_pause,
+    swept_clean,
+)
 from support.waiters import settle
 
 with contextlib.suppress(ImportError):
@@ -574,6 +580,7 @@ READ_AND_WAIT = """
             lock.acquire(0.01, shared=False)
         except lockfile.LockTimeout:
             say(all_open_but_watches())
+    hear()
     """
 
 
@@ -584,6 +591,7 @@ def test_readers_leave_no_descriptor(shared_class, path):
     ):
         before = child.hear()
         assert child.hear() == before
+        assert inotify_descriptors(child.pid) <= 1
         child.finish()
 
 
