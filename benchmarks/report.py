@@ -1,4 +1,4 @@
-"""Turn the samples of a run into docs/benchmarks.rst and its plots.
+"""Turn the samples of a run into docs/benchmarks.rst, its plots, and the README's table.
 
     python benchmarks/run.py --json results.json
     python benchmarks/report.py results.json
@@ -26,7 +26,8 @@ from readers import MIXES, mix_name, mix_text, ratios
 from tasks import LIMITS, over_threads
 
 PAGE = Path(__file__).with_name("page.rst.in")
-DOCS = Path(__file__).parent.parent / "docs"
+README = Path(__file__).parent.parent / "README.md"
+DOCS = README.parent / "docs"
 PLOTS = DOCS / "plots"
 
 
@@ -377,6 +378,50 @@ def page(results: Results, machine: dict[str, Any], calls: dict[str, list[str]])
     )
 
 
+# ---- The README's table ----
+
+# Whom its columns are about, in their order.
+TOLD_FIRST = [
+    "LinkFileLock",
+    "filelock FileLock",
+    "filelock SoftFileLock",
+    "fasteners",
+    "portalocker",
+    "flufl.lock",
+    "classic LinkLockFile",
+]
+
+
+def measured_rows(results: Results) -> dict[str, list[str]]:
+    """By how a row begins, its other cells."""
+
+    def time(measurement: str, name: str) -> str:
+        case = "4 processes" if measurement == "handoff" else "4 waiting"
+        failure = results.failure(measurement, case, name)
+        return failure or f"{figure(median(results.pooled(measurement, case, name, 'ms')))} ms"
+
+    def turns(name: str) -> str:
+        return f"{99 * median(results.values('fairness', '4 processes', name, 'to another')):.0f}"
+
+    def wake_ups(name: str) -> str:
+        return f"{max(results.pooled('waiting', '1 waiting', name, 'wake-ups')):.0f}"
+
+    return {
+        "a free lock reaches one of 4 that wait after": [time("handoff", n) for n in TOLD_FIRST],
+        "the owner is killed: the next one has it after": [time("killed", n) for n in TOLD_FIRST],
+        "of 99 releases, so many let another process in": [turns(name) for name in TOLD_FIRST],
+        "a wait of 10 s wakes its process up so often": [wake_ups(name) for name in TOLD_FIRST],
+    }
+
+
+def with_measured_rows(readme: str, rows: dict[str, list[str]]) -> str:
+    lines = readme.split("\n")
+    for title, cells in rows.items():
+        [number] = [at for at, line in enumerate(lines) if line.startswith(f"| {title} |")]
+        lines[number] = f"| {title} | {' | '.join(cells)} |"
+    return "\n".join(lines)
+
+
 def main() -> None:
     [path] = sys.argv[1:]
     stored = json.loads(Path(path).read_text())
@@ -384,6 +429,7 @@ def main() -> None:
     draw(results)
     text = page(results, stored["machine"], stored["calls"])
     (DOCS / "benchmarks.rst").write_text(text)
+    README.write_text(with_measured_rows(README.read_text(), measured_rows(results)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 ...     ...  # nobody else is in here, on whatever machine
 
 The server grants, and its connection proves that the owner lives. It needs psycopg 3:
-pip install "lockfile[postgresql]".
+pip install "lockfile[postgresql]>=1".
 
 caller       who calls
 waits        what a call waits for, and the two ways to wait
