@@ -2,50 +2,47 @@
 package: what a subcommand needs, is imported when that is called."""
 
 import argparse
-import os
 import sys
 from importlib import import_module
+from types import ModuleType
 
 from lockfile import Error
-from lockfile._cli import statuses
+from lockfile._cli import output, statuses
 from lockfile._cli.arguments import parse
 from lockfile._cli.locks import UsageError
-from lockfile._cli.signals import Signalled, die_of, raising
+from lockfile._cli.signals import Signalled, die_of, leave_to_the_system, raising
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command, and give the status to end with."""
+    output.prepare()
+    leave_to_the_system()
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        output.flush()  # -h, and the like
+    # Before signals raise: the import system swallows what is raised in its callbacks.
+    module = import_module(f"lockfile._cli.{_module_for_this_system(options.module)}")
+    if options.module == "who":
+        return _call(module, options)  # it owns nothing: signals may end it wherever it is
     try:
         with raising():
-            options = parse(sys.argv[1:] if arguments is None else arguments)
-            status = _call(options)
-            sys.stdout.flush()
-            return status
+            return _call(module, options)
     except Signalled as signalled:
         die_of(signalled.number)
-    except BrokenPipeError:
-        # Whoever read has enough: that is no failure, and the interpreter's end is not to say so.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return statuses.NO
 
 
-def _call(options: argparse.Namespace) -> int:
-    system = f"{options.module}_on_windows" if sys.platform == "win32" else options.module
-    module = system if options.module == "run" else options.module
+def _module_for_this_system(name: str) -> str:
+    return "run_on_windows" if name == "run" and sys.platform == "win32" else name
+
+
+def _call(module: ModuleType, options: argparse.Namespace) -> int:
     try:
-        status: int = import_module(f"lockfile._cli.{module}").main(options)
+        status: int = module.main(options)
         return status
     except UsageError as error:
-        say(str(error))
+        output.say(str(error))
         return statuses.USAGE
-    except Error as error:
-        say(str(error))
+    except (Error, OSError) as error:
+        output.say(output.explain(error))
         return statuses.CANNOT
-
-
-def say(message: str) -> None:
-    """Tell the user, who may have closed that end."""
-    try:
-        print(f"lockfile-py: {message}", file=sys.stderr, flush=True)
-    except OSError:
-        pass

@@ -40,8 +40,9 @@ on, and keeps the lock until it ends: it has inherited a descriptor that means t
 processes that it starts, unless it closes that for them; then they keep the lock, too. A command
 that closes it for itself (sudo does) does not keep the lock.
 
-What the command leaves running in the background does not keep the lock, once the command itself
-has ended.
+What the command leaves running does not keep the lock, once the command itself has ended: in the
+background, or because a signal has ended the command alone. A shell that runs one program should
+"exec" it, so that it is the command.
 
 If somebody breaks the lock, or removes its lock file, while the command runs, others may get in.
 That is seen at once where the kernel tells of it, else within a second; then the command is sent

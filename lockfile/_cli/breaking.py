@@ -4,8 +4,9 @@ import argparse
 import sys
 
 from lockfile import LockBase, LockTimeout, Owner
-from lockfile._cli import say, statuses
+from lockfile._cli import statuses
 from lockfile._cli.locks import UsageError, describe, held_for, make
+from lockfile._cli.output import plain, say, tell
 
 # Seconds of a wait in vain: what was waited for is what break_lock() breaks, and nothing that has
 # taken its place since.
@@ -17,7 +18,7 @@ def main(options: argparse.Namespace) -> int:
     if not options.yes and not sys.stdin.isatty():
         raise UsageError("there is no terminal to ask on: --yes breaks without a question")
     if not _is_held(lock):
-        print(f"{options.path} is not locked")
+        tell(plain(f"{options.path} is not locked"))
         return statuses.NO
     owner = lock.owner()
     if not options.yes and not _agrees(options.path, owner):
@@ -29,6 +30,8 @@ def main(options: argparse.Namespace) -> int:
 
 def _is_held(lock: LockBase) -> bool:
     """By another, who is condemned from now on. If its owner is dead, it is gone afterwards."""
+    if lock.owner() is None:
+        return False  # also where no lock can be made
     try:
         lock.acquire(timeout=IN_VAIN)
     except LockTimeout:
@@ -38,19 +41,22 @@ def _is_held(lock: LockBase) -> bool:
 
 
 def _agrees(path: str, owner: Owner | None) -> bool:
-    print(f"{path} is locked by {describe(owner)}{held_for(owner)}.", file=sys.stderr)
+    print(plain(f"{path} is locked by {describe(owner)}{held_for(owner)}."), file=sys.stderr)
     if owner is not None and owner.alive:
         print("It lives: two will own the lock if it is broken.", file=sys.stderr)
     print("Break it? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        print(file=sys.stderr)  # the input has ended on that line
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _tell(path: str, before: Owner | None, after: Owner | None) -> int:
     if after is None:
-        print(f"{path} is not locked any more")
+        tell(plain(f"{path} is not locked any more"))
         return statuses.DONE
     if before == after and before.since == after.since:
         say(f"{path} is still locked by {describe(after)}")
         return statuses.HELD
-    print(f"{path}: that lock is gone; it is locked by {describe(after)} now")
+    tell(plain(f"{path}: that lock is gone; it is locked by {describe(after)} now"))
     return statuses.DONE

@@ -3,13 +3,13 @@
 import argparse
 import json
 import os
-import sys
 import textwrap
 from typing import Any
 
 from lockfile import FileLock
-from lockfile._cli import say, statuses
+from lockfile._cli import statuses
 from lockfile._cli.locks import UsageError
+from lockfile._cli.output import plain, say, tell
 from lockfile._cli.place import examine
 
 FILES = ("LinkFileLock", "MkdirFileLock", "SymlinkLockFile")
@@ -33,8 +33,7 @@ def main(options: argparse.Namespace) -> int:
     found["use"] = choose(found)
     found["expect"] = expectations(found)
     if options.json:
-        json.dump(found, sys.stdout, indent=2)
-        print()
+        tell(json.dumps(found, indent=2))
     else:
         _print(found)
     return statuses.DONE if found["use"] is not None else statuses.NO
@@ -162,20 +161,20 @@ NAMES = {
 
 def _print(found: dict[str, Any]) -> None:
     system = found["file_system"]
-    print(f"lock file    {found['lock_file']}")
+    tell(plain(f"lock file    {found['lock_file']}"))
     if system is not None:
         where = f"{system['type']} ({system['source']}), mounted at {system['mounted_at']}"
-        print(f"file system  {where}")
-    print("\nWhat works here:\n")
+        tell(plain(f"file system  {where}"))
+    tell("\nWhat works here:\n")
     for name, called in NAMES.items():
         if name in found["probes"]:
-            print(f"  {called:30} {_shown(found['probes'][name])}")
+            tell(f"  {called:30} {_shown(found['probes'][name])}")
     for name, result in found["classes"].items():
-        print(f"  {name:30} {_shown(result)}")
+        tell(f"  {name:30} {_shown(result)}")
     use = found["use"]
-    print(f"\n{_advice(use)}\n")
+    tell(f"\n{_advice(use)}\n")
     for sentence in found["expect"]:
-        print(textwrap.fill(sentence, WIDTH, initial_indent="- ", subsequent_indent="  "))
+        tell(textwrap.fill(sentence, WIDTH, initial_indent="- ", subsequent_indent="  "))
 
 
 def _shown(result: str) -> str:

@@ -7,28 +7,36 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lockfile import LinkFileLock, LockBase, PIDLockFile, SQLiteFileLock
-from lockfile._cli import say
+from lockfile import Error, LinkFileLock, LockBase, PIDLockFile, SQLiteFileLock
+from lockfile._cli.output import Complaints
 from lockfile._lockfile import _names_owner
 
 DATABASE = ".lockfile.sqlite3"
 SECONDS = 1.0  # that a database may be busy
 
 
-def locks_in(directory: str) -> list[LockBase]:
+def locks_in(directory: str, complaints: Complaints) -> list[LockBase]:
     """In the order of their names, those of a database last."""
-    return [*_lock_files(directory), *_rows(os.path.join(directory, DATABASE))]
+    rows = _rows(os.path.join(directory, DATABASE), complaints)
+    return [*_lock_files(directory, complaints), *rows]
 
 
-def _lock_files(directory: str) -> Iterator[LockBase]:
-    with os.scandir(directory) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
+def _lock_files(directory: str, complaints: Complaints) -> Iterator[LockBase]:
+    try:
+        with os.scandir(directory) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        complaints.add(error)
+        return
     inodes = {entry.inode() for entry in entries if _names_owner(entry.name)}
     for entry in entries:
         try:
             lock_class = None if _names_owner(entry.name) else _class_of(entry, inodes)
-        except OSError:
+        except FileNotFoundError:
             continue  # it is gone
+        except OSError as error:
+            complaints.add(error)
+            continue
         if lock_class is PIDLockFile:
             yield PIDLockFile(entry.path)
         elif lock_class is not None:
@@ -70,25 +78,34 @@ def _is_lock_directory(path: str) -> bool:
     return len(names) == 1 and _names_owner(names[0])
 
 
-def _rows(database: str) -> Iterator[LockBase]:
-    for name in _names_of_rows(database):
+def _rows(database: str, complaints: Complaints) -> Iterator[LockBase]:
+    try:
+        names = _names_of_rows(database) if os.path.lexists(database) else []
+    except (Error, ValueError) as error:
+        complaints.add(error)
+        return
+    for name in names:
         lock_file = os.path.join(os.path.dirname(database), os.fsdecode(name))
         yield SQLiteFileLock(protected(lock_file), lock_file=lock_file, database=database)
 
 
 def _names_of_rows(database: str) -> list[bytes]:
     """Without a change of it."""
-    if not os.path.exists(database):
-        return []
+    # By a lock first: that refuses what is no database of locks, or may be anybody's trap.
+    SQLiteFileLock(database, database=database).is_locked()
     address = f"{Path(os.path.abspath(database)).as_uri()}?mode=ro"
     connection = None
     try:
         connection = sqlite3.connect(address, uri=True, timeout=SECONDS)
         rows = connection.execute('SELECT lock FROM "lockfile: locks" ORDER BY lock').fetchall()
-        return [name for (name,) in rows if b"//" not in name]  # these are readers of the others
+        return [name for (name,) in rows if _names_lock(name)]
     except sqlite3.Error as error:
-        say(f"{database}: {error}")
-        return []
+        raise ValueError(f"{database}: {error}") from error
     finally:
         if connection is not None:
             connection.close()
+
+
+def _names_lock(name: object) -> bool:
+    """What has two slashes in it, is a reader of another; and some names nobody's path has."""
+    return isinstance(name, bytes) and name != b"" and b"//" not in name and b"\0" not in name

@@ -1,23 +1,30 @@
 """The line on a terminal that says whom one waits for."""
 
 import os
+import select
 import sys
 import threading
 import time
+import unicodedata
 from types import TracebackType
 from typing import Self, TextIO
 
 from lockfile import Owner
 from lockfile._cli.locks import describe, duration, held_for
+from lockfile._cli.output import plain
 
 ERASE = "\r\x1b[K"
-NARROW = 20
+USUAL_WIDTH = 80
+
+# Seconds that a line may still take to be drawn when the wait is over: a terminal may be stopped,
+# and nothing waits for that.
+PATIENCE = 0.5
 
 
 class Line:
     """Drawn anew each second from when it is first told of an owner, and erased in the end.
 
-    Nothing is written to what is no terminal.
+    Nothing is written to what is no terminal, nor to one that is another job's, or stopped.
     """
 
     def __init__(self, path: str, stream: TextIO | None = None) -> None:
@@ -44,7 +51,7 @@ class Line:
 
     def _keep_drawing(self) -> None:
         while True:
-            self._write(ERASE + self._fitting(self._text()))
+            self._write(ERASE + self._fitting(plain(self._text())))
             if self._ended.wait(1):
                 return
 
@@ -54,16 +61,16 @@ class Line:
             width = os.get_terminal_size(self._stream.fileno()).columns
         except OSError:
             width = 0
-        room = (width if width >= NARROW else 80) - 1
-        shown = "".join(each if each.isprintable() else "?" for each in text)
-        return shown if len(shown) <= room else shown[: room - 1] + "…"
+        return shortened(text, (width or USUAL_WIDTH) - 1)
 
     def _write(self, text: str) -> None:
+        """Past the stream: who is stopped in the middle would keep all others from that."""
         try:
-            self._stream.write(text)
-            self._stream.flush()
-        except (OSError, ValueError, UnicodeEncodeError):
-            self._ended.set()  # the terminal has gone, or knows no such letters
+            descriptor = self._stream.fileno()
+            if _is_ours(descriptor):
+                os.write(descriptor, text.encode(self._stream.encoding, "replace"))
+        except (OSError, ValueError):
+            self._ended.set()  # the terminal has gone
 
     def __enter__(self) -> Self:
         return self
@@ -76,5 +83,36 @@ class Line:
     ) -> None:
         self._ended.set()
         if self._thread is not None:
-            self._thread.join()
-            self._write(ERASE)
+            self._thread.join(PATIENCE)
+            if not self._thread.is_alive():
+                self._write(ERASE)
+
+
+def _is_ours(terminal: int) -> bool:
+    """Just now: we are its job, and it takes what we write."""
+    if sys.platform == "win32":
+        return True
+    try:
+        is_its_job = os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        is_its_job = True  # it is not the one that jobs are of
+    return is_its_job and select.select([], [terminal], [], 0)[1] != []
+
+
+def shortened(text: str, room: int) -> str:
+    """So that it takes no more columns than that."""
+    if sum(map(_columns, text)) <= room:
+        return text
+    kept, left = "", room - 1  # for the dots
+    for each in text:
+        left -= _columns(each)
+        if left < 0:
+            break
+        kept += each
+    return f"{kept}…"
+
+
+def _columns(letter: str) -> int:
+    if unicodedata.combining(letter):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1

@@ -1,11 +1,13 @@
 """Which lock the arguments mean, and how its owner is told of."""
 
 import argparse
+import os
 import time
 from typing import Any
 
 import lockfile
-from lockfile import LockBase, Owner
+from lockfile import LockBase, Owner, SQLiteFileLock
+from lockfile._cli.output import plain
 
 CLASSES = {
     "link": "LinkFileLock",
@@ -49,6 +51,12 @@ def make(options: argparse.Namespace, path: str, **more: Any) -> LockBase:
         raise UsageError(str(error)) from error
 
 
+def look_for_its_directory(lock: LockBase) -> None:
+    """A lock in a directory that is not there is free, but more probably a mistake. OSError."""
+    if not isinstance(lock, SQLiteFileLock):
+        os.stat(os.path.dirname(lock.lock_file))
+
+
 def seconds_to_wait(options: argparse.Namespace) -> float:
     """Said outright, since a PID file's default is not to wait."""
     if options.no_wait:
@@ -71,9 +79,10 @@ def describe(owner: Owner | None) -> str:
         return "nobody"
     if owner.pid is None:
         return "something that is no lock of this package"
-    host = "" if owner.hostname == lockfile.FileLock(".").hostname else f" on {owner.hostname}"
+    ours = lockfile.FileLock(os.sep).hostname  # there is always such a path; "." may be removed
+    host = "" if owner.hostname == ours else f" on {owner.hostname}"
     command = f" ({owner.command})" if owner.command else ""
-    return f"process {owner.pid}{host}{command}"
+    return plain(f"process {owner.pid}{host}{command}")
 
 
 def duration(seconds: float) -> str:

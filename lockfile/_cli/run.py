@@ -15,12 +15,22 @@ import threading
 import time
 import traceback
 
-from lockfile import AlreadyLocked, LockBase, LockTimeout, NotLocked, NotMyLock, UnlockError
-from lockfile._cli import say, statuses
+from lockfile import (
+    AlreadyLocked,
+    Error,
+    LockBase,
+    LockTimeout,
+    MkdirFileLock,
+    NotLocked,
+    NotMyLock,
+    UnlockError,
+)
+from lockfile._cli import statuses
 from lockfile._cli.changes import Changes
 from lockfile._cli.line import Line
 from lockfile._cli.locks import describe, make, seconds_to_wait
-from lockfile._cli.signals import ENDING, Signalled, passed_on
+from lockfile._cli.output import explain, say
+from lockfile._cli.signals import ENDING, Signalled, passed_on, raise_what_came
 
 # Above the numbers that shell scripts use for themselves: they would close it.
 LOWEST_COPY = 64
@@ -30,8 +40,13 @@ LOWEST_COPY = 64
 SELDOM = 10.0
 OFTEN = 1.0
 
+# The longest single wait for a signal, in seconds: of all times that can be asked for, the system
+# does not take those that are very long.
+AN_HOUR = 3600.0
+
 # Of siginfo: the kernel itself has sent it, as it does for a terminal.
 SENT_BY_KERNEL = 0x80
+BY_TERMINALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -41,6 +56,7 @@ def main(options: argparse.Namespace) -> int:
             lock.acquire(seconds_to_wait(options), on_wait=line.tell)
         # From here on they are taken one by one, by those who attend to the command.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, passed_on() | {signal.SIGCHLD})
+        raise_what_came()
     except (AlreadyLocked, LockTimeout) as error:
         say(str(error))
         status: int = options.conflict_status
@@ -54,25 +70,43 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _run_locked(lock: LockBase, options: argparse.Namespace, mask: set[int]) -> int:
+    # All that can fail for want of something, is made before there is a command to attend to.
+    try:
+        vigil = _Vigil(lock)
+        vigil.start()
+    except (OSError, RuntimeError) as error:
+        lock.release()
+        say(f"the lock could not be watched: {explain(error)}")
+        return statuses.CANNOT
     try:
         child = _spawn(options.command, mask, lock.fileno())
     except OSError as error:
+        vigil.end()
         lock.release()
         say(f"{options.command[0]}: {error.strerror}")
         absent = error.errno in (errno.ENOENT, errno.ENOTDIR)
         return statuses.NOT_FOUND if absent else statuses.NOT_RUN
     try:
-        return _Attendance(lock, options, child).status()
+        return _Attendance(lock, options, vigil, child).status()
     except BaseException:
         # The interpreter's normal end would release the lock, and the command still runs.
         traceback.print_exc()
-        os._exit(statuses.CANNOT)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _, status = os.waitpid(child, 0)
+        os._exit(_as_shells_tell(os.waitstatus_to_exitcode(status)))
+
+
+def _as_shells_tell(ended: int) -> int:
+    """A status as an exit status: signals are negative in the former."""
+    return statuses.SIGNALLED - ended if ended < 0 else ended
 
 
 def _spawn(command: list[str], mask: set[int], beacon: int) -> int:
     """Start it as if by our own parent, but with the beacon: the same signals, environment and
     descriptors. Gives its process number."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, nobody's status would be told
+    if not command[0]:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     copy = _copy(beacon)
     try:
         return _spawn_program(command[0], command, mask)
@@ -112,8 +146,11 @@ def _environment() -> dict[str, str]:
             given = file.read().split(b"\0")
     except OSError:
         return environment
-    if not any(each.startswith(b"LC_CTYPE=") for each in given):
-        environment.pop("LC_CTYPE", None)
+    environment.pop("LC_CTYPE", None)
+    for each in given:
+        name, is_set, value = each.partition(b"=")
+        if name == b"LC_CTYPE" and is_set:
+            environment["LC_CTYPE"] = os.fsdecode(value)
     return environment
 
 
@@ -126,7 +163,9 @@ class _Vigil(threading.Thread):
         self._lock = lock
         self._main = threading.get_ident()
         self._changes = Changes(lock)
-        self._pause = SELDOM if self._changes.tells else OFTEN
+        # Of a directory that is moved, or removed as it is open, nothing is told.
+        is_told = self._changes.tells and not isinstance(lock, MkdirFileLock)
+        self._pause = SELDOM if is_told else OFTEN
         self._end, self._ended = os.pipe()
         self._changes.add(self._end)
         self._ending = False
@@ -155,9 +194,12 @@ class _Vigil(threading.Thread):
 class _Attendance:
     """What is done while the command runs, and at its end."""
 
-    def __init__(self, lock: LockBase, options: argparse.Namespace, child: int) -> None:
+    def __init__(
+        self, lock: LockBase, options: argparse.Namespace, vigil: _Vigil, child: int
+    ) -> None:
         self._lock = lock
         self._options = options
+        self._vigil = vigil
         self._child = child
         self._kill_at: float | None = None
         self._lost = False
@@ -167,17 +209,15 @@ class _Attendance:
 
     def status(self) -> int:
         """Attend to the command until it has ended, release the lock, and give the status."""
-        vigil = _Vigil(self._lock)
-        vigil.start()
         while (ended := self._ended()) is None:
-            if vigil.lost and not self._lost:
+            if self._vigil.lost and not self._lost:
                 self._lose()
             self._attend()
-        vigil.end()
+        self._vigil.end()
         self._release()
         if self._lost and self._options.on_lost == "kill":
             return statuses.LOST
-        return statuses.SIGNALLED - ended if ended < 0 else ended
+        return _as_shells_tell(ended)
 
     def _ended(self) -> int | None:
         pid, status = os.waitpid(self._child, os.WNOHANG)
@@ -189,13 +229,18 @@ class _Attendance:
         if self._kill_at is None:
             received: signal.struct_siginfo | None = signal.sigwaitinfo(wanted)
         else:
-            received = signal.sigtimedwait(wanted, max(0, self._kill_at - time.monotonic()))
+            remaining = max(0, self._kill_at - time.monotonic())
+            received = signal.sigtimedwait(wanted, min(remaining, AN_HOUR))
         if received is None:
-            self._kill_at = None
-            self._send(signal.SIGKILL)
+            self._kill_in_time()
         elif received.si_signo != signal.SIGCHLD and not self._has_got(received):
             self._early.discard(received.si_signo)
             self._send(received.si_signo)
+
+    def _kill_in_time(self) -> None:
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._kill_at = None
+            self._send(signal.SIGKILL)
 
     def _has_got(self, received: signal.struct_siginfo) -> bool:
         """A terminal sends its signals to all processes of a group; but when it hangs up, to the
@@ -203,6 +248,7 @@ class _Attendance:
         hung_up = received.si_signo == signal.SIGHUP and os.getsid(0) == os.getpid()
         return not hung_up and (
             received.si_code == SENT_BY_KERNEL
+            and received.si_signo in BY_TERMINALS
             and received.si_signo not in self._early
             and os.getpgid(self._child) == os.getpgrp()
         )
@@ -216,17 +262,17 @@ class _Attendance:
     def _lose(self) -> None:
         self._lost = True
         kill = self._options.on_lost == "kill"
-        end = "; it is ended" if kill else ""
-        say(f"{self._options.path}: the lock was lost while the command ran{self._now()}{end}")
-        if kill:
+        if kill:  # before anything else: others may be in
             self._kill_at = time.monotonic() + self._options.kill_after
             self._send(signal.SIGTERM)
             self._send(signal.SIGCONT)  # or one that is stopped does not see it
+        end = "; it is ended" if kill else ""
+        say(f"{self._options.path}: the lock was lost while the command ran{self._now()}{end}")
 
     def _now(self) -> str:
         try:
             owner = self._lock.owner()
-        except UnlockError:
+        except (Error, OSError):
             return ""
         return f", and is held by {describe(owner)} now" if owner is not None else ""
 

@@ -22,10 +22,11 @@ from lockfile import (
     NotMyLock,
     UnlockError,
 )
-from lockfile._cli import say, statuses
+from lockfile._cli import statuses
 from lockfile._cli.line import Line
 from lockfile._cli.locks import describe, make, seconds_to_wait
-from lockfile._cli.signals import ENDING, Signalled
+from lockfile._cli.output import say
+from lockfile._cli.signals import ENDING, Signalled, raise_what_came
 
 # Seconds between two looks at whether the lock is still ours.
 OFTEN = 1.0
@@ -72,6 +73,7 @@ def main(options: argparse.Namespace) -> int:
         with Line(options.path) as line:
             lock.acquire(seconds_to_wait(options), on_wait=line.tell)
         _leave_to_the_command()
+        raise_what_came()
     except (AlreadyLocked, LockTimeout) as error:
         say(str(error))
         status: int = options.conflict_status
@@ -136,6 +138,8 @@ def _is_lost(lock: LockBase) -> bool:
 
 def _lose(lock: LockBase, options: argparse.Namespace, child: subprocess.Popen[bytes]) -> None:
     kill = options.on_lost == "kill"
+    if kill:  # before anything else: others may be in
+        child.kill()  # there is no way to ask a process to end
     try:
         owner = lock.owner()
     except UnlockError:
@@ -143,8 +147,6 @@ def _lose(lock: LockBase, options: argparse.Namespace, child: subprocess.Popen[b
     now = f", and is held by {describe(owner)} now" if owner is not None else ""
     end = "; it is ended" if kill else ""
     say(f"{options.path}: the lock was lost while the command ran{now}{end}")
-    if kill:
-        child.kill()  # there is no way to ask a process to end
 
 
 def _release(lock: LockBase, lost: bool) -> bool:

@@ -23,6 +23,10 @@ _NOT_PASSED_ON = """SIGKILL SIGSTOP SIGABRT SIGBUS SIGFPE SIGILL SIGSEGV SIGSYS 
 SIGXCPU SIGXFSZ SIGCHLD SIGCONT SIGTSTP SIGTTIN SIGTTOU SIGURG SIGWINCH""".split()
 
 
+# Those that have come since signals raise.
+_came: list[int] = []
+
+
 class Signalled(BaseException):
     """One of ENDING has come."""
 
@@ -37,19 +41,35 @@ def passed_on() -> set[int]:
     return {int(each) for each in signal.valid_signals()} - not_passed_on
 
 
+def leave_to_the_system() -> None:
+    """Ctrl-C ends us as SIGTERM does, without a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _raise(number: int, frame: FrameType | None) -> NoReturn:
+    _came.append(number)
     raise Signalled(number)
+
+
+def raise_what_came() -> None:
+    """It may have come where what is raised is lost: in a finalizer, or a callback of another
+    library's."""
+    if _came:
+        raise Signalled(_came[0])
 
 
 @contextmanager
 def raising() -> Iterator[None]:
     """Inside, signals that end a program raise; those that are ignored (nohup) stay so."""
     before = {each: signal.getsignal(each) for each in ENDING}
+    _came.clear()
     try:
         for each, handler in before.items():
             if handler not in (signal.SIG_IGN, None):
                 signal.signal(each, _raise)
         yield
+        raise_what_came()
     finally:
         for each, handler in before.items():
             if handler is not None:

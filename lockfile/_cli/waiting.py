@@ -4,10 +4,11 @@ import argparse
 import time
 
 from lockfile import LockBase
-from lockfile._cli import say, statuses
+from lockfile._cli import statuses
 from lockfile._cli.changes import Changes
 from lockfile._cli.line import Line
-from lockfile._cli.locks import describe, make, seconds_to_wait
+from lockfile._cli.locks import describe, look_for_its_directory, make, seconds_to_wait
+from lockfile._cli.output import say
 
 # The news of an owner's death comes a moment before the kernel frees what it has locked; and a
 # wait that is as short as this shows nothing on a terminal.
@@ -16,6 +17,7 @@ MOMENTS = (0.001, 0.01, 0.1)
 
 def main(options: argparse.Namespace) -> int:
     lock = make(options, options.path)
+    look_for_its_directory(lock)
     if _wait(lock, options):
         return statuses.DONE
     say(f"{options.path} is still locked by {describe(lock.owner())}")

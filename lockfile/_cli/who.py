@@ -7,10 +7,11 @@ import sys
 import time
 from typing import Any
 
-from lockfile import LockBase, Owner, SQLiteFileLock
+from lockfile import Error, LockBase, Owner, SQLiteFileLock
 from lockfile._cli import statuses
 from lockfile._cli.found import locks_in
-from lockfile._cli.locks import make, owners_of
+from lockfile._cli.locks import look_for_its_directory, make, owners_of
+from lockfile._cli.output import Complaints, plain, tell
 from lockfile._lockfile import _reach, _waiters
 
 HEADER = ("LOCK", "OWNER", "ALIVE", "SINCE", "WAITING", "COMMAND")
@@ -18,24 +19,42 @@ UNKNOWN = "-"
 
 
 def main(options: argparse.Namespace) -> int:
-    found = [tell(lock) for path in options.paths for lock in _locks(options, path)]
+    complaints = Complaints()
+    locks = [lock for path in options.paths for lock in _locks(options, path, complaints)]
+    found = [told for lock in locks if (told := _try_to_look_at(lock, complaints)) is not None]
     if options.json:
-        json.dump(found, sys.stdout, indent=2)
-        print()
+        tell(json.dumps(found, indent=2))
     else:
         _print_table(found)
+    if complaints.are_made:
+        return statuses.CANNOT
     return statuses.DONE if any(each["held"] for each in found) else statuses.NO
 
 
-def _locks(options: argparse.Namespace, path: str) -> list[LockBase]:
+def _locks(options: argparse.Namespace, path: str, complaints: Complaints) -> list[LockBase]:
     """The lock on it; and those in it, if it is a directory."""
     lock = make(options, path)
     if not os.path.isdir(path):
         return [lock]
-    return [*([lock] if lock.owner() is not None else []), *locks_in(path)]
+    is_its_own_lock_file = options.lock_class == "pid"
+    try:
+        is_locked = not is_its_own_lock_file and lock.owner() is not None
+    except Error as error:
+        complaints.add(error)
+        is_locked = False
+    return [*([lock] if is_locked else []), *locks_in(path, complaints)]
 
 
-def tell(lock: LockBase) -> dict[str, Any]:
+def _try_to_look_at(lock: LockBase, complaints: Complaints) -> dict[str, Any] | None:
+    try:
+        look_for_its_directory(lock)
+        return look_at(lock)
+    except (Error, OSError) as error:
+        complaints.add(error)
+        return None
+
+
+def look_at(lock: LockBase) -> dict[str, Any]:
     """All that there is to say, for JSON."""
     owners = owners_of(lock)
     return {
@@ -71,12 +90,12 @@ def _print_table(found: list[dict[str, Any]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
+        tell("  ".join(cells).rstrip())
 
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
     """One for each owner."""
-    name = _plain(found["path"] or found["lock_file"])
+    name = plain(found["path"] or found["lock_file"])
     if not found["owners"]:
         return [(name, "nobody", UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)]
     return [(name, *_cells(owner, found["waiting"])) for owner in found["owners"]]
@@ -87,10 +106,10 @@ def _cells(owner: dict[str, Any], waiting: int | None) -> tuple[str, ...]:
     if owner["pid"] is not None:
         thread = f"/{owner['thread']:x}" if owner["thread"] is not None else ""
         shared = " (shared)" if owner.get("shared") else ""
-        who = f"{_plain(owner['hostname'])}:{owner['pid']}{thread}{shared}"
+        who = f"{plain(owner['hostname'])}:{owner['pid']}{thread}{shared}"
     alive = {True: "yes", False: "no", None: UNKNOWN}[owner["alive"]]
     count = UNKNOWN if waiting is None else str(waiting)
-    return who, alive, _when(owner["since"]), count, _plain(owner["command"] or UNKNOWN)
+    return who, alive, _when(owner["since"]), count, plain(owner["command"] or UNKNOWN)
 
 
 def _when(since: float | None) -> str:
@@ -99,8 +118,3 @@ def _when(since: float | None) -> str:
     then, now = time.localtime(since), time.localtime()
     is_today = then[:3] == now[:3]
     return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", then)
-
-
-def _plain(text: str) -> str:
-    """Names are others': what would steer the terminal, is not shown as it is."""
-    return "".join(each if each.isprintable() else "?" for each in text)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from resource import RLIMIT_NOFILE, setrlimit
 
 import pytest
 
@@ -46,6 +47,45 @@ def test_command_that_is_not_there_is_not_run(path):
     done = run("run", path, "--", "there is no such command")
     assert done.returncode == 127
     assert done.stderr == "lockfile-py: there is no such command: No such file or directory\n"
+    assert names(os.path.dirname(path)) == []
+
+
+def test_empty_command_is_not_there(path):
+    done = run("run", path, "--", "")
+    assert (done.returncode, done.stderr) == (127, "lockfile-py: : No such file or directory\n")
+    assert names(os.path.dirname(path)) == []
+
+
+@pytest.mark.parametrize("name", ["LinkFileLock", "SQLiteFileLock"])
+def test_command_that_nobody_could_attend_to_is_not_run(path, name, tmp_path):
+    """For want of descriptors, wherever they run out."""
+    kind = CLASS_NAMES[name]
+    mark = tmp_path / "has run"
+    statuses = set()
+    for limit in range(4, 16):
+        limited = {"preexec_fn": lambda most=limit: setrlimit(RLIMIT_NOFILE, (most, most))}
+        done = run("run", "--class", kind, path, "--", "touch", mark, **limited)
+        statuses.add(done.returncode)
+        assert (done.returncode == 0) == mark.exists(), (limit, done)
+        mark.unlink(missing_ok=True)
+        assert not getattr(lockfile, name)(path).is_locked()
+    assert 0 in statuses
+    assert statuses & {73, 126}
+
+
+def test_command_is_not_run_where_no_thread_can_be_had(path):
+    code = """
+    import lockfile._cli, threading
+    def fail(self):
+        raise RuntimeError("can't start new thread")
+    threading.Thread.start = fail
+    raise SystemExit(lockfile._cli.main(["run", sys.argv[1], "--", "echo", "has run"]))
+    """
+    with Child(code, path, stderr=subprocess.PIPE) as child:
+        assert child.process.wait() == 73
+        assert child.process.stderr.read().startswith(b"lockfile-py: the lock could not be watched")
+        child.process.stderr.close()
+        assert child._lines.get() == b""
     assert names(os.path.dirname(path)) == []
 
 
@@ -235,7 +275,7 @@ def test_command_keeps_the_lock_when_we_are_killed(any_class, path):
 
 
 def test_lock_stays_with_the_command_if_we_break_down(path):
-    """An error of our own, whatever it is, does not end in a release."""
+    """An error of our own, whatever it is, does not end in a release. We wait for the command."""
     broken = """
     import lockfile._cli, lockfile._cli.run as run
     def fail(self):
@@ -244,11 +284,16 @@ def test_lock_stays_with_the_command_if_we_break_down(path):
     lockfile._cli.main(["run", sys.argv[1], "--", *sys.argv[2:]])
     """
     lock = lockfile.FileLock(path)
-    talking = [sys.executable, "-c", "import os; os.read(0, 1)"]
-    with Child(broken, path, *talking, stderr=subprocess.DEVNULL) as child:
-        assert child.process.wait() == 73
+    talking = [sys.executable, "-c", "import os; os.write(1, b'1\\n'); os.read(0, 1); exit(7)"]
+    with Child(broken, path, *talking, stderr=subprocess.PIPE) as child:
+        assert child.hear() == 1
+        told = [child.process.stderr.readline()]
+        while told[-1] and not told[-1].startswith(b"MemoryError"):
+            told.append(child.process.stderr.readline())
+        assert told[-1] == b"MemoryError: arranged\n"
         assert lock.is_locked()
         child.process.stdin.close()
-        wait_until(lambda: not lock.is_locked(), "the command's end")
+        assert child.process.wait() == 7
+        child.process.stderr.close()
     with lock:
         pass

@@ -1,6 +1,7 @@
 """run: the lock is lost while the command runs."""
 
 import os
+import shutil
 import signal
 import sys
 
@@ -31,9 +32,10 @@ def test_command_is_ended_and_the_status_says_so(any_class, path):
     assert names(os.path.dirname(path)) == []
 
 
-def test_command_may_end_in_its_own_way(path):
+@pytest.mark.parametrize("patience", ["1000", "1e10", "inf"])
+def test_command_may_end_in_its_own_way(path, patience):
     """It is sent SIGTERM, and nothing more for as long as it may take."""
-    with begin(lockfile.FileLock, path, "-k", "1000") as started:
+    with begin(lockfile.FileLock, path, "-k", patience) as started:
         assert started.hear() == "begun"
         lockfile.FileLock(path).break_lock()
         assert started.hear() == "SIGTERM"
@@ -46,6 +48,43 @@ def test_command_that_does_not_end_is_killed(path):
         assert started.hear() == "begun"
         lockfile.FileLock(path).break_lock()
         assert started.status() == 76
+
+
+def test_command_is_ended_where_the_working_directory_has_gone(tmp_path):
+    working, path = tmp_path / "working", tmp_path / "README"
+    working.mkdir()
+    with Started("run", path, "--", *TALKING, cwd=working) as started:
+        assert started.hear() == "begun"
+        working.rmdir()
+        with Started("run", path, "--", *TALKING) as other:
+            lockfile.FileLock(path).break_lock()
+            assert started.hear() == "SIGTERM"
+            assert other.hear() == "begun"
+            started.say("end")
+            assert started.status() == 76
+            other.say("end")
+            assert other.status() == 7
+        assert "Traceback" not in started.complaint()
+
+
+@pytest.mark.parametrize("how", ["moved", "removed"])
+def test_directory_that_goes_is_missed_soon(path, how):
+    """Not every such change is told of: it is looked at each second."""
+    code = """
+    import lockfile._cli, lockfile._cli.run as run
+    run.SELDOM = 10**6
+    command = ["sh", "-c", "echo 1; exec sleep 1000"]
+    raise SystemExit(lockfile._cli.main(["run", "--class", "mkdir", sys.argv[1], "--", *command]))
+    """
+    lock_file = f"{path}.lock"
+    with Child(code, path) as child:
+        assert child.hear() == 1
+        if how == "moved":
+            os.rename(lock_file, f"{path}.moved")
+        else:
+            shutil.rmtree(lock_file)
+        assert child.process.wait() == 76
+    shutil.rmtree(f"{path}.moved", ignore_errors=True)
 
 
 def test_command_that_is_stopped_is_ended(path):

@@ -117,6 +117,43 @@ def test_signal_of_a_terminal_that_came_before_the_command_is_passed_on_to_it(pa
         assert child.process.wait() == 128 + signal.SIGINT
 
 
+def test_signal_that_is_swallowed_before_the_command_ends_us_all_the_same(path):
+    """As in a finalizer, or a callback of the import system's."""
+    swallowed = """
+    import lockfile._cli, lockfile._cli.run as run, signal
+    class Line(run.Line):
+        def __exit__(self, *exception):
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                signal.pause()
+            except BaseException:
+                pass
+            return super().__exit__(*exception)
+    run.Line = Line
+    raise SystemExit(lockfile._cli.main(["run", sys.argv[1], "--", "echo", "has run"]))
+    """
+    with Child(swallowed, path) as child:
+        assert child.process.wait() == -signal.SIGTERM
+        assert child._lines.get() == b""
+    assert names(os.path.dirname(path)) == []
+
+
+def test_alarm_is_passed_on(path):
+    """The kernel sends it, as it sends a terminal's signals, but to us alone."""
+    code = """
+    import lockfile._cli, lockfile._cli.run as run, signal
+    attend = run._Attendance.status
+    def status(self):
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        return attend(self)
+    run._Attendance.status = status
+    raise SystemExit(lockfile._cli.main(["run", sys.argv[1], "--", "sleep", "1000"]))
+    """
+    with Child(code, path) as child:
+        assert child.process.wait() == 128 + signal.SIGALRM
+    assert names(os.path.dirname(path)) == []
+
+
 def test_who_ignores_its_children_learns_how_the_command_ends(path):
     command = [sys.executable, "-c", "raise SystemExit(5)"]
     with Started("run", path, "--", *command, **ignoring(signal.SIGCHLD)) as started:

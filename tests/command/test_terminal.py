@@ -5,6 +5,7 @@ import signal
 import sys
 
 import lockfile
+from lockfile._cli.line import shortened
 from support import names, wait_until
 from support.command import TALKING, Started, Terminal
 
@@ -34,6 +35,47 @@ def test_line_fits_the_terminal(path):
         line = terminal.shown.split(ERASE)[1]
         assert len(line) == 29
         assert line.endswith("…")
+
+
+def test_line_is_counted_in_columns():
+    assert shortened("abc", 3) == "abc"
+    assert shortened("abcd", 3) == "ab…"
+    assert shortened("\u9580\u9580", 4) == "\u9580\u9580"
+    assert shortened("\u9580\u9580", 3) == "\u9580…"
+    assert shortened("e\u0301e\u0301", 2) == "e\u0301e\u0301"
+    assert shortened("abcd", 1) == "…"
+
+
+IN_THE_BACKGROUND = """
+import os
+from lockfile._cli.line import Line
+os.setpgid(0, 0)
+with Line("README") as line:
+    line.tell(None)
+os.write(1, b"told")
+"""
+
+
+def test_nothing_is_shown_by_a_job_in_the_background(path):
+    """Somebody may just be typing there."""
+    for before, lines in (IN_THE_BACKGROUND, 0), (IN_THE_BACKGROUND.replace("os.setpg", "id#"), 1):
+        with Terminal("run", path, "--", sys.executable, "-c", before) as terminal:
+            assert terminal.status() == 0
+            assert terminal.shown.endswith("told")
+            assert terminal.shown.count("Waiting for") == lines
+
+
+def test_terminal_that_is_stopped_does_not_keep_the_command(path, tmp_path):
+    """Ctrl-S while the line is drawn; the command runs as soon as the lock is had."""
+    mark = tmp_path / "has run"
+    lock = lockfile.FileLock(path, threaded=False).acquire()
+    with Terminal("run", path, "--", "touch", mark) as terminal:
+        terminal.see("Waiting for")
+        terminal.type("\x13")
+        lock.release()
+        wait_until(mark.exists, "the command")
+        terminal.type("\x11")
+        assert terminal.status() == 0
 
 
 def test_nothing_is_shown_where_the_wait_is_short_or_nobody_reads(path):
@@ -139,6 +181,16 @@ def test_break_asks_and_does_what_is_answered(any_class, path):
             terminal.type(answer)
             assert terminal.status() == status
     assert not lock.is_locked()
+
+
+def test_break_is_not_led_astray_by_the_end_of_its_input(path):
+    with lockfile.FileLock(path, threaded=False) as lock:
+        with Terminal("break", path, columns=300) as terminal:
+            terminal.see("Break it? [y/N] ")
+            terminal.type("\x04")
+            assert terminal.status() == 1
+            assert terminal.shown.endswith("[y/N] \r\nlockfile-py: nothing was broken\r\n")
+        assert lock.i_am_locking()
 
 
 def test_break_breaks_only_what_it_has_shown(path):

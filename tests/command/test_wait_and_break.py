@@ -74,6 +74,12 @@ def test_release_is_told_by_an_event(path, name):
         assert child.process.wait() == 0
 
 
+def test_wait_in_a_directory_that_is_not_there_is_a_mistake(tmp_path):
+    done = run("wait", tmp_path / "absent" / "README")
+    assert done.returncode == 73
+    assert done.stderr == f"lockfile-py: {tmp_path / 'absent'}: No such file or directory\n"
+
+
 def test_break_needs_a_word_where_nobody_can_be_asked(path):
     with lockfile.FileLock(path) as lock:
         done = run("break", path)
@@ -108,6 +114,18 @@ def test_lock_of_a_dead_owner_is_removed_without_a_question(path):
     done = run("break", "-y", path)
     assert (done.returncode, done.stdout) == (1, f"{path} is not locked\n")
     assert names(os.path.dirname(path)) == []
+
+
+def test_free_lock_is_not_broken_where_none_can_be_made(public_directory, other_user):
+    public_directory.chmod(0o755)
+    code = "raise SystemExit(lockfile._cli.main(['break', '-y', sys.argv[1]]))"
+    before = "import shutil, lockfile._cli.breaking\n"
+    path = str(public_directory / "README")
+    with Child(code, path, user=other_user, before=before, stderr=subprocess.PIPE) as child:
+        assert child.process.wait() == 1
+        assert child._lines.get() == f"{path} is not locked\n".encode()
+        assert child.process.stderr.read() == b""
+        child.process.stderr.close()
 
 
 def test_foreign_lock_file_is_broken(path):

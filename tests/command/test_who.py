@@ -2,7 +2,10 @@
 
 import json
 import os
+import sqlite3
+import subprocess
 import time
+from contextlib import closing
 
 import pytest
 
@@ -155,8 +158,85 @@ def test_foreign_lock_file_is_told(path):
 
 
 def test_what_cannot_be_seen_is_told(path, other_user, tmp_path):
+    done = run("who", tmp_path / "absent" / "README")
+    assert done.returncode == 73
+    assert done.stderr == f"lockfile-py: {tmp_path / 'absent'}: No such file or directory\n"
     done = run("who", "x" * 300, cwd=tmp_path)
     assert done.returncode == 1  # such a lock file nobody can have made
     done = run("who", "/".join(["x" * 250] * 20), cwd=tmp_path)
     assert done.returncode == 73
     assert done.stderr.startswith("lockfile-py: ")
+
+
+def trap(directory, kind):
+    """What anybody may put there, in the place of a database."""
+    database = directory / ".lockfile.sqlite3"
+    if kind == "pipe":
+        os.mkfifo(database)
+    elif kind == "text":
+        database.write_text("no database" * 100)
+    else:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.executescript(kind)
+
+
+ENDLESS = """
+CREATE VIEW "lockfile: locks" AS
+WITH RECURSIVE endless(lock) AS (SELECT x'61' UNION ALL SELECT lock FROM endless)
+SELECT lock FROM endless;
+"""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "text", ENDLESS, "CREATE TABLE users (name);"])
+def test_trap_in_the_place_of_a_database_keeps_nobody(tmp_path, kind):
+    """The other locks are told, and so is the trap."""
+    trap(tmp_path, kind)
+    before = os.listdir(tmp_path)
+    with lockfile.FileLock(tmp_path / "README"):
+        done = run("who", tmp_path)
+    assert done.returncode == 73
+    assert done.stdout.splitlines()[1].startswith(str(tmp_path / "README"))
+    assert ".lockfile.sqlite3" in done.stderr
+    assert "Traceback" not in done.stderr
+    found = os.listdir(tmp_path)
+    for name in found:
+        tmp_path.joinpath(name).unlink()
+    assert found == before == [".lockfile.sqlite3"]
+
+
+def test_rows_that_name_no_lock_are_left_out(tmp_path):
+    lock = lockfile.SQLiteFileLock(tmp_path / "README")
+    with lock:
+        with closing(sqlite3.connect(lock.database)) as connection, connection:
+            for name in b"", b"a\0b", "text":
+                connection.execute(
+                    'INSERT INTO "lockfile: locks" SELECT ?, owner, beacon_file, beacon_byte + 1 '
+                    'FROM "lockfile: locks" LIMIT 1',
+                    (name,),
+                )
+        (found,) = told(tmp_path)
+        assert found["path"] == str(tmp_path / "README")
+        with closing(sqlite3.connect(lock.database)) as connection, connection:
+            connection.execute('DELETE FROM "lockfile: locks" WHERE lock <> ?', (b"README.lock",))
+
+
+def test_directory_that_may_not_be_read_is_told(public_directory, other_user, tmp_path):
+    code = "raise SystemExit(lockfile._cli.main(['who', *sys.argv[1:]]))"
+    before = "import shutil, sqlite3, json, lockfile._cli.who\n"
+    path = public_directory / "README"
+    for mode in 0o711, 0o744:
+        with lockfile.FileLock(path, threaded=False):
+            public_directory.chmod(mode)
+            keywords = {"user": other_user, "before": before, "stderr": subprocess.PIPE}
+            with Child(code, str(public_directory), "/dev/shm/README", **keywords) as child:
+                assert child.process.wait() == 73
+                told = child.process.stderr.read().decode()
+                child.process.stderr.close()
+                assert "Permission denied" in told
+                assert "Traceback" not in told
+                lines = child._lines.get()
+                assert lines.startswith(b"LOCK")
+
+
+def test_directory_is_no_pid_file(tmp_path):
+    assert told("--class", "pid", tmp_path) == []

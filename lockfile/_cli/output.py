@@ -1,0 +1,79 @@
+"""What the command says, whatever its standard streams are."""
+
+import io
+import os
+import sys
+
+from lockfile import Error
+
+_STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
+
+
+def prepare() -> None:
+    """A stream that was closed leads nowhere, here and not for a command that is run: otherwise the
+    next file, perhaps a lock's, would get its number. And names may have any letters."""
+    for name, mode in _STREAMS.items():
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if mode == "r" else "backslashreplace")
+
+
+def tell(text: str) -> None:
+    """On the standard output. That nobody reads it any more is no failure."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _discard()
+    except OSError as error:
+        _discard()
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def flush() -> None:
+    """What others have written there."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard()
+
+
+def _discard() -> None:
+    """What is left to write, which the interpreter would try again at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def say(message: str) -> None:
+    """To the user, on the standard error, who may have closed that end."""
+    try:
+        print(f"lockfile-py: {plain(message)}", file=sys.stderr, flush=True)
+    except OSError:
+        pass
+
+
+def explain(error: Exception) -> str:
+    """What has happened, and to which file, if the error knows."""
+    if isinstance(error, OSError) and not isinstance(error, Error):
+        what = error.strerror or str(error)
+        return what if error.filename is None else f"{os.fsdecode(error.filename)}: {what}"
+    return str(error)
+
+
+def plain(text: str) -> str:
+    """Names are others': what would steer the terminal, is not shown as it is."""
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+class Complaints:
+    """Of some of many, which do not keep the others from being told of."""
+
+    def __init__(self) -> None:
+        self.are_made = False
+
+    def add(self, error: Exception) -> None:
+        """Say what has happened."""
+        self.are_made = True
+        say(explain(error))
