@@ -5,7 +5,7 @@ import sys
 
 from lockfile import LockBase, LockTimeout, Owner
 from lockfile._cli import statuses
-from lockfile._cli.locks import UsageError, describe, held_for, make
+from lockfile._cli.locks import UsageError, describe, held_for, look_for_its_directory, make
 from lockfile._cli.output import plain, say, tell
 
 # Seconds of a wait in vain: what was waited for is what break_lock() breaks, and nothing that has
@@ -17,6 +17,7 @@ def main(options: argparse.Namespace) -> int:
     lock = make(options, options.path)
     if not options.yes and not sys.stdin.isatty():
         raise UsageError("there is no terminal to ask on: --yes breaks without a question")
+    look_for_its_directory(lock)
     if not _is_held(lock):
         tell(plain(f"{options.path} is not locked"))
         return statuses.NO

@@ -12,6 +12,8 @@ from lockfile._cli.output import Complaints
 from lockfile._lockfile import _names_owner
 
 DATABASE = ".lockfile.sqlite3"
+TABLE = "lockfile: locks"
+TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = ?"
 SECONDS = 1.0  # that a database may be busy
 
 
@@ -86,7 +88,10 @@ def _rows(database: str, complaints: Complaints) -> Iterator[LockBase]:
         return
     for name in names:
         lock_file = os.path.join(os.path.dirname(database), os.fsdecode(name))
-        yield SQLiteFileLock(protected(lock_file), lock_file=lock_file, database=database)
+        try:
+            yield SQLiteFileLock(protected(lock_file), lock_file=lock_file, database=database)
+        except ValueError as error:
+            complaints.add(error)
 
 
 def _names_of_rows(database: str) -> list[bytes]:
@@ -97,7 +102,9 @@ def _names_of_rows(database: str) -> list[bytes]:
     connection = None
     try:
         connection = sqlite3.connect(address, uri=True, timeout=SECONDS)
-        rows = connection.execute('SELECT lock FROM "lockfile: locks" ORDER BY lock').fetchall()
+        if not connection.execute(TABLES, (TABLE,)).fetchall():
+            return []  # nobody has locked anything yet
+        rows = connection.execute(f'SELECT lock FROM "{TABLE}" ORDER BY lock').fetchall()
         return [name for (name,) in rows if _names_lock(name)]
     except sqlite3.Error as error:
         raise ValueError(f"{database}: {error}") from error
@@ -107,5 +114,7 @@ def _names_of_rows(database: str) -> list[bytes]:
 
 
 def _names_lock(name: object) -> bool:
-    """What has two slashes in it, is a reader of another; and some names nobody's path has."""
-    return isinstance(name, bytes) and name != b"" and b"//" not in name and b"\0" not in name
+    """What has two slashes in it, is a reader of another; and some names no lock file has."""
+    if not isinstance(name, bytes) or b"//" in name or b"\0" in name:
+        return False
+    return os.path.basename(name) not in (b"", b".", b"..")

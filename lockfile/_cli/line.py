@@ -2,6 +2,7 @@
 
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -11,14 +12,10 @@ from typing import Self, TextIO
 
 from lockfile import Owner
 from lockfile._cli.locks import describe, duration, held_for
-from lockfile._cli.output import plain
+from lockfile._cli.output import PATIENCE, plain
 
 ERASE = "\r\x1b[K"
 USUAL_WIDTH = 80
-
-# Seconds that a line may still take to be drawn when the wait is over: a terminal may be stopped,
-# and nothing waits for that.
-PATIENCE = 0.5
 
 
 class Line:
@@ -40,7 +37,7 @@ class Line:
         self._owner = owner
         if self._thread is None and self._stream is not None and self._stream.isatty():
             self._thread = threading.Thread(target=self._keep_drawing, daemon=True)
-            self._thread.start()
+            _start_without_signals(self._thread)
 
     def _text(self) -> str:
         waited = duration(time.monotonic() - self._begin)
@@ -50,10 +47,21 @@ class Line:
         )
 
     def _keep_drawing(self) -> None:
-        while True:
-            self._write(ERASE + self._fitting(plain(self._text())))
-            if self._ended.wait(1):
-                return
+        """Until the wait is over; then it is erased, as soon as the terminal takes that."""
+        try:
+            is_drawn = self._draw()
+            while not self._ended.wait(1):
+                is_drawn = self._draw() or is_drawn
+            if is_drawn and _is_our_job(self._stream.fileno()):
+                self._write(ERASE)
+        except (OSError, ValueError):
+            pass  # the terminal has gone
+
+    def _draw(self) -> bool:
+        if not _takes_from_us(self._stream.fileno()):
+            return False
+        self._write(ERASE + self._fitting(plain(self._text())))
+        return True
 
     def _fitting(self, text: str) -> str:
         """One line: what goes round the corner could not be erased."""
@@ -65,12 +73,7 @@ class Line:
 
     def _write(self, text: str) -> None:
         """Past the stream: who is stopped in the middle would keep all others from that."""
-        try:
-            descriptor = self._stream.fileno()
-            if _is_ours(descriptor):
-                os.write(descriptor, text.encode(self._stream.encoding, "replace"))
-        except (OSError, ValueError):
-            self._ended.set()  # the terminal has gone
+        os.write(self._stream.fileno(), text.encode(self._stream.encoding, "replace"))
 
     def __enter__(self) -> Self:
         return self
@@ -84,19 +87,34 @@ class Line:
         self._ended.set()
         if self._thread is not None:
             self._thread.join(PATIENCE)
-            if not self._thread.is_alive():
-                self._write(ERASE)
 
 
-def _is_ours(terminal: int) -> bool:
-    """Just now: we are its job, and it takes what we write."""
+def _start_without_signals(thread: threading.Thread) -> None:
+    """It may outlive the wait: what comes then, is for others."""
+    if sys.platform == "win32":
+        thread.start()
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _is_our_job(terminal: int) -> bool:
+    """We are its job just now: nobody else uses it."""
     if sys.platform == "win32":
         return True
     try:
-        is_its_job = os.tcgetpgrp(terminal) == os.getpgrp()
+        return os.tcgetpgrp(terminal) == os.getpgrp()
     except OSError:
-        is_its_job = True  # it is not the one that jobs are of
-    return is_its_job and select.select([], [terminal], [], 0)[1] != []
+        return True  # it is not the one that jobs are of
+
+
+def _takes_from_us(terminal: int) -> bool:
+    if sys.platform == "win32":
+        return True
+    return _is_our_job(terminal) and select.select([], [terminal], [], 0)[1] != []
 
 
 def shortened(text: str, room: int) -> str:

@@ -49,12 +49,14 @@ def make(options: argparse.Namespace, path: str, **more: Any) -> LockBase:
         return lock_class(path, **more)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
+    except OSError as error:  # the working directory has gone
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def look_for_its_directory(lock: LockBase) -> None:
     """A lock in a directory that is not there is free, but more probably a mistake. OSError."""
-    if not isinstance(lock, SQLiteFileLock):
-        os.stat(os.path.dirname(lock.lock_file))
+    file = lock.database if isinstance(lock, SQLiteFileLock) else lock.lock_file
+    os.stat(os.path.dirname(file))
 
 
 def seconds_to_wait(options: argparse.Namespace) -> float:

@@ -3,8 +3,13 @@
 import io
 import os
 import sys
+import threading
+from collections.abc import Callable
 
 from lockfile import Error
+
+# Seconds that are given to what may never end: to write to a terminal that is stopped, a full pipe.
+PATIENCE = 0.5
 
 _STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
@@ -48,10 +53,37 @@ def _discard() -> None:
 
 def say(message: str) -> None:
     """To the user, on the standard error, who may have closed that end."""
+    _write_error(f"lockfile-py: {plain(message)}\n")
+
+
+def say_aside(message: Callable[[], str]) -> None:
+    """To a user who is not waited for, by who has something better to do. Signals that the caller
+    has blocked stay so."""
+    aside(lambda: say(message()))
+
+
+def aside(function: Callable[[], object]) -> None:
+    """In a thread, which may never end."""
+    thread = threading.Thread(target=function, daemon=True)
     try:
-        print(f"lockfile-py: {plain(message)}", file=sys.stderr, flush=True)
-    except OSError:
+        thread.start()
+    except RuntimeError:
+        return  # there are no more threads
+    thread.join(PATIENCE)
+
+
+def _write_error(text: str) -> None:
+    """Past the stream: its buffer is locked by who is stopped as it writes, and whoever came next,
+    even the interpreter at its end, would stop there."""
+    try:
+        os.write(sys.stderr.fileno(), text.encode(sys.stderr.encoding, "backslashreplace"))
+    except (OSError, ValueError):
         pass
+
+
+def say_where_it_failed(report: str) -> None:
+    """A traceback, for who mends the command."""
+    aside(lambda: _write_error(report))
 
 
 def explain(error: Exception) -> str:

@@ -29,7 +29,7 @@ from lockfile._cli import statuses
 from lockfile._cli.changes import Changes
 from lockfile._cli.line import Line
 from lockfile._cli.locks import describe, make, seconds_to_wait
-from lockfile._cli.output import explain, say
+from lockfile._cli.output import explain, say, say_aside, say_where_it_failed
 from lockfile._cli.signals import ENDING, Signalled, passed_on, raise_what_came
 
 # Above the numbers that shell scripts use for themselves: they would close it.
@@ -70,30 +70,50 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _run_locked(lock: LockBase, options: argparse.Namespace, mask: set[int]) -> int:
-    # All that can fail for want of something, is made before there is a command to attend to.
+    # All that can fail for want of something, is made before there is a command to attend to. The
+    # copy comes first: who finds that the lock is lost, closes the beacon.
     try:
+        copy = _copy(lock.fileno())
         vigil = _Vigil(lock)
         vigil.start()
+    except (NotLocked, NotMyLock) as error:
+        say(f"the lock was lost before the command ran: {error}")
+        return statuses.LOST
     except (OSError, RuntimeError) as error:
-        lock.release()
+        _give_up(lock)
         say(f"the lock could not be watched: {explain(error)}")
         return statuses.CANNOT
     try:
-        child = _spawn(options.command, mask, lock.fileno())
+        child = _spawn(options.command, mask)
     except OSError as error:
         vigil.end()
-        lock.release()
+        _give_up(lock)
         say(f"{options.command[0]}: {error.strerror}")
         absent = error.errno in (errno.ENOENT, errno.ENOTDIR)
         return statuses.NOT_FOUND if absent else statuses.NOT_RUN
+    finally:
+        os.close(copy)
+    attendance = _Attendance(lock, options, vigil, child)
     try:
-        return _Attendance(lock, options, vigil, child).status()
+        return attendance.status()
     except BaseException:
         # The interpreter's normal end would release the lock, and the command still runs.
-        traceback.print_exc()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _, status = os.waitpid(child, 0)
-        os._exit(_as_shells_tell(os.waitstatus_to_exitcode(status)))
+        status = statuses.CANNOT
+        try:
+            say_where_it_failed(traceback.format_exc())
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            status = _as_shells_tell(attendance.wait_for_its_end())
+            _give_up(lock)
+        finally:
+            os._exit(status)
+
+
+def _give_up(lock: LockBase) -> None:
+    """Nothing has run under it, so nothing is lost with it."""
+    try:
+        lock.release()
+    except (NotLocked, NotMyLock):
+        pass
 
 
 def _as_shells_tell(ended: int) -> int:
@@ -101,13 +121,12 @@ def _as_shells_tell(ended: int) -> int:
     return statuses.SIGNALLED - ended if ended < 0 else ended
 
 
-def _spawn(command: list[str], mask: set[int], beacon: int) -> int:
-    """Start it as if by our own parent, but with the beacon: the same signals, environment and
-    descriptors. Gives its process number."""
+def _spawn(command: list[str], mask: set[int]) -> int:
+    """Start it as if by our own parent, but with the copy of the beacon: the same signals,
+    environment and descriptors. Gives its process number."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, nobody's status would be told
     if not command[0]:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    copy = _copy(beacon)
     try:
         return _spawn_program(command[0], command, mask)
     except OSError as error:
@@ -116,8 +135,6 @@ def _spawn(command: list[str], mask: set[int], beacon: int) -> int:
             raise
         # A script that does not say what it is for: a shell would read it, too.
         return _spawn_program("/bin/sh", ["sh", script, *command[1:]], mask)
-    finally:
-        os.close(copy)
 
 
 def _copy(beacon: int) -> int:
@@ -201,6 +218,7 @@ class _Attendance:
         self._options = options
         self._vigil = vigil
         self._child = child
+        self._ended_with: int | None = None
         self._kill_at: float | None = None
         self._lost = False
         self._passed_on = passed_on()
@@ -221,7 +239,14 @@ class _Attendance:
 
     def _ended(self) -> int | None:
         pid, status = os.waitpid(self._child, os.WNOHANG)
-        return os.waitstatus_to_exitcode(status) if pid else None
+        self._ended_with = os.waitstatus_to_exitcode(status) if pid else None
+        return self._ended_with
+
+    def wait_for_its_end(self) -> int:
+        """And do nothing else."""
+        if self._ended_with is None:
+            self._ended_with = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
+        return self._ended_with
 
     def _attend(self) -> None:
         """Until something has happened."""
@@ -257,7 +282,8 @@ class _Attendance:
         try:
             os.kill(self._child, number)
         except OSError as error:
-            say(f"signal {number} could not be passed on: {error.strerror}")
+            why = error.strerror
+            say_aside(lambda: f"signal {number} could not be passed on: {why}")
 
     def _lose(self) -> None:
         self._lost = True
@@ -267,7 +293,8 @@ class _Attendance:
             self._send(signal.SIGTERM)
             self._send(signal.SIGCONT)  # or one that is stopped does not see it
         end = "; it is ended" if kill else ""
-        say(f"{self._options.path}: the lock was lost while the command ran{self._now()}{end}")
+        lost = f"{self._options.path}: the lock was lost while the command ran"
+        say_aside(lambda: f"{lost}{self._now()}{end}")
 
     def _now(self) -> str:
         try:
@@ -282,6 +309,8 @@ class _Attendance:
         except (NotLocked, NotMyLock) as error:
             if not self._lost:
                 self._lost = True
-                say(f"the lock was lost while the command ran: {error}")
+                why = str(error)
+                say_aside(lambda: f"the lock was lost while the command ran: {why}")
         except UnlockError as error:
-            say(str(error))
+            why = str(error)
+            say_aside(lambda: why)

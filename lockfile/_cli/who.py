@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from lockfile import Error, LockBase, Owner, SQLiteFileLock
+from lockfile import Error, LockBase, Owner, PIDLockFile, SQLiteFileLock
 from lockfile._cli import statuses
 from lockfile._cli.found import locks_in
 from lockfile._cli.locks import look_for_its_directory, make, owners_of
@@ -33,16 +33,24 @@ def main(options: argparse.Namespace) -> int:
 
 def _locks(options: argparse.Namespace, path: str, complaints: Complaints) -> list[LockBase]:
     """The lock on it; and those in it, if it is a directory."""
-    lock = make(options, path)
+    try:
+        lock = make(options, path)
+    except OSError as error:
+        complaints.add(error)
+        return []
     if not os.path.isdir(path):
         return [lock]
-    is_its_own_lock_file = options.lock_class == "pid"
+    return [*_if_locked(lock, complaints), *locks_in(path, complaints)]
+
+
+def _if_locked(lock: LockBase, complaints: Complaints) -> list[LockBase]:
+    if isinstance(lock, PIDLockFile):
+        return []  # it would be the directory itself
     try:
-        is_locked = not is_its_own_lock_file and lock.owner() is not None
+        return [lock] if lock.owner() is not None else []
     except Error as error:
         complaints.add(error)
-        is_locked = False
-    return [*([lock] if is_locked else []), *locks_in(path, complaints)]
+        return []
 
 
 def _try_to_look_at(lock: LockBase, complaints: Complaints) -> dict[str, Any] | None:

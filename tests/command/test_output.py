@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 import lockfile
-from support import names
-from support.command import COMMAND, ENVIRONMENT, run
+from support import Child, names
+from support.command import COMMAND, ENVIRONMENT, STUBBORN, Started, run
 
 
 def closing(*descriptors):
@@ -40,6 +40,46 @@ def test_what_was_closed_is_closed_for_the_command(path):
     done = run("run", path, "--", "test", "-e", "/proc/self/fd/1", **closing(1))
     assert done.returncode == 1
     assert run("run", path, "--", "test", "-e", "/proc/self/fd/1").returncode == 0
+
+
+@pytest.fixture
+def full_pipe():
+    """Nobody reads from it: who writes there waits for ever."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    yield writing
+    os.close(reading)
+    os.close(writing)
+
+
+def test_command_of_a_lost_lock_is_ended_though_nobody_reads_why(path, full_pipe):
+    with Started("run", "-k", "0.1", path, "--", *STUBBORN, stderr=full_pipe) as started:
+        assert started.hear() == "begun"
+        lockfile.FileLock(path).break_lock()
+        assert started.status() == 76
+
+
+def test_error_of_our_own_that_nobody_reads_does_not_release_the_lock(path, full_pipe):
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = """
+    import lockfile._cli, lockfile._cli.run as run
+    def fail(self):
+        raise MemoryError("arranged")
+    run._Attendance.status = fail
+    lockfile._cli.main(["run", sys.argv[1], "--", "sh", "-c", "echo 1; read end; exit 7"])
+    """
+    for stderr in writing, full_pipe:
+        with Child(code, path, stderr=stderr) as child:
+            assert child.hear() == 1
+            assert lockfile.FileLock(path).is_locked()
+            child.process.stdin.close()
+            assert child.process.wait() == 7
+    os.close(writing)
 
 
 def run_into(descriptor, *arguments):
@@ -111,8 +151,12 @@ def test_directory_that_was_removed_is_told(tmp_path):
     for arguments in ["run", "-n", "README", "--", "true"], ["who", "README"], ["wait", "README"]:
         done = run(*arguments, **leaving)
         assert done.returncode == 73
-        assert done.stderr == "lockfile-py: No such file or directory\n"
+        assert done.stderr == "lockfile-py: README: No such file or directory\n"
         gone.mkdir()
     path = tmp_path / "README"
     with lockfile.FileLock(path):
         assert run("wait", "-n", path, **leaving).returncode == 75
+        gone.mkdir()
+        done = run("who", ".", path, **leaving)
+        assert done.returncode == 73
+        assert done.stdout.splitlines()[1].startswith(str(path))

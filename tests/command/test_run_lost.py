@@ -3,17 +3,14 @@
 import os
 import shutil
 import signal
+import subprocess
 import sys
 
 import pytest
 
 import lockfile
 from support import Child, names
-from support.command import CLASS_NAMES, TALKING, Started, run
-
-# A command that does not end by SIGTERM alone.
-STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); print('begun', flush=True)"
-STUBBORN = [sys.executable, "-c", f"{STUBBORN}; signal.pause()"]
+from support.command import CLASS_NAMES, STUBBORN, TALKING, Started, run
 
 
 def begin(any_class, path, *more, command=TALKING):
@@ -65,6 +62,42 @@ def test_command_is_ended_where_the_working_directory_has_gone(tmp_path):
             other.say("end")
             assert other.status() == 7
         assert "Traceback" not in started.complaint()
+
+
+LOST_BEFORE = """
+import lockfile._cli, lockfile._cli.run as run
+class Line(run.Line):
+    def __exit__(self, *exception):
+        if sys.argv[2] == "before it is watched":
+            lockfile.FileLock(sys.argv[1]).break_lock()
+        return super().__exit__(*exception)
+run.Line = Line
+spawn = run._spawn
+def lose_and_spawn(*arguments):
+    if sys.argv[2] == "while it is watched":
+        lockfile.FileLock(sys.argv[1]).break_lock()
+    return spawn(*arguments)
+run._spawn = lose_and_spawn
+raise SystemExit(lockfile._cli.main(["run", sys.argv[1], "--", *sys.argv[3:]]))
+"""
+
+
+@pytest.mark.parametrize("when", ["before it is watched", "while it is watched"])
+def test_lock_that_is_lost_before_the_command_runs(path, when):
+    with Child(LOST_BEFORE, path, when, "sleep", "1000", stderr=subprocess.PIPE) as child:
+        assert child.process.wait() == 76
+        assert b"the lock was lost" in child.process.stderr.read()
+        child.process.stderr.close()
+    assert names(os.path.dirname(path)) == []
+
+
+def test_command_that_is_not_there_is_told_though_the_lock_is_lost(path):
+    when = "while it is watched"
+    with Child(LOST_BEFORE, path, when, "there is none", stderr=subprocess.PIPE) as child:
+        assert child.process.wait() == 127
+        told = child.process.stderr.read()
+        child.process.stderr.close()
+    assert told == b"lockfile-py: there is none: No such file or directory\n"
 
 
 @pytest.mark.parametrize("how", ["moved", "removed"])

@@ -1,8 +1,10 @@
 """The command on a terminal: what it shows, asks, and hears from there."""
 
 import os
+import re
 import signal
 import sys
+from pathlib import Path
 
 import lockfile
 from lockfile._cli.line import shortened
@@ -63,6 +65,23 @@ def test_nothing_is_shown_by_a_job_in_the_background(path):
             assert terminal.status() == 0
             assert terminal.shown.endswith("told")
             assert terminal.shown.count("Waiting for") == lines
+
+
+def test_line_is_drawn_by_who_takes_no_signals(path):
+    """It may outlive the wait, and what comes then is for the command."""
+    with (
+        lockfile.FileLock(path, threaded=False),
+        Terminal("run", path, "--", "true") as terminal,
+    ):
+        terminal.see("Waiting for")
+        blocked = {
+            int(task.name): int(re.search(r"SigBlk:\t(\w+)", (task / "status").read_text())[1], 16)
+            for task in Path(f"/proc/{terminal.pid}/task").iterdir()
+        }
+        assert blocked.pop(terminal.pid) == 0
+        (drawing,) = blocked.values()
+        for number in signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD:
+            assert drawing & 1 << (number - 1)
 
 
 def test_terminal_that_is_stopped_does_not_keep_the_command(path, tmp_path):

@@ -75,9 +75,11 @@ def test_release_is_told_by_an_event(path, name):
 
 
 def test_wait_in_a_directory_that_is_not_there_is_a_mistake(tmp_path):
-    done = run("wait", tmp_path / "absent" / "README")
-    assert done.returncode == 73
-    assert done.stderr == f"lockfile-py: {tmp_path / 'absent'}: No such file or directory\n"
+    for kind in CLASS_NAMES.values():
+        for arguments in ["wait"], ["break", "--yes"]:
+            done = run(*arguments, "--class", kind, tmp_path / "absent" / "README")
+            assert done.returncode == 73
+            assert done.stderr == f"lockfile-py: {tmp_path / 'absent'}: No such file or directory\n"
 
 
 def test_break_needs_a_word_where_nobody_can_be_asked(path):

@@ -208,7 +208,7 @@ def test_rows_that_name_no_lock_are_left_out(tmp_path):
     lock = lockfile.SQLiteFileLock(tmp_path / "README")
     with lock:
         with closing(sqlite3.connect(lock.database)) as connection, connection:
-            for name in b"", b"a\0b", "text":
+            for name in b"", b"a\0b", "text", b".", b"..", b"a/":
                 connection.execute(
                     'INSERT INTO "lockfile: locks" SELECT ?, owner, beacon_file, beacon_byte + 1 '
                     'FROM "lockfile: locks" LIMIT 1',
@@ -218,6 +218,11 @@ def test_rows_that_name_no_lock_are_left_out(tmp_path):
         assert found["path"] == str(tmp_path / "README")
         with closing(sqlite3.connect(lock.database)) as connection, connection:
             connection.execute('DELETE FROM "lockfile: locks" WHERE lock <> ?', (b"README.lock",))
+
+
+def test_database_without_a_lock_is_no_failure(tmp_path):
+    tmp_path.joinpath(".lockfile.sqlite3").touch()
+    assert told(tmp_path) == []
 
 
 def test_directory_that_may_not_be_read_is_told(public_directory, other_user, tmp_path):

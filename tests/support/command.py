@@ -33,6 +33,10 @@ sys.exit(7)
 """
 TALKING = [sys.executable, "-c", TALKER]
 
+# A command that does not end by SIGTERM alone.
+STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); print('begun', flush=True)"
+STUBBORN = [sys.executable, "-c", f"{STUBBORN}; signal.pause()"]
+
 
 def run(*arguments, **keywords):
     """Run lockfile-py to its end: its status, and what it has written."""
