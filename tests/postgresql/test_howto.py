@@ -54,22 +54,36 @@ def test_resource_refuses_who_comes_too_late(page, server):
     assert server.sql("SELECT body FROM report") == [("the next one's",)]
 
 
-def test_work_stops_when_the_lock_is_lost(page, server, capsys, monkeypatch):
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_work_stops_when_the_lock_is_lost(page, server, capsys, monkeypatch, is_taken):
     locks, done = [], []
+    next_one = PostgreSQLLock("nightly report", owner="object")
 
     class Kept(PostgreSQLLock):
         def __enter__(self):
             locks.append(self)
             return super().__enter__()
 
-    def first():
+    def first(token):
+        assert token == locks[0].token
         [backend] = [holder.backend for holder in locks[0].owners()]
         server.sql("SELECT pg_terminate_backend(%s, 5000)", backend)
         told = locks[0]._settings.on_lost.__closure__[0].cell_contents
         assert told.wait(PATIENCE)
+        if is_taken:
+            next_one.acquire()
         done.append("first")
 
     monkeypatch.setitem(page, "PostgreSQLLock", Kept)
-    page["make_report"]([first, lambda: done.append("second")])
+    assert not page["make_report"]([first, lambda token: done.append("second")])
     assert done == ["first"]
-    assert "begin anew: nightly report is not locked" in capsys.readouterr().out
+    why = "is locked, but not by" if is_taken else "is not locked"
+    assert f"begin anew: nightly report {why}" in capsys.readouterr().out
+    if is_taken:
+        next_one.release()
+
+
+def test_work_that_keeps_its_lock_is_done(page):
+    done = []
+    assert page["make_report"]([done.append])
+    assert len(done) == 1
