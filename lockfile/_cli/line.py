@@ -12,7 +12,7 @@ from typing import Self, TextIO
 
 from lockfile import Owner
 from lockfile._cli.locks import describe, duration, held_for
-from lockfile._cli.output import PATIENCE, plain
+from lockfile._cli.output import PATIENCE, plain, write_past_the_buffer
 
 ERASE = "\r\x1b[K"
 USUAL_WIDTH = 80
@@ -53,14 +53,14 @@ class Line:
             while not self._ended.wait(1):
                 is_drawn = self._draw() or is_drawn
             if is_drawn and _is_our_job(self._stream.fileno()):
-                self._write(ERASE)
+                write_past_the_buffer(self._stream, ERASE)
         except (OSError, ValueError):
             pass  # the terminal has gone
 
     def _draw(self) -> bool:
         if not _takes_from_us(self._stream.fileno()):
             return False
-        self._write(ERASE + self._fitting(plain(self._text())))
+        write_past_the_buffer(self._stream, ERASE + self._fitting(plain(self._text())))
         return True
 
     def _fitting(self, text: str) -> str:
@@ -69,11 +69,9 @@ class Line:
             width = os.get_terminal_size(self._stream.fileno()).columns
         except OSError:
             width = 0
-        return shortened(text, (width or USUAL_WIDTH) - 1)
-
-    def _write(self, text: str) -> None:
-        """Past the stream: who is stopped in the middle would keep all others from that."""
-        os.write(self._stream.fileno(), text.encode(self._stream.encoding, "replace"))
+        encoding = self._stream.encoding
+        fitting = shortened(text, (width or USUAL_WIDTH) - 1)
+        return fitting.encode(encoding, "replace").decode(encoding)  # a "?" for each unknown letter
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from typing import TextIO
 
 from lockfile import Error
 
@@ -73,12 +74,20 @@ def aside(function: Callable[[], object]) -> None:
 
 
 def _write_error(text: str) -> None:
-    """Past the stream: its buffer is locked by who is stopped as it writes, and whoever came next,
-    even the interpreter at its end, would stop there."""
     try:
-        os.write(sys.stderr.fileno(), text.encode(sys.stderr.encoding, "backslashreplace"))
+        write_past_the_buffer(sys.stderr, text)
     except (OSError, ValueError):
         pass
+
+
+def write_past_the_buffer(stream: TextIO, text: str) -> None:
+    """A buffer is locked by who is stopped as it writes, and whoever came next, even the
+    interpreter at its end, would stop there."""
+    if sys.platform == "win32":
+        stream.write(text)  # a console takes letters, not bytes
+        stream.flush()
+    else:
+        os.write(stream.fileno(), text.encode(stream.encoding, "backslashreplace"))
 
 
 def say_where_it_failed(report: str) -> None:
