@@ -1,7 +1,9 @@
 """Which lock the arguments mean, and how its owner is told of."""
 
 import argparse
+import errno
 import os
+import stat
 import time
 from typing import Any
 
@@ -56,7 +58,9 @@ def make(options: argparse.Namespace, path: str, **more: Any) -> LockBase:
 def look_for_its_directory(lock: LockBase) -> None:
     """A lock in a directory that is not there is free, but more probably a mistake. OSError."""
     file = lock.database if isinstance(lock, SQLiteFileLock) else lock.lock_file
-    os.stat(os.path.dirname(file))
+    directory = os.path.dirname(file)
+    if not stat.S_ISDIR(os.stat(directory).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), directory)
 
 
 def seconds_to_wait(options: argparse.Namespace) -> float:

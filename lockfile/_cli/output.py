@@ -4,13 +4,14 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import TextIO
 
 from lockfile import Error
 
 # Seconds that are given to what may never end: to write to a terminal that is stopped, a full pipe.
-PATIENCE = 0.5
+PATIENCE = 1.0
 
 _STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
@@ -57,20 +58,35 @@ def say(message: str) -> None:
     _write_error(f"lockfile-py: {plain(message)}\n")
 
 
-def say_aside(message: Callable[[], str]) -> None:
-    """To a user who is not waited for, by who has something better to do. Signals that the caller
-    has blocked stay so."""
-    aside(lambda: say(message()))
+def say_aside(message: Callable[[], str]) -> threading.Thread | None:
+    """By a thread, which may never end; None: there are no more threads. For who has something
+    better to do than to wait for the user. Signals that the caller has blocked stay so."""
+    return _aside(lambda: say(message()))
 
 
-def aside(function: Callable[[], object]) -> None:
-    """In a thread, which may never end."""
+def say_in_time(message: str) -> None:
+    """As long as somebody seems to listen."""
+    thread = say_aside(lambda: message)
+    if thread is None:
+        say(message)
+    wait_for_words([thread])
+
+
+def wait_for_words(said: Iterable[threading.Thread | None]) -> None:
+    """Those that were said aside; not for long."""
+    deadline = time.monotonic() + PATIENCE
+    for thread in said:
+        if thread is not None:
+            thread.join(max(0, deadline - time.monotonic()))
+
+
+def _aside(function: Callable[[], object]) -> threading.Thread | None:
     thread = threading.Thread(target=function, daemon=True)
     try:
         thread.start()
     except RuntimeError:
-        return  # there are no more threads
-    thread.join(PATIENCE)
+        return None
+    return thread
 
 
 def _write_error(text: str) -> None:
@@ -92,7 +108,7 @@ def write_past_the_buffer(stream: TextIO, text: str) -> None:
 
 def say_where_it_failed(report: str) -> None:
     """A traceback, for who mends the command."""
-    aside(lambda: _write_error(report))
+    wait_for_words([_aside(lambda: _write_error(report))])
 
 
 def explain(error: Exception) -> str:

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 import traceback
+from collections.abc import Callable
 
 from lockfile import (
     AlreadyLocked,
@@ -29,7 +30,14 @@ from lockfile._cli import statuses
 from lockfile._cli.changes import Changes
 from lockfile._cli.line import Line
 from lockfile._cli.locks import describe, make, seconds_to_wait
-from lockfile._cli.output import explain, say, say_aside, say_where_it_failed
+from lockfile._cli.output import (
+    explain,
+    say,
+    say_aside,
+    say_in_time,
+    say_where_it_failed,
+    wait_for_words,
+)
 from lockfile._cli.signals import ENDING, Signalled, passed_on, raise_what_came
 
 # Above the numbers that shell scripts use for themselves: they would close it.
@@ -77,18 +85,18 @@ def _run_locked(lock: LockBase, options: argparse.Namespace, mask: set[int]) -> 
         vigil = _Vigil(lock)
         vigil.start()
     except (NotLocked, NotMyLock) as error:
-        say(f"the lock was lost before the command ran: {error}")
+        say_in_time(f"the lock was lost before the command ran: {error}")
         return statuses.LOST
     except (OSError, RuntimeError) as error:
         _give_up(lock)
-        say(f"the lock could not be watched: {explain(error)}")
+        say_in_time(f"the lock could not be watched: {explain(error)}")
         return statuses.CANNOT
     try:
         child = _spawn(options.command, mask)
     except OSError as error:
         vigil.end()
         _give_up(lock)
-        say(f"{options.command[0]}: {error.strerror}")
+        say_in_time(f"{options.command[0]}: {error.strerror}")
         absent = error.errno in (errno.ENOENT, errno.ENOTDIR)
         return statuses.NOT_FOUND if absent else statuses.NOT_RUN
     finally:
@@ -219,6 +227,7 @@ class _Attendance:
         self._vigil = vigil
         self._child = child
         self._ended_with: int | None = None
+        self._said: list[threading.Thread | None] = []
         self._kill_at: float | None = None
         self._lost = False
         self._passed_on = passed_on()
@@ -233,6 +242,7 @@ class _Attendance:
             self._attend()
         self._vigil.end()
         self._release()
+        wait_for_words(self._said)
         if self._lost and self._options.on_lost == "kill":
             return statuses.LOST
         return _as_shells_tell(ended)
@@ -278,12 +288,15 @@ class _Attendance:
             and os.getpgid(self._child) == os.getpgrp()
         )
 
+    def _say(self, message: Callable[[], str]) -> None:
+        self._said.append(say_aside(message))
+
     def _send(self, number: int) -> None:
         try:
             os.kill(self._child, number)
         except OSError as error:
             why = error.strerror
-            say_aside(lambda: f"signal {number} could not be passed on: {why}")
+            self._say(lambda: f"signal {number} could not be passed on: {why}")
 
     def _lose(self) -> None:
         self._lost = True
@@ -294,7 +307,7 @@ class _Attendance:
             self._send(signal.SIGCONT)  # or one that is stopped does not see it
         end = "; it is ended" if kill else ""
         lost = f"{self._options.path}: the lock was lost while the command ran"
-        say_aside(lambda: f"{lost}{self._now()}{end}")
+        self._say(lambda: f"{lost}{self._now()}{end}")
 
     def _now(self) -> str:
         try:
@@ -310,7 +323,7 @@ class _Attendance:
             if not self._lost:
                 self._lost = True
                 why = str(error)
-                say_aside(lambda: f"the lock was lost while the command ran: {why}")
+                self._say(lambda: f"the lock was lost while the command ran: {why}")
         except UnlockError as error:
             why = str(error)
-            say_aside(lambda: why)
+            self._say(lambda: why)

@@ -63,6 +63,11 @@ def test_command_of_a_lost_lock_is_ended_though_nobody_reads_why(path, full_pipe
         assert started.status() == 76
 
 
+def test_command_that_is_not_there_is_no_reason_to_stay(path, full_pipe):
+    with Started("run", path, "--", "there is no such command", stderr=full_pipe) as started:
+        assert started.status() == 127
+
+
 def test_error_of_our_own_that_nobody_reads_does_not_release_the_lock(path, full_pipe):
     reading, writing = os.pipe()
     os.close(reading)

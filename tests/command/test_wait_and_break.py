@@ -82,6 +82,14 @@ def test_wait_in_a_directory_that_is_not_there_is_a_mistake(tmp_path):
             assert done.stderr == f"lockfile-py: {tmp_path / 'absent'}: No such file or directory\n"
 
 
+def test_wait_in_a_file_is_a_mistake(tmp_path):
+    tmp_path.joinpath("file").touch()
+    for arguments in ["wait"], ["break", "--yes"], ["who"]:
+        done = run(*arguments, tmp_path / "file" / "README")
+        assert done.returncode == 73
+        assert done.stderr.endswith("file: Not a directory\n")
+
+
 def test_break_needs_a_word_where_nobody_can_be_asked(path):
     with lockfile.FileLock(path) as lock:
         done = run("break", path)

@@ -1,5 +1,6 @@
 """Waiting: what wakes a waiter, what does not, what it costs, and what is left when it gives up."""
 
+import gc
 import os
 import signal
 import textwrap
@@ -374,4 +375,5 @@ def test_waits_that_time_out_do_not_use_up_descriptors(lock_class, path):
                 with pytest.raises(LockTimeout):
                     thread.run(lock.acquire, timeout=0.003)
             assert all_open_but_watches() == before
+    gc.collect()  # what other tests have left may keep some
     wait_until(lambda: inotify_descriptors("self") <= 1, "no more than one watch to be left")
