@@ -1,9 +1,9 @@
 """Whatever a signal's handler raises, and wherever: a lock is owned by whom the outcome says."""
 
 import asyncio
-import gc
 import contextlib
 import dis
+import gc
 import inspect
 import sys
 
