@@ -67,6 +67,14 @@ def test_nothing_is_shown_by_a_job_in_the_background(path):
             assert terminal.shown.count("Waiting for") == lines
 
 
+def blocked_signals(pid):
+    """Of each thread, as bits."""
+    return {
+        int(task.name): int(re.search(r"SigBlk:\t(\w+)", (task / "status").read_text())[1], 16)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    }
+
+
 def test_line_is_drawn_by_who_takes_no_signals(path):
     """It may outlive the wait, and what comes then is for the command."""
     with (
@@ -74,12 +82,12 @@ def test_line_is_drawn_by_who_takes_no_signals(path):
         Terminal("run", path, "--", "true") as terminal,
     ):
         terminal.see("Waiting for")
-        blocked = {
-            int(task.name): int(re.search(r"SigBlk:\t(\w+)", (task / "status").read_text())[1], 16)
-            for task in Path(f"/proc/{terminal.pid}/task").iterdir()
-        }
-        assert blocked.pop(terminal.pid) == 0
-        (drawing,) = blocked.values()
+        wait_until(lambda: blocked_signals(terminal.pid)[terminal.pid] == 0, "the thread's start")
+        (drawing,) = (
+            blocked
+            for thread, blocked in blocked_signals(terminal.pid).items()
+            if thread != terminal.pid
+        )
         for number in signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD:
             assert drawing & 1 << (number - 1)
 
