@@ -68,7 +68,8 @@ lock: the host and the process (and the thread) of its owner, whether that lives
 machine can tell, since when it holds the lock, how many wait for it, and what runs there. What
 nobody can tell is a "-".
 
-Nothing is changed by this. The status is 0 if one of the locks is held, else 1."""
+Nothing is changed by this. The status is 0 if one of the locks is held, else 1; but 73 if one of
+them, or the directory, could not be looked at. The others are told of all the same."""
 
 WAIT = """\
 Wait until nobody holds the lock on PATH. It is not acquired: somebody else may have it again by the
